@@ -1,0 +1,3 @@
+//! The daemon's entry point: flags in, exit code out.
+
+fn main() {}
