@@ -1,1 +1,11 @@
 //! Kubernetes node service proxy on IPVS.
+//!
+//! ```text
+//!  watch ──▶ cluster ──▶ desired ──▶ plan ──▶ kernel
+//!  (edge)    parsed      rows        steps    (edge)
+//! ```
+
+pub mod cluster;
+pub mod kernel;
+pub mod model;
+pub mod plan;

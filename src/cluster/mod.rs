@@ -1,0 +1,163 @@
+//! What the cluster says: parsed once at the edge into typed values, no API object kept.
+//!
+//! [`store::Store`] folds [`Update`]s and tells which Services they touch.
+//! Invariant: no I/O; a value that cannot be used is rejected with a reason, never an error.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::model::net::{Family, PerFamily, Protocol};
+
+/// Namespace and name of an object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name within it.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A Service as far as the data plane cares (spec 1.2 and 1.3).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Creation, seconds since the epoch; manifests have none. Decides who wins a front.
+    pub created: Option<i64>,
+    /// Cluster IP per family; none at all for headless and ExternalName Services.
+    pub cluster_ips: PerFamily<Option<IpAddr>>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Seconds of `ClientIP` session affinity.
+    pub affinity_seconds: Option<u32>,
+    /// Who may serve clients in the cluster.
+    pub internal_policy: TrafficPolicy,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Port name; empty when the Service has one unnamed port.
+    pub name: Arc<str>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port on the service address.
+    pub port: u16,
+}
+
+/// A traffic policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Every endpoint may serve.
+    #[default]
+    Cluster,
+    /// Only endpoints of this node may serve.
+    Local,
+}
+
+/// A slice of the endpoints of a Service (spec 1.5), or one subset of core/v1 Endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// The Service it belongs to.
+    pub service: ObjectName,
+    /// Family of its addresses.
+    pub family: Family,
+    /// Ports, matched to those of the Service by name and protocol.
+    pub ports: Vec<EndpointPort>,
+    /// Endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A port that endpoints of a slice listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointPort {
+    /// Port name.
+    pub name: Arc<str>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port number on the endpoint.
+    pub port: u16,
+}
+
+/// One endpoint of a slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address, the first the slice lists.
+    pub address: IpAddr,
+    /// Whether it takes new connections.
+    pub ready: bool,
+    /// Whether it still answers.
+    pub serving: bool,
+    /// Whether its pod is being deleted.
+    pub terminating: bool,
+    /// The node it runs on.
+    pub node: Option<Arc<str>>,
+    /// Zones it should serve, `hints.forZones`.
+    pub zone_hints: Box<[Arc<str>]>,
+    /// Nodes it should serve, `hints.forNodes`.
+    pub node_hints: Box<[Arc<str>]>,
+}
+
+/// This node, as the cluster knows it (spec 1.9).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Internal addresses, then external ones.
+    pub addresses: Vec<IpAddr>,
+    /// Label `topology.kubernetes.io/zone`.
+    pub zone: Option<Arc<str>>,
+    /// `spec.podCIDRs`
+    pub pod_cidrs: Vec<IpNet>,
+    /// Deletion timestamp set, or tainted `ToBeDeletedByClusterAutoscaler`.
+    pub is_leaving: bool,
+}
+
+/// The kinds of objects that are listed and watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `v1` Service.
+    Service,
+    /// `discovery.k8s.io/v1` EndpointSlice, or `v1` Endpoints: one of them feeds the other's table.
+    EndpointSlice,
+    /// The own `v1` Node.
+    Node,
+    /// `networking.k8s.io/v1` ServiceCIDR.
+    ServiceCidr,
+}
+
+/// A parsed object, or what makes it unusable for the data plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// A Service.
+    Service(Service),
+    /// A slice.
+    EndpointSlice(EndpointSlice),
+    /// The own Node.
+    Node(Node),
+    /// Ranges that service addresses are allocated from.
+    ServiceCidr(Vec<IpNet>),
+    /// Parsed far enough to be named: it replaces what was there by nothing, for this reason.
+    Rejected(String),
+}
+
+/// One word from a source about the cluster.
+///
+/// A (re)list is `ListStarted`, any number of `Applied`, `ListDone`; what was not applied between
+/// is gone. Updates of one kind are in order; kinds are independent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// A list of this kind begins; everything known stays until it is done.
+    ListStarted(Kind),
+    /// An object was added or changed.
+    Applied(Kind, ObjectName, Object),
+    /// An object was deleted.
+    Deleted(Kind, ObjectName),
+    /// The list is complete: what it did not name is gone.
+    ListDone(Kind),
+}

@@ -1,0 +1,41 @@
+//! The kernel edge: the only code that touches the host.
+//!
+//! One narrow door: [`Kernel`] looks and acts. [`linux`] does so on the real kernel, on one
+//! thread with blocking sockets; the tests' fake does so in memory.
+
+use crate::model::observed::{Observed, Scope};
+use crate::plan::step::Step;
+
+/// The door to the host.
+pub trait Kernel {
+    /// Reads what we may own, and facts about the host.
+    fn observe(&mut self, scope: &Scope) -> Result<Observed, Error>;
+
+    /// Carries out one step; whatever is not among the failures took effect.
+    ///
+    /// Removing what is gone and adding what is identical are successes.
+    fn apply(&mut self, step: &Step) -> Vec<Failure>;
+}
+
+/// One row of a step that did not take effect.
+#[derive(Debug)]
+pub struct Failure {
+    /// Index of the change within its step.
+    pub index: usize,
+    /// Why.
+    pub error: Error,
+}
+
+/// What can go wrong on the host.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// placeholder
+    #[error("{operation}")]
+    Io {
+        /// What was tried.
+        operation: String,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,124 @@
+//! Virtual servers and real servers (spec section 2).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::net::{Family, Protocol};
+
+/// The flag that makes `mh` and `sh` hash the source port too (`IP_VS_SVC_F_SCHED2`, `mh-port`).
+pub const FLAG_MH_PORT: u32 = 0x10;
+
+/// Identity of a virtual server: where clients connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerKey {
+    /// The service address.
+    pub address: IpAddr,
+    /// The service port.
+    pub port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+impl ServerKey {
+    /// The family of the service address.
+    pub fn family(&self) -> Family {
+        Family::of(self.address)
+    }
+}
+
+impl fmt::Display for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.protocol, SocketAddr::new(self.address, self.port))
+    }
+}
+
+/// How a virtual server chooses and remembers real servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualServer {
+    /// Kernel name of the scheduler, such as `rr`.
+    pub scheduler: Arc<str>,
+    /// Scheduler flags, bits `0x8`, `0x10` and `0x20` of `IP_VS_SVC_F_*`.
+    pub scheduler_flags: u32,
+    /// Seconds a client sticks to its real server; absent means no persistence.
+    pub persistence: Option<u32>,
+}
+
+/// Identity of a real server inside its virtual server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RealKey {
+    /// The endpoint's address.
+    pub address: IpAddr,
+    /// The endpoint's port.
+    pub port: u16,
+}
+
+impl fmt::Display for RealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.address, self.port).fmt(f)
+    }
+}
+
+/// Where a virtual server sends connections, and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RealServer {
+    /// Share of new connections; 0 takes none and means draining.
+    pub weight: u32,
+    /// How packets reach it.
+    pub forwarding: Forwarding,
+}
+
+impl RealServer {
+    /// A masquerade real server of the given weight, the only kind Services need.
+    pub fn weighing(weight: u32) -> Self {
+        RealServer { weight, forwarding: Forwarding::Masquerade }
+    }
+}
+
+/// Forwarding method of a real server (`IP_VS_CONN_F_FWD_MASK`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Network address translation, number 0.
+    Masquerade,
+    /// Local node, number 1.
+    Local,
+    /// IP-in-IP tunnel, number 2.
+    Tunnel,
+    /// Direct routing, number 3.
+    Direct,
+    /// Bypass, number 4.
+    Bypass,
+}
+
+/// A virtual server with its real servers, as wanted or as seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// What the virtual server is set to.
+    pub config: VirtualServer,
+    /// Its real servers.
+    pub reals: BTreeMap<RealKey, RealServer>,
+}
+
+impl Server {
+    /// Whether it can take a new connection.
+    pub fn is_serving(&self) -> bool {
+        self.reals.values().any(|real| real.weight > 0)
+    }
+}
+
+/// The kernel's connection counts of a real server; transient, so never compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Established connections.
+    pub active: u32,
+    /// Connections in any other state.
+    pub inactive: u32,
+}
+
+impl Connections {
+    /// All connections, whatever their state.
+    pub fn total(self) -> u64 {
+        u64::from(self.active) + u64::from(self.inactive)
+    }
+}

@@ -1,0 +1,42 @@
+//! What the kernel edge reports: rows seen, connection counts, facts about the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ipvs::{Connections, RealKey, ServerKey};
+use super::net::PerFamily;
+use super::tables::Tables;
+
+/// How much of the kernel to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Every table, and the host's facts.
+    Everything,
+    /// Only these virtual servers with their real servers.
+    Servers(BTreeSet<ServerKey>),
+}
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The rows; virtual servers of others are among them.
+    ///
+    /// With `Scope::Servers` only `servers` is filled, and one that is absent there is gone.
+    pub tables: Tables,
+    /// Connection counts of every real server of weight 0.
+    pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
+    /// Facts about the host; default with `Scope::Servers`.
+    pub host: Host,
+}
+
+/// Facts about the host that the foundation depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Whether each family can be programmed.
+    pub families: PerFamily<bool>,
+    /// Kernel version, such as (6, 1).
+    pub kernel: (u32, u32),
+    /// Whether `MASQUERADE --random-fully` is known to iptables (1.6.2 and later).
+    pub random_fully: bool,
+    /// Interfaces that take router advertisements (`accept_ra` is 1) while IPv6 forwarding is off.
+    pub router_advertised: BTreeSet<String>,
+}

@@ -1,0 +1,38 @@
+//! Tables: all rows the kernel should hold, or was last seen to hold.
+//!
+//! Both sides of planning are of this one type; only `desired` and the mirror fill it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::ipset::{Entry, SetId, SetKey, SetSpec};
+use super::iptables::Ruleset;
+use super::ipvs::{Server, ServerKey};
+use super::net::Family;
+use super::sysctl::Settings;
+
+/// Everything that is programmed on a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Kernel settings, by path below `/proc/sys`.
+    pub settings: Settings,
+    /// Sets that exist.
+    pub sets: BTreeMap<SetKey, SetSpec>,
+    /// Chains, rules and jumps per family.
+    pub rulesets: BTreeMap<Family, Ruleset>,
+    /// Whether the dummy device exists.
+    pub device: bool,
+    /// Virtual servers with their real servers.
+    pub servers: BTreeMap<ServerKey, Server>,
+    /// Entries of the sets.
+    pub entries: BTreeSet<Entry>,
+    /// Addresses bound to the dummy device.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Tables {
+    /// Whether the entry is in its set.
+    pub fn lists(&self, set: SetId, front: &ServerKey) -> bool {
+        self.entries.contains(&Entry::of_front(set, front))
+    }
+}

@@ -1,0 +1,111 @@
+//! Steps: the only language that the kernel edge obeys.
+//!
+//! A step is one homogeneous batch; the order of steps is the order of execution.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::model::ipset::{Entry, SetKey, SetSpec};
+use crate::model::iptables::Ruleset;
+use crate::model::ipvs::{RealKey, RealServer, ServerKey, VirtualServer};
+use crate::model::net::Family;
+
+/// One row brought from what is there to what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change<K, V> {
+    /// Which row.
+    pub key: K,
+    /// What the mirror holds.
+    pub from: Option<V>,
+    /// What is wanted.
+    pub to: Option<V>,
+}
+
+impl<K, V> Change<K, V> {
+    /// A row that is not there yet.
+    pub fn add(key: K, value: V) -> Self {
+        Change { key, from: None, to: Some(value) }
+    }
+
+    /// A row that is there with another value.
+    pub fn update(key: K, from: V, to: V) -> Self {
+        Change { key, from: Some(from), to: Some(to) }
+    }
+
+    /// A row that is no longer wanted.
+    pub fn remove(key: K, value: V) -> Self {
+        Change { key, from: Some(value), to: None }
+    }
+}
+
+/// A batch of changes of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Kernel settings; never removed.
+    Settings(Vec<Change<String, String>>),
+    /// Sets created or destroyed.
+    Sets(Vec<Change<SetKey, SetSpec>>),
+    /// The dummy device, made (`true`) or removed.
+    Device(bool),
+    /// Rules of one family, as one transaction per table.
+    Rules(RulesChange),
+    /// Entries added or removed.
+    Entries(Vec<Change<Entry, ()>>),
+    /// Virtual servers added, changed or removed (with their real servers).
+    Servers(Vec<Change<ServerKey, VirtualServer>>),
+    /// Real servers added, changed or removed.
+    Reals(Vec<Change<(ServerKey, RealKey), RealServer>>),
+    /// Addresses bound or unbound.
+    Addresses(Vec<Change<IpAddr, ()>>),
+}
+
+/// A new ruleset of one family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulesChange {
+    /// Which family.
+    pub family: Family,
+    /// Input of `iptables-restore --noflush`.
+    pub payload: String,
+    /// What the payload leads to.
+    pub to: Ruleset,
+}
+
+impl Step {
+    /// Number of rows that it changes.
+    pub fn len(&self) -> usize {
+        match self {
+            Step::Settings(changes) => changes.len(),
+            Step::Sets(changes) => changes.len(),
+            Step::Device(_) | Step::Rules(_) => 1,
+            Step::Entries(changes) => changes.len(),
+            Step::Servers(changes) => changes.len(),
+            Step::Reals(changes) => changes.len(),
+            Step::Addresses(changes) => changes.len(),
+        }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The word for its rows in plans, logs and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Step::Settings(_) => "settings",
+            Step::Sets(_) => "sets",
+            Step::Device(_) => "device",
+            Step::Rules(_) => "rules",
+            Step::Entries(_) => "entries",
+            Step::Servers(_) => "servers",
+            Step::Reals(_) => "reals",
+            Step::Addresses(_) => "addresses",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.kind(), self.len())
+    }
+}
