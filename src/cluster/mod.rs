@@ -131,7 +131,7 @@ pub enum Kind {
     ServiceCidr,
 }
 
-/// A parsed object, or what makes it unusable for the data plane.
+/// The usable form of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Object {
     /// A Service.
@@ -142,8 +142,15 @@ pub enum Object {
     Node(Node),
     /// Ranges that service addresses are allocated from.
     ServiceCidr(Vec<IpNet>),
-    /// Parsed far enough to be named: it replaces what was there by nothing, for this reason.
-    Rejected(String),
+}
+
+/// What became of an API object at the edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// The usable part; none if nothing of it matters to the data plane.
+    pub object: Option<Object>,
+    /// Why parts of it, or all of it, cannot be used, each naming the field and what it holds.
+    pub rejected: Vec<String>,
 }
 
 /// One word from a source about the cluster.
@@ -155,7 +162,7 @@ pub enum Update {
     /// A list of this kind begins; everything known stays until it is done.
     ListStarted(Kind),
     /// An object was added or changed.
-    Applied(Kind, ObjectName, Object),
+    Applied(Kind, ObjectName, Parsed),
     /// An object was deleted.
     Deleted(Kind, ObjectName),
     /// The list is complete: what it did not name is gone.
