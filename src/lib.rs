@@ -6,6 +6,8 @@
 //! ```
 
 pub mod cluster;
+pub mod config;
+pub mod desired;
 pub mod kernel;
 pub mod model;
 pub mod plan;

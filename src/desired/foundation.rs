@@ -1,0 +1,65 @@
+//! The rows that depend on configuration and host alone: settings, sets, rules, the device.
+//!
+//! Invariant: no Service appears here, so nothing here changes when Services do.
+
+use std::collections::BTreeMap;
+
+use super::iptables;
+use crate::config::Policy;
+use crate::model::ipset::SetKey;
+use crate::model::net::Family;
+use crate::model::observed::Host;
+use crate::model::sysctl::Settings;
+use crate::model::tables::Tables;
+use ipnet::IpNet;
+
+/// Settings wanted on every node (spec 6.1).
+const SETTINGS: [(&str, &str); 4] = [
+    // Without it masquerade cannot see what IPVS balanced.
+    ("net/ipv4/vs/conntrack", "1"),
+    ("net/ipv4/vs/expire_nodest_conn", "1"),
+    ("net/ipv4/vs/expire_quiescent_template", "1"),
+    ("net/ipv4/ip_forward", "1"),
+];
+
+/// Kernel: up to 5.8 a reused source port costs the client one second unless this is off.
+const CONN_REUSE_MODE: &str = "net/ipv4/vs/conn_reuse_mode";
+
+/// Turns on forwarding between interfaces for IPv6.
+pub const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+
+/// The foundation of a node.
+pub fn tables(policy: &Policy, host: &Host, pod_cidrs: &[IpNet]) -> Tables {
+    let families = || Family::ALL.into_iter().filter(|family| *host.families.get(*family));
+    let ruleset = |family| (family, iptables::ruleset(policy, host, family, pod_cidrs));
+    Tables {
+        settings: settings(host),
+        sets: SetKey::all()
+            .filter(|key| *host.families.get(key.family))
+            .map(|key| (key, key.id.spec()))
+            .collect(),
+        rulesets: families().map(ruleset).collect::<BTreeMap<_, _>>(),
+        device: families().next().is_some(),
+        ..Tables::default()
+    }
+}
+
+fn settings(host: &Host) -> Settings {
+    let mut settings: Settings =
+        SETTINGS.iter().map(|(path, value)| (path.to_string(), value.to_string())).collect();
+    if host.kernel < (5, 9) {
+        settings.insert(CONN_REUSE_MODE.into(), "0".into());
+    }
+    if host.families.v6 {
+        // Kernel: a forwarding host ignores router advertisements unless accept_ra is 2, and would
+        // lose its default route. Order: the map is sorted, and `all/forwarding` sorts before most
+        // interface names, so the plan moves it last.
+        settings.extend(
+            host.router_advertised
+                .iter()
+                .map(|interface| (format!("net/ipv6/conf/{interface}/accept_ra"), "2".to_string())),
+        );
+        settings.insert(IPV6_FORWARDING.into(), "1".into());
+    }
+    settings
+}

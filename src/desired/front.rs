@@ -1,0 +1,43 @@
+//! Fronts: one (address, port, protocol) with all its rows, and who may have it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::cluster::ObjectName;
+use crate::model::ipset::Entry;
+use crate::model::ipvs::{RealKey, Server, ServerKey};
+
+/// All rows of one front; the Service that wins the front provides them whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Front {
+    /// The virtual server with its real servers.
+    pub server: Server,
+    /// Entries of sets; an entry that several fronts name is there once.
+    pub entries: Vec<Entry>,
+    /// The address to bind, if the front binds one.
+    pub address: Option<IpAddr>,
+    /// Known endpoints that take no new connections; they drain with the long deadline.
+    pub leaving: Box<[RealKey]>,
+}
+
+/// What one Service asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRows {
+    /// Who wins where Services meet.
+    pub rank: Rank,
+    /// Its fronts.
+    pub fronts: BTreeMap<ServerKey, Front>,
+    /// Whether the rows depend on the zone of this node.
+    pub uses_zone: bool,
+}
+
+/// Order of claims on a front: the smallest wins, on every node alike.
+///
+/// Older before younger, then by namespace and name. Manifests have no time: the name decides.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    /// Creation, seconds since the epoch.
+    pub created: Option<i64>,
+    /// The Service.
+    pub name: ObjectName,
+}

@@ -1,0 +1,205 @@
+//! What this node should look like: rows, kept incrementally.
+//!
+//! [`service::rows`] is a pure function of one Service; [`Desired`] holds the sum over all
+//! Services, settles who wins a front, and tells which rows a change touched.
+//! Invariant: the sum does not depend on the order of changes.
+
+pub mod foundation;
+pub mod front;
+pub mod iptables;
+pub mod service;
+pub mod topology;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::cluster::ObjectName;
+use crate::model::ipset::{Entry, Member, SetId};
+use crate::model::ipvs::{RealKey, ServerKey};
+use crate::model::tables::Tables;
+use front::{Front, Rank, ServiceRows};
+
+/// The rows that a change may have altered; planning looks at no others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Virtual servers, each with its real servers.
+    pub servers: BTreeSet<ServerKey>,
+    /// Entries of sets.
+    pub entries: BTreeSet<Entry>,
+    /// Addresses.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Touched {
+    /// Whether nothing was altered.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty() && self.entries.is_empty() && self.addresses.is_empty()
+    }
+}
+
+/// A Service, or one of its fronts, that is not programmed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rejected {
+    /// The object.
+    pub object: ObjectName,
+    /// Why, in words for its owner.
+    pub reason: String,
+}
+
+/// The desired tables, and what is needed to keep them so incrementally.
+#[derive(Debug, Default)]
+pub struct Desired {
+    tables: Tables,
+    services: BTreeMap<ObjectName, ServiceRows>,
+    claims: BTreeMap<ServerKey, BTreeSet<Rank>>,
+    entry_counts: BTreeMap<Entry, u32>,
+    address_counts: BTreeMap<IpAddr, u32>,
+}
+
+impl Desired {
+    /// The tables as wanted.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Takes over the rows that depend on configuration and host alone.
+    pub fn set_foundation(&mut self, foundation: Tables) {
+        self.tables.settings = foundation.settings;
+        self.tables.sets = foundation.sets;
+        self.tables.rulesets = foundation.rulesets;
+        self.tables.device = foundation.device;
+    }
+
+    /// Replaces the ranges that service addresses come from.
+    pub fn set_service_cidrs(&mut self, cidrs: &[IpNet]) -> Touched {
+        let entry =
+            |net: &IpNet| Entry { set: SetId::ServiceCidr, member: Member::Net(net.trunc()) };
+        let wanted: BTreeSet<Entry> = cidrs.iter().map(entry).collect();
+        let known = self.tables.entries.iter().filter(|entry| entry.set == SetId::ServiceCidr);
+        let known: BTreeSet<Entry> = known.copied().collect();
+        self.tables.entries.retain(|entry| entry.set != SetId::ServiceCidr);
+        self.tables.entries.extend(&wanted);
+        let entries = wanted.symmetric_difference(&known).copied().collect();
+        Touched { entries, ..Touched::default() }
+    }
+
+    /// Replaces what one Service asks for; `None` asks for nothing.
+    pub fn replace(&mut self, name: &ObjectName, rows: Option<ServiceRows>) -> Touched {
+        let mut touched = Touched::default();
+        if self.services.get(name) == rows.as_ref() {
+            return touched;
+        }
+        let old = self.services.get(name);
+        let fronts = [old, rows.as_ref()].into_iter().flatten().flat_map(|rows| rows.fronts.keys());
+        let fronts: BTreeSet<ServerKey> = fronts.copied().collect();
+        for front in &fronts {
+            self.withdraw(front, &mut touched);
+        }
+        self.unclaim(name);
+        if let Some(rows) = rows {
+            self.claim(name, rows);
+        }
+        for front in &fronts {
+            self.provide(front, &mut touched);
+        }
+        touched
+    }
+
+    /// Services whose rows depend on the zone of this node.
+    pub fn users_of_zone(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.iter().filter(|(_, rows)| rows.uses_zone).map(|(name, _)| name)
+    }
+
+    /// Fronts that several Services claim: all but the winner are rejected there.
+    pub fn rejected(&self) -> Vec<Rejected> {
+        let contested = self.claims.iter().filter(|(_, ranks)| ranks.len() > 1);
+        let losers = contested.flat_map(|(front, ranks)| {
+            let winner = ranks.first().map(|rank| rank.name.to_string()).unwrap_or_default();
+            ranks.iter().skip(1).map(move |rank| Rejected {
+                object: rank.name.clone(),
+                reason: format!("{front} belongs to the older Service {winner}"),
+            })
+        });
+        losers.collect()
+    }
+
+    /// Whether a real server that is not wanted is a known endpoint still.
+    pub fn is_leaving(&self, server: &ServerKey, real: &RealKey) -> bool {
+        self.winner(server).is_some_and(|front| front.leaving.contains(real))
+    }
+
+    fn winner(&self, key: &ServerKey) -> Option<&Front> {
+        let rank = self.claims.get(key)?.first()?;
+        self.services.get(&rank.name)?.fronts.get(key)
+    }
+
+    fn claim(&mut self, name: &ObjectName, rows: ServiceRows) {
+        for front in rows.fronts.keys() {
+            self.claims.entry(*front).or_default().insert(rows.rank.clone());
+        }
+        self.services.insert(name.clone(), rows);
+    }
+
+    fn unclaim(&mut self, name: &ObjectName) {
+        let Some(rows) = self.services.remove(name) else { return };
+        for front in rows.fronts.keys() {
+            let ranks = self.claims.entry(*front).or_default();
+            ranks.remove(&rows.rank);
+            if ranks.is_empty() {
+                self.claims.remove(front);
+            }
+        }
+    }
+
+    /// Takes the rows of a front's winner out of the tables.
+    fn withdraw(&mut self, key: &ServerKey, touched: &mut Touched) {
+        let Some(front) = self.winner(key).cloned() else { return };
+        self.tables.servers.remove(key);
+        touched.servers.insert(*key);
+        for entry in front.entries {
+            if released(&mut self.entry_counts, &entry) {
+                self.tables.entries.remove(&entry);
+            }
+            touched.entries.insert(entry);
+        }
+        if let Some(address) = front.address {
+            if released(&mut self.address_counts, &address) {
+                self.tables.addresses.remove(&address);
+            }
+            touched.addresses.insert(address);
+        }
+    }
+
+    /// Puts the rows of a front's winner into the tables.
+    fn provide(&mut self, key: &ServerKey, touched: &mut Touched) {
+        let Some(front) = self.winner(key).cloned() else { return };
+        self.tables.servers.insert(*key, front.server);
+        touched.servers.insert(*key);
+        for entry in front.entries {
+            *self.entry_counts.entry(entry).or_default() += 1;
+            self.tables.entries.insert(entry);
+            touched.entries.insert(entry);
+        }
+        if let Some(address) = front.address {
+            *self.address_counts.entry(address).or_default() += 1;
+            self.tables.addresses.insert(address);
+            touched.addresses.insert(address);
+        }
+    }
+}
+
+/// Counts one user less; true if that was the last.
+fn released<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) -> bool {
+    let Some(count) = counts.get_mut(key) else { return true };
+    *count -= 1;
+    let is_last = *count == 0;
+    if is_last {
+        counts.remove(key);
+    }
+    is_last
+}
+
+#[cfg(test)]
+mod tests;
