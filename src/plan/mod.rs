@@ -1,3 +1,309 @@
 //! The smallest ordered list of changes that brings the mirror to the desired tables.
+//!
+//! [`build`] decides, nothing here acts. Order is design: make before break, and at no moment may
+//! an address answer without its masquerade and filter rules, or a port without its server.
 
+pub mod drain;
+pub mod guard;
+pub mod iptables;
+pub mod mirror;
+pub mod owned;
 pub mod step;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::desired::foundation::IPV6_FORWARDING;
+use crate::desired::{Desired, Touched};
+use crate::model::ipset::{Entry, Member, SetId};
+use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
+use crate::model::tables::Tables;
+use drain::Drains;
+use mirror::Mirror;
+use step::{Change, RulesChange, Step};
+
+/// What to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Extent {
+    /// Every row on either side.
+    All,
+    /// The rows that a change may have altered.
+    Touched(Touched),
+}
+
+/// The steps from the mirror to the desired tables; empty if there is nothing to do.
+pub fn build(
+    desired: &Desired,
+    mirror: &Mirror,
+    drains: &Drains,
+    extent: &Extent,
+    now: Instant,
+) -> Vec<Step> {
+    let wanted = desired.tables();
+    let seen = &mirror.tables;
+    let touched = match extent {
+        Extent::All => everything(wanted, seen),
+        Extent::Touched(touched) => touched.clone(),
+    };
+    let servers = Servers::new(desired, seen, drains, &touched.servers, now);
+    let entries = Entries::new(wanted, seen, &touched.entries);
+    let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
+    let (admitted, open) = entries.passing(seen);
+
+    let mut steps = Vec::new();
+    if *extent == Extent::All {
+        steps.extend(foundation(wanted, mirror, admitted.clone()));
+    }
+    steps.extend([
+        Step::Entries(entries.added(SetId::Servers)),
+        Step::Entries(entries.added_before_servers()),
+        Step::Servers(servers.added),
+        Step::Reals(servers.raised),
+        Step::Addresses(bound),
+        Step::Entries(match extent {
+            Extent::All => open,
+            Extent::Touched(_) => [admitted, open].concat(),
+        }),
+        Step::Reals(servers.lowered),
+        Step::Entries(entries.removed(SetId::Pass)),
+        Step::Addresses(unbound),
+        Step::Servers(servers.removed),
+        Step::Entries(entries.removed_after_servers()),
+        Step::Entries(entries.removed(SetId::Servers)),
+    ]);
+    if *extent == Extent::All {
+        steps.extend(dismantling(wanted, seen));
+    }
+    steps.retain(|step| !step.is_empty());
+    steps
+}
+
+/// All rows of both sides.
+fn everything(wanted: &Tables, seen: &Tables) -> Touched {
+    Touched {
+        servers: wanted.servers.keys().chain(seen.servers.keys()).copied().collect(),
+        entries: wanted.entries.union(&seen.entries).copied().collect(),
+        addresses: wanted.addresses.union(&seen.addresses).copied().collect(),
+    }
+}
+
+/// Settings, sets, the device and the rules, before any row that relies on them.
+fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<Change<Entry, ()>>) -> Vec<Step> {
+    let seen = &mirror.tables;
+    let missing = wanted.sets.iter().filter(|(key, _)| !seen.sets.contains_key(key));
+    let device = (wanted.device && !seen.device).then_some(Step::Device(true));
+    // Order: servers that answer already (of an earlier run, or of kube-proxy) are admitted before
+    // the filter that refuses what is not admitted comes into force.
+    let before_rules = [
+        Step::Settings(settings(wanted, seen)),
+        Step::Sets(missing.map(|(key, spec)| Change::add(*key, *spec)).collect()),
+        Step::Entries(admitted),
+    ];
+    let rules = wanted.rulesets.iter().filter(|(family, ruleset)| !mirror.holds(**family, ruleset));
+    let rules = rules.map(|(family, ruleset)| {
+        let empty = Default::default();
+        let there = seen.rulesets.get(family).unwrap_or(&empty);
+        let payload = iptables::payload(there, ruleset);
+        Step::Rules(RulesChange { family: *family, payload, to: ruleset.clone() })
+    });
+    before_rules.into_iter().chain(rules).chain(device).collect()
+}
+
+fn settings(wanted: &Tables, seen: &Tables) -> Vec<Change<String, String>> {
+    let differing =
+        wanted.settings.iter().filter(|(path, value)| seen.settings.get(*path) != Some(value));
+    let mut changes: Vec<_> = differing
+        .map(|(path, value)| Change {
+            key: path.clone(),
+            from: seen.settings.get(path).cloned(),
+            to: Some(value.clone()),
+        })
+        .collect();
+    // Order: interfaces are told to keep taking router advertisements before forwarding is on.
+    changes.sort_by_key(|change| change.key == IPV6_FORWARDING);
+    changes
+}
+
+/// What is left of the foundation when it is no longer wanted, in reverse.
+fn dismantling(wanted: &Tables, seen: &Tables) -> Vec<Step> {
+    let unwanted = seen
+        .rulesets
+        .iter()
+        .filter(|(family, ruleset)| !wanted.rulesets.contains_key(family) && !ruleset.is_empty());
+    let nothing = Default::default();
+    let rules = unwanted.map(|(family, ruleset)| {
+        let payload = iptables::payload(ruleset, &nothing);
+        Step::Rules(RulesChange { family: *family, payload, to: nothing.clone() })
+    });
+    // An address of somebody else on the device keeps the device.
+    let is_empty = seen.addresses.iter().all(|address| owned::address(seen, *address));
+    let device = (seen.device && !wanted.device && is_empty).then_some(Step::Device(false));
+    let sets = seen.sets.iter().filter(|(key, _)| !wanted.sets.contains_key(key));
+    let sets = Step::Sets(sets.map(|(key, spec)| Change::remove(*key, *spec)).collect());
+    rules.chain(device).chain([sets]).collect()
+}
+
+/// Addresses to bind, and those of ours to unbind.
+type AddressChanges = (Vec<Change<IpAddr, ()>>, Vec<Change<IpAddr, ()>>);
+
+fn addresses(wanted: &Tables, seen: &Tables, touched: &BTreeSet<IpAddr>) -> AddressChanges {
+    let in_wanted = |address: &&IpAddr| wanted.addresses.contains(address);
+    let in_seen = |address: &&IpAddr| seen.addresses.contains(address);
+    let bound = touched.iter().filter(in_wanted).filter(|address| !in_seen(address));
+    let unbound = touched
+        .iter()
+        .filter(in_seen)
+        .filter(|address| !in_wanted(address) && owned::address(seen, **address));
+    (
+        bound.map(|address| Change::add(*address, ())).collect(),
+        unbound.map(|address| Change::remove(*address, ())).collect(),
+    )
+}
+
+/// Entries that are missing and entries that are too many.
+struct Entries {
+    missing: Vec<Entry>,
+    surplus: Vec<Entry>,
+}
+
+impl Entries {
+    fn new(wanted: &Tables, seen: &Tables, touched: &BTreeSet<Entry>) -> Self {
+        let pick = |there: &Tables, other: &Tables| {
+            let only =
+                |entry: &&Entry| there.entries.contains(entry) && !other.entries.contains(entry);
+            touched.iter().filter(only).copied().collect()
+        };
+        Entries { missing: pick(wanted, seen), surplus: pick(seen, wanted) }
+    }
+
+    fn added(&self, set: SetId) -> Vec<Change<Entry, ()>> {
+        self.add(|entry| entry.set == set)
+    }
+
+    fn added_before_servers(&self) -> Vec<Change<Entry, ()>> {
+        self.add(|entry| !matches!(entry.set, SetId::Servers | SetId::Pass))
+    }
+
+    fn removed(&self, set: SetId) -> Vec<Change<Entry, ()>> {
+        self.remove(|entry| entry.set == set)
+    }
+
+    fn removed_after_servers(&self) -> Vec<Change<Entry, ()>> {
+        self.remove(|entry| !matches!(entry.set, SetId::Servers | SetId::Pass))
+    }
+
+    /// Pass entries to add: those of servers that answer already, and those of servers to come.
+    fn passing(&self, seen: &Tables) -> (Vec<Change<Entry, ()>>, Vec<Change<Entry, ()>>) {
+        let answers = |entry: &Entry| {
+            front_of(entry)
+                .is_some_and(|key| seen.servers.get(&key).is_some_and(Server::is_serving))
+        };
+        let passing = |entry: &Entry| entry.set == SetId::Pass;
+        (
+            self.add(|entry| passing(entry) && answers(entry)),
+            self.add(|entry| passing(entry) && !answers(entry)),
+        )
+    }
+
+    fn add(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<Change<Entry, ()>> {
+        let missing = self.missing.iter().filter(|entry| wanted(entry));
+        missing.map(|entry| Change::add(*entry, ())).collect()
+    }
+
+    fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<Change<Entry, ()>> {
+        let surplus = self.surplus.iter().filter(|entry| wanted(entry));
+        surplus.map(|entry| Change::remove(*entry, ())).collect()
+    }
+}
+
+/// The front that an entry of a front's set names.
+pub(crate) fn front_of(entry: &Entry) -> Option<ServerKey> {
+    match entry.member {
+        Member::IpPort(address, protocol, port) => Some(ServerKey { address, port, protocol }),
+        Member::Ip(_) | Member::IpPortIp(..) | Member::Net(_) => None,
+    }
+}
+
+type RealChange = Change<(ServerKey, RealKey), RealServer>;
+
+/// Changes of virtual and real servers, split by what must come before what.
+#[derive(Default)]
+struct Servers {
+    /// Virtual servers that are new or set anew.
+    added: Vec<Change<ServerKey, crate::model::ipvs::VirtualServer>>,
+    /// Virtual servers to remove, with all they have.
+    removed: Vec<Change<ServerKey, crate::model::ipvs::VirtualServer>>,
+    /// Real servers that are new, or take connections again.
+    raised: Vec<RealChange>,
+    /// Real servers that take no more connections, or go.
+    lowered: Vec<RealChange>,
+}
+
+impl Servers {
+    fn new(
+        desired: &Desired,
+        seen: &Tables,
+        drains: &Drains,
+        touched: &BTreeSet<ServerKey>,
+        now: Instant,
+    ) -> Self {
+        let mut changes = Servers::default();
+        for key in touched {
+            match (desired.tables().servers.get(key), seen.servers.get(key)) {
+                (Some(wanted), there) => {
+                    changes.bring(key, wanted, there);
+                    changes.lower(key, wanted, there, |real| drains.is_over(key, real, now));
+                }
+                (None, Some(there)) if owned::server(seen, key) => {
+                    changes.removed.push(Change::remove(*key, there.config.clone()));
+                }
+                (None, _) => {}
+            }
+        }
+        changes
+    }
+
+    /// What must be there and is not, or is otherwise.
+    fn bring(&mut self, key: &ServerKey, wanted: &Server, there: Option<&Server>) {
+        let config = there.map(|server| &server.config);
+        if config != Some(&wanted.config) {
+            self.added.push(Change {
+                key: *key,
+                from: config.cloned(),
+                to: Some(wanted.config.clone()),
+            });
+        }
+        for (real, value) in &wanted.reals {
+            let from = there.and_then(|server| server.reals.get(real)).copied();
+            if from != Some(*value) {
+                self.raised.push(Change { key: (*key, *real), from, to: Some(*value) });
+            }
+        }
+    }
+
+    /// What is there and must not be: drained where the protocol keeps connections, else removed.
+    fn lower(
+        &mut self,
+        key: &ServerKey,
+        wanted: &Server,
+        there: Option<&Server>,
+        is_over: impl Fn(&RealKey) -> bool,
+    ) {
+        let surplus = there.into_iter().flat_map(|server| &server.reals);
+        for (real, value) in surplus.filter(|(real, _)| !wanted.reals.contains_key(real)) {
+            let drained = RealServer { weight: 0, ..*value };
+            let change = if !key.protocol.drains() || (value.weight == 0 && is_over(real)) {
+                Change::remove((*key, *real), *value)
+            } else if value.weight > 0 {
+                Change::update((*key, *real), *value, drained)
+            } else {
+                continue;
+            };
+            self.lowered.push(change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

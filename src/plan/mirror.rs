@@ -1,0 +1,133 @@
+//! The mirror: what the kernel was last seen or made to hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::step::{Change, Step};
+use crate::model::iptables::Ruleset;
+use crate::model::ipvs::{Server, ServerKey};
+use crate::model::net::Family;
+use crate::model::observed::Observed;
+use crate::model::tables::Tables;
+
+/// The mirror of the kernel. Virtual servers of others are in it; they are not touched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mirror {
+    /// The rows.
+    pub tables: Tables,
+    /// Rulesets that were loaded, by what they were loaded as.
+    ///
+    /// Another version of iptables may print a rule otherwise than we write it. What was read back
+    /// right after a load is therefore taken for what was loaded.
+    loaded: BTreeMap<Family, Loaded>,
+}
+
+/// A ruleset as written, and, once an audit has seen it, as the tool prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Loaded {
+    written: Ruleset,
+    printed: Option<Ruleset>,
+}
+
+impl Mirror {
+    /// Takes over a reading of everything.
+    pub fn replace(&mut self, observed: Tables) {
+        for (family, loaded) in &mut self.loaded {
+            let printed = observed.rulesets.get(family).cloned().unwrap_or_default();
+            loaded.printed.get_or_insert(printed);
+        }
+        self.tables = observed;
+    }
+
+    /// Takes over a reading of some virtual servers.
+    pub fn refresh(&mut self, keys: &BTreeSet<ServerKey>, observed: Observed) {
+        for key in keys {
+            self.tables.servers.remove(key);
+        }
+        self.tables.servers.extend(observed.tables.servers);
+    }
+
+    /// Whether the rules of a family are as wanted.
+    pub fn holds(&self, family: Family, wanted: &Ruleset) -> bool {
+        let Some(there) = self.tables.rulesets.get(&family) else { return false };
+        let as_loaded = self.loaded.get(&family).is_some_and(|loaded| {
+            loaded.written == *wanted && loaded.printed.as_ref().is_none_or(|text| text == there)
+        });
+        there == wanted || as_loaded
+    }
+
+    /// Notes that a step took effect, except for the changes whose indexes are given.
+    pub fn note(&mut self, step: &Step, failed: &BTreeSet<usize>) {
+        let tables = &mut self.tables;
+        match step {
+            Step::Settings(changes) => note_map(&mut tables.settings, changes, failed),
+            Step::Sets(changes) => note_map(&mut tables.sets, changes, failed),
+            Step::Device(present) if failed.is_empty() => tables.device = *present,
+            Step::Rules(change) if failed.is_empty() => {
+                let loaded = Loaded { written: change.to.clone(), printed: None };
+                self.loaded.insert(change.family, loaded);
+                tables.rulesets.insert(change.family, change.to.clone());
+            }
+            Step::Device(_) | Step::Rules(_) => {}
+            Step::Entries(changes) => {
+                for change in effective(changes, failed) {
+                    match change.to {
+                        Some(()) => tables.entries.insert(change.key),
+                        None => tables.entries.remove(&change.key),
+                    };
+                }
+            }
+            Step::Addresses(changes) => {
+                for change in effective(changes, failed) {
+                    match change.to {
+                        Some(()) => tables.addresses.insert(change.key),
+                        None => tables.addresses.remove(&change.key),
+                    };
+                }
+            }
+            Step::Servers(changes) => {
+                for change in effective(changes, failed) {
+                    match (&change.to, tables.servers.get_mut(&change.key)) {
+                        (Some(config), Some(server)) => server.config = config.clone(),
+                        (Some(config), None) => {
+                            let server = Server { config: config.clone(), reals: BTreeMap::new() };
+                            tables.servers.insert(change.key, server);
+                        }
+                        (None, _) => {
+                            tables.servers.remove(&change.key);
+                        }
+                    }
+                }
+            }
+            Step::Reals(changes) => {
+                for change in effective(changes, failed) {
+                    let (server, real) = change.key;
+                    let Some(server) = tables.servers.get_mut(&server) else { continue };
+                    match change.to {
+                        Some(value) => server.reals.insert(real, value),
+                        None => server.reals.remove(&real),
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn effective<'a, K, V>(
+    changes: &'a [Change<K, V>],
+    failed: &'a BTreeSet<usize>,
+) -> impl Iterator<Item = &'a Change<K, V>> {
+    changes.iter().enumerate().filter(|(index, _)| !failed.contains(index)).map(|(_, c)| c)
+}
+
+fn note_map<K: Ord + Clone, V: Clone>(
+    map: &mut BTreeMap<K, V>,
+    changes: &[Change<K, V>],
+    failed: &BTreeSet<usize>,
+) {
+    for change in effective(changes, failed) {
+        match &change.to {
+            Some(value) => map.insert(change.key.clone(), value.clone()),
+            None => map.remove(&change.key),
+        };
+    }
+}
