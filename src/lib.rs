@@ -11,3 +11,4 @@ pub mod desired;
 pub mod kernel;
 pub mod model;
 pub mod plan;
+pub mod reconcile;

@@ -3,6 +3,8 @@
 //! [`store::Store`] folds [`Update`]s and tells which Services they touch.
 //! Invariant: no I/O; a value that cannot be used is rejected with a reason, never an error.
 
+pub mod store;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;

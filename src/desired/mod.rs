@@ -33,6 +33,13 @@ pub struct Touched {
 }
 
 impl Touched {
+    /// Adds what another change altered.
+    pub fn extend(&mut self, other: Touched) {
+        self.servers.extend(other.servers);
+        self.entries.extend(other.entries);
+        self.addresses.extend(other.addresses);
+    }
+
     /// Whether nothing was altered.
     pub fn is_empty(&self) -> bool {
         self.servers.is_empty() && self.entries.is_empty() && self.addresses.is_empty()

@@ -39,3 +39,10 @@ pub enum Error {
         source: std::io::Error,
     },
 }
+
+impl Error {
+    /// Whether it is unknown if the operation took effect, so that the mirror must be read anew.
+    pub fn is_ambiguous(&self) -> bool {
+        false
+    }
+}

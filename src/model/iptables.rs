@@ -60,6 +60,20 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
+    /// Whether the other has the same chains and as many rules and jumps in each.
+    pub fn has_shape_of(&self, other: &Ruleset) -> bool {
+        let counts = |lines: &BTreeMap<String, Vec<String>>| -> Vec<(String, usize)> {
+            lines.iter().map(|(chain, lines)| (chain.clone(), lines.len())).collect()
+        };
+        let shape = |ruleset: &Ruleset| -> Vec<_> {
+            let tables = ruleset.tables.iter();
+            tables
+                .map(|(table, rules)| (*table, counts(&rules.chains), counts(&rules.jumps)))
+                .collect()
+        };
+        shape(self) == shape(other)
+    }
+
     /// Whether nothing of ours is there.
     pub fn is_empty(&self) -> bool {
         self.tables.values().all(|rules| rules.chains.is_empty() && rules.jumps.is_empty())

@@ -33,7 +33,9 @@ impl Mirror {
     pub fn replace(&mut self, observed: Tables) {
         for (family, loaded) in &mut self.loaded {
             let printed = observed.rulesets.get(family).cloned().unwrap_or_default();
-            loaded.printed.get_or_insert(printed);
+            if loaded.printed.is_none() && loaded.written.has_shape_of(&printed) {
+                loaded.printed = Some(printed);
+            }
         }
         self.tables = observed;
     }

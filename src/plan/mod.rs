@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::desired::{Desired, Touched};
-use crate::model::ipset::{Entry, Member, SetId};
+use crate::model::ipset::{Entry, Member, SetId, SetKey, SetSpec};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
 use crate::model::tables::Tables;
 use drain::Drains;
@@ -91,13 +91,23 @@ fn everything(wanted: &Tables, seen: &Tables) -> Touched {
 /// Settings, sets, the device and the rules, before any row that relies on them.
 fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<Change<Entry, ()>>) -> Vec<Step> {
     let seen = &mirror.tables;
-    let missing = wanted.sets.iter().filter(|(key, _)| !seen.sets.contains_key(key));
+    let of_kind =
+        |key: &SetKey, spec: &SetSpec| seen.sets.get(key).is_some_and(|s| s.kind == spec.kind);
+    let missing = wanted.sets.iter().filter(|(key, spec)| !of_kind(key, spec));
     let device = (wanted.device && !seen.device).then_some(Step::Device(true));
     // Order: servers that answer already (of an earlier run, or of kube-proxy) are admitted before
     // the filter that refuses what is not admitted comes into force.
     let before_rules = [
         Step::Settings(settings(wanted, seen)),
-        Step::Sets(missing.map(|(key, spec)| Change::add(*key, *spec)).collect()),
+        Step::Sets(
+            missing
+                .map(|(key, spec)| Change {
+                    key: *key,
+                    from: seen.sets.get(key).copied(),
+                    to: Some(*spec),
+                })
+                .collect(),
+        ),
         Step::Entries(admitted),
     ];
     let rules = wanted.rulesets.iter().filter(|(family, ruleset)| !mirror.holds(**family, ruleset));

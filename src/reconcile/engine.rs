@@ -1,0 +1,248 @@
+//! The engine: cluster updates in, syncs out, over any [`Kernel`].
+//!
+//! It owns the four values of the flow (store, desired, mirror, drains) and calls the pure stages
+//! in order. Invariant: it never reads a clock and never blocks on anything but the kernel, so a
+//! simulation can drive it through years and crashes.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::pace::Pace;
+use super::report::{Failed, Report};
+use crate::cluster::store::Store;
+use crate::cluster::{EndpointSlice, ObjectName, Update};
+use crate::config::{Periods, Policy};
+use crate::desired::service::{self, Facts};
+use crate::desired::{Desired, Rejected, Touched, foundation};
+use crate::kernel::{Error, Failure, Kernel};
+use crate::model::ipvs::ServerKey;
+use crate::model::observed::{Host, Scope};
+use crate::plan::drain::Drains;
+use crate::plan::mirror::Mirror;
+use crate::plan::step::Step;
+use crate::plan::{self, Extent, guard};
+
+/// Keeps one node's kernel in the state that the cluster asks for.
+pub struct Engine {
+    policy: Policy,
+    store: Store,
+    desired: Desired,
+    mirror: Mirror,
+    drains: Drains,
+    host: Host,
+    dirty: Dirty,
+    doubt: Doubt,
+    pace: Pace,
+}
+
+/// What has changed since the last sync.
+#[derive(Debug, Default)]
+struct Dirty {
+    services: BTreeSet<ObjectName>,
+    node: bool,
+    service_cidrs: bool,
+}
+
+/// What of the mirror may be wrong and is to be read again.
+#[derive(Debug, Default)]
+struct Doubt {
+    everything: bool,
+    servers: BTreeSet<ServerKey>,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet: the first sync reads the whole kernel and adopts it.
+    pub fn new(policy: Policy, periods: Periods, store: Store) -> Self {
+        Engine {
+            policy,
+            store,
+            desired: Desired::default(),
+            mirror: Mirror::default(),
+            drains: Drains::default(),
+            host: Host::default(),
+            dirty: Dirty { node: true, service_cidrs: true, ..Dirty::default() },
+            doubt: Doubt { everything: true, ..Doubt::default() },
+            pace: Pace::new(periods),
+        }
+    }
+
+    /// Folds one word from the cluster in; true if a sync is due for it.
+    pub fn note(&mut self, update: Update, now: Instant) -> bool {
+        let change = self.store.apply(update);
+        self.dirty.services.extend(change.services);
+        self.dirty.node |= change.node;
+        self.dirty.service_cidrs |= change.service_cidrs;
+        let is_dirty = self.is_dirty();
+        if is_dirty {
+            self.pace.request(now);
+        }
+        is_dirty
+    }
+
+    /// Whether a first consistent list of every kind is in; until then nothing is touched.
+    pub fn is_ready(&self) -> bool {
+        self.store.is_complete()
+    }
+
+    /// When to sync next, if nothing else happens.
+    ///
+    /// `None` before the first sync: it is due as soon as the engine is ready.
+    pub fn next_sync(&self) -> Option<Instant> {
+        self.pace.next(self.drains.next_look())
+    }
+
+    /// Objects, or parts of them, that are not programmed.
+    pub fn rejected(&self) -> Vec<Rejected> {
+        let parsed = self.store.rejected().flat_map(|(object, reasons)| {
+            reasons.iter().map(|reason| Rejected { object: object.clone(), reason: reason.clone() })
+        });
+        parsed.chain(self.desired.rejected()).collect()
+    }
+
+    /// The desired tables and the mirror, for inspection.
+    pub fn state(&self) -> (&Desired, &Mirror) {
+        (&self.desired, &self.mirror)
+    }
+
+    /// Brings the node one step closer to what the cluster asks for.
+    pub fn sync(&mut self, kernel: &mut impl Kernel, now: Instant) -> Report {
+        let mut report = Report::default();
+        self.pace.started();
+        if self.is_ready() {
+            match self.observe(kernel, now) {
+                Ok(extent) => {
+                    report.is_audit = extent == Extent::All;
+                    self.change(kernel, extent, now, &mut report);
+                }
+                Err(error) => {
+                    self.doubt.everything = true;
+                    report.failed.push(Failed::new("observe", &error));
+                }
+            }
+        }
+        report.drains = self.drains.len();
+        self.pace.ended(now, report.failed.is_empty());
+        report
+    }
+
+    /// Reads what is in doubt or due; returns how far the plan has to look.
+    fn observe(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<Extent, Error> {
+        if self.doubt.everything || self.pace.audit_is_due(now) {
+            let observed = kernel.observe(&Scope::Everything)?;
+            self.mirror.replace(observed.tables);
+            self.drains.look(&observed.connections, now);
+            self.dirty.node |= self.host != observed.host;
+            self.host = observed.host;
+            self.doubt = Doubt::default();
+            self.pace.audited(now);
+            return Ok(Extent::All);
+        }
+        let mut servers = self.drains.due(now);
+        servers.append(&mut self.doubt.servers);
+        if !servers.is_empty() {
+            let scope = Scope::Servers(servers.clone());
+            let observed = kernel.observe(&scope)?;
+            self.drains.look(&observed.connections, now);
+            self.mirror.refresh(&servers, observed);
+        }
+        Ok(Extent::Touched(Touched { servers, ..Touched::default() }))
+    }
+
+    /// Recomputes the rows of what is dirty, plans, and carries the plan out.
+    fn change(
+        &mut self,
+        kernel: &mut impl Kernel,
+        extent: Extent,
+        now: Instant,
+        report: &mut Report,
+    ) {
+        let extent = self.recompute(extent);
+        let drained = match &extent {
+            Extent::All => {
+                let (wanted, seen) = (self.desired.tables(), &self.mirror.tables);
+                wanted.servers.keys().chain(seen.servers.keys()).copied().collect()
+            }
+            Extent::Touched(touched) => touched.servers.clone(),
+        };
+        // A restart finds draining real servers in the kernel; their deadlines start now.
+        self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
+        for step in plan::build(&self.desired, &self.mirror, &self.drains, &extent, now) {
+            self.apply(kernel, step, report);
+        }
+        self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
+    }
+
+    /// Brings `desired` up to date with the store; returns the extent widened by what it touched.
+    fn recompute(&mut self, extent: Extent) -> Extent {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut touched = Touched::default();
+        let mut all = false;
+        if dirty.node {
+            let pod_cidrs =
+                self.store.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default();
+            self.desired.set_foundation(foundation::tables(&self.policy, &self.host, &pod_cidrs));
+            dirty.services.extend(self.desired.users_of_zone().cloned());
+            all = true;
+        }
+        if dirty.service_cidrs {
+            let known: Vec<_> = self.store.service_cidrs().collect();
+            let configured = &self.policy.service_cidrs;
+            let cidrs = if configured.is_empty() { &known } else { configured };
+            touched.extend(self.desired.set_service_cidrs(cidrs));
+        }
+        for name in &dirty.services {
+            touched.extend(self.recompute_service(name));
+        }
+        match extent {
+            Extent::Touched(before) if !all => {
+                touched.extend(before);
+                Extent::Touched(touched)
+            }
+            _ => Extent::All,
+        }
+    }
+
+    fn recompute_service(&mut self, name: &ObjectName) -> Touched {
+        let zone = self.store.node().and_then(|node| node.zone.clone());
+        let facts = Facts { policy: &self.policy, zone: zone.as_deref() };
+        let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
+        let rows = self.store.service(name).map(|s| service::rows(name, s, &slices, facts));
+        self.desired.replace(name, rows)
+    }
+
+    /// Carries out one step and notes what it achieved.
+    fn apply(&mut self, kernel: &mut impl Kernel, step: Step, report: &mut Report) {
+        let planned = step.len();
+        let step = guard::admit(step, &self.desired, &self.mirror);
+        report.postponed += planned - step.len();
+        if step.is_empty() {
+            return;
+        }
+        let failures = kernel.apply(&step);
+        let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
+        self.mirror.note(&step, &failed);
+        self.doubt(&step, &failures);
+        report.note(&step, &failures);
+    }
+
+    /// What to read again after failures: the key alone where that is enough, else everything.
+    fn doubt(&mut self, step: &Step, failures: &[Failure]) {
+        for failure in failures {
+            let key = match step {
+                Step::Servers(changes) => changes.get(failure.index).map(|change| change.key),
+                Step::Reals(changes) => changes.get(failure.index).map(|change| change.key.0),
+                _ => None,
+            };
+            match key {
+                Some(key) if !failure.error.is_ambiguous() => {
+                    self.doubt.servers.insert(key);
+                }
+                _ => self.doubt.everything = true,
+            }
+        }
+    }
+
+    fn is_dirty(&self) -> bool {
+        !self.dirty.services.is_empty() || self.dirty.node || self.dirty.service_cidrs
+    }
+}

@@ -1,0 +1,74 @@
+//! When to sync next: spacing, retry with backoff, the longest pause, the audit.
+//!
+//! Invariant: time is an argument; nothing here reads a clock.
+
+use std::time::{Duration, Instant};
+
+use crate::config::Periods;
+
+/// First and longest pause before what failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// The pace of one engine.
+#[derive(Debug)]
+pub struct Pace {
+    periods: Periods,
+    requested: Option<Instant>,
+    last_end: Option<Instant>,
+    last_audit: Option<Instant>,
+    failures_in_a_row: u32,
+}
+
+impl Pace {
+    /// A pace that is due at once.
+    pub fn new(periods: Periods) -> Self {
+        Pace { periods, requested: None, last_end: None, last_audit: None, failures_in_a_row: 0 }
+    }
+
+    /// Asks for a sync as soon as the spacing allows.
+    pub fn request(&mut self, now: Instant) {
+        self.requested.get_or_insert(now);
+    }
+
+    /// A sync begins: it serves all requests so far.
+    pub fn started(&mut self) {
+        self.requested = None;
+    }
+
+    /// A sync has ended.
+    pub fn ended(&mut self, now: Instant, succeeded: bool) {
+        self.last_end = Some(now);
+        self.failures_in_a_row = if succeeded { 0 } else { self.failures_in_a_row + 1 };
+    }
+
+    /// The whole kernel was read.
+    pub fn audited(&mut self, now: Instant) {
+        self.last_audit = Some(now);
+    }
+
+    /// Whether the whole kernel is to be read.
+    pub fn audit_is_due(&self, now: Instant) -> bool {
+        self.last_audit.is_none_or(|last| now >= last + self.periods.audit)
+    }
+
+    /// When to sync next; `wake` is a moment that something else waits for.
+    ///
+    /// `None` before the first sync: it is due as soon as the first lists are complete.
+    pub fn next(&self, wake: Option<Instant>) -> Option<Instant> {
+        let end = self.last_end?;
+        let earliest = end + self.periods.min_sync;
+        let retry = (self.failures_in_a_row > 0).then(|| end + self.backoff());
+        let audit = self.last_audit.map(|last| last + self.periods.audit);
+        let idle = end + self.periods.sync;
+        let wishes = [self.requested, retry, audit, wake, Some(idle)];
+        wishes.into_iter().flatten().min().map(|wish| wish.max(earliest))
+    }
+
+    fn backoff(&self) -> Duration {
+        let doublings = (self.failures_in_a_row - 1).min(10);
+        (RETRY.0 * 2u32.pow(doublings)).min(RETRY.1)
+    }
+}
+
+#[cfg(test)]
+mod tests;

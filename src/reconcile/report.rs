@@ -1,0 +1,111 @@
+//! What one sync did: the value behind its log line, the metrics and the health endpoints.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+
+use crate::kernel::{Error, Failure};
+use crate::plan::step::{Change, Step};
+
+/// The outcome of one sync.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Whether the whole kernel was read and compared.
+    pub is_audit: bool,
+    /// Rows changed, by kind of step.
+    pub counts: BTreeMap<&'static str, Counts>,
+    /// What did not take effect; it is tried again.
+    pub failed: Vec<Failed>,
+    /// Changes that wait for the next sync because what they rely on failed.
+    pub postponed: usize,
+    /// Real servers draining now.
+    pub drains: usize,
+}
+
+/// Rows of one kind that were changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// New rows.
+    pub added: usize,
+    /// Rows with another value.
+    pub changed: usize,
+    /// Rows that are gone.
+    pub removed: usize,
+}
+
+/// One thing that did not take effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// What was being done: a kind of step, or `observe`.
+    pub operation: &'static str,
+    /// The error with all its causes.
+    pub error: String,
+}
+
+impl Failed {
+    /// The failure of an operation, for the reader of a log.
+    pub fn new(operation: &'static str, error: &Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        Failed { operation, error: text }
+    }
+}
+
+impl Report {
+    /// Rows changed in all.
+    pub fn changes(&self) -> usize {
+        self.counts.values().map(|counts| counts.added + counts.changed + counts.removed).sum()
+    }
+
+    /// Counts a step that was carried out.
+    pub(super) fn note(&mut self, step: &Step, failures: &[Failure]) {
+        let mut kinds = kinds(step);
+        for failure in failures {
+            if let Some(kind) = kinds.get_mut(failure.index) {
+                *kind = None;
+            }
+            self.failed.push(Failed::new(step.kind(), &failure.error));
+        }
+        let counts = self.counts.entry(step.kind()).or_default();
+        for kind in kinds.into_iter().flatten() {
+            match kind {
+                ChangeKind::Added => counts.added += 1,
+                ChangeKind::Changed => counts.changed += 1,
+                ChangeKind::Removed => counts.removed += 1,
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum ChangeKind {
+    Added,
+    Changed,
+    Removed,
+}
+
+fn kinds(step: &Step) -> Vec<Option<ChangeKind>> {
+    match step {
+        Step::Settings(changes) => of(changes),
+        Step::Sets(changes) => of(changes),
+        Step::Device(true) => vec![Some(ChangeKind::Added)],
+        Step::Device(false) => vec![Some(ChangeKind::Removed)],
+        Step::Rules(_) => vec![Some(ChangeKind::Changed)],
+        Step::Entries(changes) => of(changes),
+        Step::Servers(changes) => of(changes),
+        Step::Reals(changes) => of(changes),
+        Step::Addresses(changes) => of(changes),
+    }
+}
+
+fn of<K, V>(changes: &[Change<K, V>]) -> Vec<Option<ChangeKind>> {
+    let kind = |change: &Change<K, V>| match (&change.from, &change.to) {
+        (_, None) => ChangeKind::Removed,
+        (None, Some(_)) => ChangeKind::Added,
+        (Some(_), Some(_)) => ChangeKind::Changed,
+    };
+    changes.iter().map(|change| Some(kind(change))).collect()
+}
