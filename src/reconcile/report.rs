@@ -55,6 +55,11 @@ impl Failed {
 }
 
 impl Report {
+    /// Whether everything that was wanted is in place.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.postponed == 0
+    }
+
     /// Rows changed in all.
     pub fn changes(&self) -> usize {
         self.counts.values().map(|counts| counts.added + counts.changed + counts.removed).sum()
