@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::pace::Pace;
 use super::report::{Failed, Report};
 use crate::cluster::store::Store;
-use crate::cluster::{EndpointSlice, ObjectName, Update};
+use crate::cluster::{EndpointSlice, Node, ObjectName, Update};
 use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
 use crate::desired::{Desired, Rejected, Touched, foundation};
@@ -97,6 +97,11 @@ impl Engine {
             reasons.iter().map(|reason| Rejected { object: object.clone(), reason: reason.clone() })
         });
         parsed.chain(self.desired.rejected()).collect()
+    }
+
+    /// This node, if the cluster knows it.
+    pub fn node(&self) -> Option<&Node> {
+        self.store.node()
     }
 
     /// The desired tables and the mirror, for inspection.
