@@ -106,7 +106,8 @@ fn withdraw(stage: &Stage, host_a: &Pod, server_a: pod_server::PodServer) {
     let load = Load::start(&stage.client.namespace, Transport::Tcp, FRONT, forever);
     load.wait_for_answers(200);
     stage.edit(|web| {
-        let slice_line = format!("  - addresses: [{}] # HostA\n    nodeName: node-2\n", host_a.ipv4);
+        let slice_line =
+            format!("  - addresses: [{}] # HostA\n    nodeName: node-2\n", host_a.ipv4);
         web.replace(&slice_line, "")
     });
     stage.wait_for_real_servers(2);
@@ -130,7 +131,9 @@ fn delete_service(stage: &Stage) {
 }
 
 fn many_requests(stage: &Stage, requests: usize) -> Tally {
-    println!("{requests} requests from the client pod to {URL}, each over a connection of its own:");
+    println!(
+        "{requests} requests from the client pod to {URL}, each over a connection of its own:"
+    );
     let amount = Amount::requests(requests);
     let tally = load::run(&stage.client.namespace, Transport::Tcp, FRONT, amount);
     show(&tally);

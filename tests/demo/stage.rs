@@ -59,7 +59,9 @@ impl Stage {
         println!("$ kube-ipvs-proxy {}", arguments.join(" "));
         let daemon = Daemon::start(&self.world.node, &arguments);
         self.wait_for_real_servers(2);
-        wait::until("the address", SOON, || self.look(&["ip", "-brief", "address"]).contains("10.254.10.128"));
+        wait::until("the address", SOON, || {
+            self.look(&["ip", "-brief", "address"]).contains("10.254.10.128")
+        });
         daemon
     }
 
@@ -77,8 +79,12 @@ impl Stage {
     /// Deletes the Service with its endpoints, and waits until it is gone from the kernel.
     pub fn delete_service(&self) {
         fs::remove_file(self.manifests.join("web.yaml")).unwrap();
-        wait::until("the Service's end", SOON, || !self.look(&["ipvsadm", "-Sn"]).contains("10.254"));
-        wait::until("the address's end", SOON, || !self.look(&["ip", "-brief", "address"]).contains("10.254."));
+        wait::until("the Service's end", SOON, || {
+            !self.look(&["ipvsadm", "-Sn"]).contains("10.254")
+        });
+        wait::until("the address's end", SOON, || {
+            !self.look(&["ip", "-brief", "address"]).contains("10.254.")
+        });
     }
 
     /// Waits until this many real servers take new connections.
@@ -108,7 +114,10 @@ impl Stage {
     pub fn curl(&self, who: &str, from: &Namespace) {
         println!("$ curl {URL}    # four times, from {who}");
         for _ in 0..4 {
-            print!("  {}", from.output("curl", &["--silent", "--show-error", "--max-time", "5", URL]));
+            print!(
+                "  {}",
+                from.output("curl", &["--silent", "--show-error", "--max-time", "5", URL])
+            );
         }
     }
 
