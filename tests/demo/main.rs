@@ -41,7 +41,7 @@ const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/demo");
 
 fn main() -> ExitCode {
     if let Some(missing) = lab::missing_here() {
-        return lab::run_inside("demo", &missing, &[MANIFESTS]);
+        return lab::run_inside("demonstration", &missing, &[MANIFESTS]);
     }
     match std::panic::catch_unwind(demonstrate) {
         Ok(()) => {

@@ -145,6 +145,6 @@ impl Drop for Stage {
 
 /// In the lab the manifests lie beside the program.
 fn originals() -> &'static Path {
-    let here = Path::new("demo-manifests");
+    let here = Path::new("demo");
     if here.is_dir() { here } else { Path::new(crate::MANIFESTS) }
 }

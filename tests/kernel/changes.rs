@@ -39,9 +39,12 @@ fn changes_are_followed() {
         let service = Service::new("web", 128, &behind);
         manifests.put("web.yaml", &service.manifest());
         for family in Family::BOTH {
-            let mut expected: Vec<String> = behind.iter().map(|pod| {
-                std::net::SocketAddr::new(pod.address(family), cluster::POD_PORT).to_string()
-            }).collect();
+            let mut expected: Vec<String> = behind
+                .iter()
+                .map(|pod| {
+                    std::net::SocketAddr::new(pod.address(family), cluster::POD_PORT).to_string()
+                })
+                .collect();
             expected.sort();
             let front = service.front(family).to_string();
             wait::until(&format!("{expected:?} behind {front}"), SOON, || {
@@ -108,7 +111,8 @@ fn changes_that_mean_nothing_write_nothing() {
     let pods = [&pod];
     let service = Service::new("web", 128, &pods);
     manifests.put("web.yaml", &service.manifest());
-    let _daemon = cluster::start(&world, &manifests, &["--ipvs-sync-period=200ms", "--audit-period=1h"]);
+    let _daemon =
+        cluster::start(&world, &manifests, &["--ipvs-sync-period=200ms", "--audit-period=1h"]);
     let count = |name| cluster::metric(&world, name);
     let syncs = || count("kubeproxy_sync_proxy_rules_duration_seconds_count");
     let work = || (count("kubeipvs_kernel_writes_total"), count("kubeipvs_programs_run_total"));
@@ -176,7 +180,8 @@ fn changes_of_the_port_move_the_front() {
     let new = Service { port: 81, ..old.clone() };
     manifests.put("web.yaml", &new.manifest());
     for family in Family::BOTH {
-        let ask = |service: &Service<'_>| client::connect_tcp(&client.namespace, service.front(family));
+        let ask =
+            |service: &Service<'_>| client::connect_tcp(&client.namespace, service.front(family));
         wait::until("the new port", SOON, || ask(&new).is_ok());
         wait::until("the old port's end", SOON, || {
             ask(&old).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)

@@ -100,7 +100,8 @@ impl<'a> Service<'a> {
         );
         for transport in self.transports {
             let protocol = protocol(*transport);
-            let _ = writeln!(text, "    - {{name: {transport:?}, protocol: {protocol}, port: {port}}}");
+            let _ =
+                writeln!(text, "    - {{name: {transport:?}, protocol: {protocol}, port: {port}}}");
         }
         for family in Family::BOTH {
             text += &self.slice(family);
@@ -121,7 +122,10 @@ impl<'a> Service<'a> {
         );
         for transport in self.transports {
             let protocol = protocol(*transport);
-            let _ = writeln!(text, "  - {{name: {transport:?}, protocol: {protocol}, port: {POD_PORT}}}");
+            let _ = writeln!(
+                text,
+                "  - {{name: {transport:?}, protocol: {protocol}, port: {POD_PORT}}}"
+            );
         }
         text += "endpoints:\n";
         for pod in self.pods {
@@ -174,13 +178,15 @@ pub fn start(world: &World, manifests: &Manifests, more: &[&str]) -> Daemon {
 /// Starts the daemon without waiting.
 pub fn launch(world: &World, manifests: &Manifests, more: &[&str]) -> Daemon {
     let flags = flags(manifests);
-    let arguments: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    let arguments: Vec<&str> =
+        flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
     Daemon::start(&world.node, &arguments)
 }
 
 /// Waits for the first complete sync.
 pub fn wait_until_ready(world: &World, daemon: &Daemon) {
-    let is_ready = || get(&world.node, HEALTHZ, "/readyz").is_some_and(|answer| answer.contains(" 200 "));
+    let is_ready =
+        || get(&world.node, HEALTHZ, "/readyz").is_some_and(|answer| answer.contains(" 200 "));
     assert!(wait::holds_within(SOON, is_ready), "not ready within {SOON:?}:\n{}", daemon.log());
 }
 
@@ -194,9 +200,9 @@ pub fn clean_up(world: &World) {
 /// The sum over all series of a metric.
 pub fn metric(world: &World, name: &str) -> f64 {
     let text = get(&world.node, METRICS, "/metrics").expect("metrics");
-    let series = text.lines().filter(|line| {
-        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-    });
+    let series = text
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
     let values: Vec<f64> = series
         .map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number"))
         .collect();

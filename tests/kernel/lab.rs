@@ -32,18 +32,18 @@ pub fn missing_here() -> Option<String> {
     TOOLS.iter().find(|tool| !is_installed(tool)).map(|tool| format!("the program {tool}"))
 }
 
-/// Runs this very program in the lab, with the arguments it was given.
-pub fn run_inside(missing: &str) -> ExitCode {
+/// Runs this very program in the lab, with the arguments it was given and the files it needs.
+pub fn run_inside(program: &str, missing: &str, files: &[&str]) -> ExitCode {
     if env::var_os(LAB_VARIABLE).is_some() {
-        eprintln!("kernel tests: the lab itself lacks {missing}");
+        eprintln!("{program}: the lab itself lacks {missing}");
         return ExitCode::FAILURE;
     }
-    eprintln!("kernel tests: this machine lacks {missing}; booting the lab");
-    let error = match command() {
+    eprintln!("{program}: this machine lacks {missing}; booting the lab");
+    let error = match command(program, files) {
         Ok(mut command) => command.exec(),
         Err(error) => error,
     };
-    eprintln!("kernel tests: the lab cannot be started: {error}");
+    eprintln!("{program}: the lab cannot be started: {error}");
     ExitCode::FAILURE
 }
 
@@ -64,12 +64,15 @@ fn is_installed(tool: &str) -> bool {
     env::split_paths(&path).any(|folder| folder.join(tool).exists())
 }
 
-fn command() -> io::Result<Command> {
+fn command(program: &str, files: &[&str]) -> io::Result<Command> {
     fs::create_dir_all(SHARE)?;
-    let tests = strip(&env::current_exe()?, "kernel")?;
+    let tests = strip(&env::current_exe()?, program)?;
     let daemon = strip(Path::new(DAEMON), "kube-ipvs-proxy")?;
     let mut command = Command::new(RUN);
     command.arg("--share").arg(tests).arg("--share").arg(daemon);
+    for file in files {
+        command.arg("--share").arg(file);
+    }
     command.args(["--env", &format!("{DAEMON_VARIABLE}=./kube-ipvs-proxy")]);
     for name in PASSED_ON {
         if let Some(value) = env::var_os(name) {
@@ -78,7 +81,7 @@ fn command() -> io::Result<Command> {
             command.arg("--env").arg(pair);
         }
     }
-    command.args(["--", "./kernel"]).args(env::args_os().skip(1));
+    command.args(["--", &format!("./{program}")]).args(env::args_os().skip(1));
     Ok(command)
 }
 

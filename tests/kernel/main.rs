@@ -6,13 +6,18 @@
 #![allow(clippy::print_stderr, reason = "tests talk to whoever runs them")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod changes;
 mod client;
+mod cluster;
 mod daemon;
 mod dump;
 mod lab;
 mod load;
 mod namespace;
+mod ownership;
 mod pod_server;
+mod refusals;
+mod traffic;
 mod wait;
 mod whoami;
 mod world;
@@ -35,7 +40,7 @@ fn main() -> ExitCode {
     if !arguments.list
         && let Some(missing) = lab::missing_here()
     {
-        return lab::run_inside(&missing);
+        return lab::run_inside("kernel", &missing, &[]);
     }
     // One after another: the lab has two processors, and some tests measure time.
     arguments.test_threads.get_or_insert(1);
@@ -43,5 +48,12 @@ fn main() -> ExitCode {
 }
 
 fn tests() -> Vec<Trial> {
-    [world_itself::tests()].into_iter().flatten().collect()
+    let of_files = [
+        world_itself::tests(),
+        traffic::tests(),
+        changes::tests(),
+        refusals::tests(),
+        ownership::tests(),
+    ];
+    of_files.into_iter().flatten().collect()
 }

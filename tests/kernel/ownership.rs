@@ -59,9 +59,14 @@ fn plant_foreign_things(world: &World) {
     );
     for program in ["iptables", "ip6tables"] {
         world.node.output(program, &["-N", "FOREIGN-CHAIN"]);
-        world.node.output(program, &["-A", "FOREIGN-CHAIN", "-p", "tcp", "--dport", "99", "-j", "DROP"]);
+        world
+            .node
+            .output(program, &["-A", "FOREIGN-CHAIN", "-p", "tcp", "--dport", "99", "-j", "DROP"]);
         world.node.output(program, &["-A", "INPUT", "-j", "FOREIGN-CHAIN"]);
-        world.node.output(program, &["-t", "nat", "-A", "POSTROUTING", "-o", "nowhere", "-j", "MASQUERADE"]);
+        world.node.output(
+            program,
+            &["-t", "nat", "-A", "POSTROUTING", "-o", "nowhere", "-j", "MASQUERADE"],
+        );
     }
     world.node.ip("link add dummy7 type dummy\naddress add 203.0.113.7/32 dev dummy7");
 }
@@ -163,6 +168,8 @@ fn ownership_of_legacy_rules_where_the_node_uses_them() {
     assert!(!world.node.output("iptables-nft-save", &[]).contains("KUBE-POSTROUTING"));
     for family in Family::BOTH {
         client::connect_tcp(&client.namespace, service.front(family)).unwrap();
-        wait::until("hairpin", SOON, || client::connect_tcp(&pod.namespace, service.front(family)).is_ok());
+        wait::until("hairpin", SOON, || {
+            client::connect_tcp(&pod.namespace, service.front(family)).is_ok()
+        });
     }
 }

@@ -1,7 +1,5 @@
 //! Who answers whom through a cluster IP, and whom the pod sees.
 
-use std::net::IpAddr;
-
 use libtest_mimic::Trial;
 
 use crate::client;
@@ -34,10 +32,7 @@ fn traffic_every_transport_family_and_client() {
     let _daemon = cluster::start(&world, &manifests, &[]);
 
     for family in Family::BOTH {
-        let node: IpAddr = match family {
-            Family::Ipv4 => World::NODE_IPV4.into(),
-            Family::Ipv6 => World::NODE_IPV6.into(),
-        };
+        let node = World::node_address(family);
         for transport in Transport::ALL {
             for (who, from, source) in [
                 ("a pod of this node", &client.namespace, client.address(family)),
@@ -45,7 +40,8 @@ fn traffic_every_transport_family_and_client() {
                 ("the pod behind the Service", &server.namespace, node),
             ] {
                 let answer = client::ask(from, transport, service.front(family));
-                let answer = answer.unwrap_or_else(|error| panic!("{who} {transport:?} {family:?}: {error}"));
+                let answer = answer
+                    .unwrap_or_else(|error| panic!("{who} {transport:?} {family:?}: {error}"));
                 assert_eq!(answer.pod, "server", "{who} {transport:?} {family:?}");
                 assert_eq!(answer.source(), source, "{who} {transport:?} {family:?}");
             }
@@ -53,15 +49,16 @@ fn traffic_every_transport_family_and_client() {
     }
     // From other nodes a service address is reached only where a route leads here.
     for family in Family::BOTH {
-        let (address, node) = match family {
-            Family::Ipv4 => (service.front(family).ip(), World::NODE_IPV4.to_string()),
-            Family::Ipv6 => (service.front(family).ip(), World::NODE_IPV6.to_string()),
-        };
+        let (address, node) = (service.front(family).ip(), World::node_address(family));
         world.outside.ip(&format!("route add {address} via {node}"));
         let answer = client::connect_tcp(&far_client.namespace, service.front(family)).unwrap();
-        assert_eq!(answer.source(), far_client.address(family), "a pod of another node, {family:?}");
+        assert_eq!(
+            answer.source(),
+            far_client.address(family),
+            "a pod of another node, {family:?}"
+        );
         let answer = client::connect_tcp(&world.outside, service.front(family)).unwrap();
-        assert_eq!(answer.source().to_string(), node, "a host outside, {family:?}");
+        assert_eq!(answer.source(), node, "a host outside, {family:?}");
     }
     assert_eq!(dump::servers(&world.node).lines().filter(|line| line.starts_with("-A")).count(), 6);
 }
@@ -95,10 +92,11 @@ fn traffic_of_all_is_masqueraded_on_request() {
     let service = Service::new("web", 128, &pods);
     manifests.put("web.yaml", &service.manifest());
     let daemon = cluster::start(&world, &manifests, &[]);
-    let source = || client::connect_tcp(&client.namespace, service.front(Family::Ipv4)).unwrap().source();
+    let source =
+        || client::connect_tcp(&client.namespace, service.front(Family::Ipv4)).unwrap().source();
     assert_eq!(source(), client.address(Family::Ipv4));
 
     daemon.terminate();
     let _daemon = cluster::start(&world, &manifests, &["--masquerade-all"]);
-    wait::until("masquerade of pods", SOON, || source() == IpAddr::from(World::NODE_IPV4));
+    wait::until("masquerade of pods", SOON, || source() == World::node_address(Family::Ipv4));
 }
