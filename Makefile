@@ -1,0 +1,36 @@
+# Every way to build, check and show the project; each target sets itself up.
+# The kernel tests boot the machine of tests/lab where this kernel has no IPVS.
+
+.PHONY: help test test-native test-kernel lab demo lint ci
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Every test binary but the two that want a kernel.
+NATIVE_TESTS = $(filter-out kernel demo, \
+	$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) \
+	$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand --tabs=14
+
+test: ## Run every test
+	cargo test
+
+test-native: ## Run the tests that need no lab
+	cargo test --lib --bins $(addprefix --test ,$(NATIVE_TESTS))
+
+test-kernel: ## Run the kernel tests; LAB_KERNEL=6.1|6.12|7.2 picks the lab's kernel
+	cargo test --test kernel
+
+lab: ## Build the lab machine
+	tests/lab/build
+
+demo: ## Show the main job on real input
+	cargo test --quiet --test demo
+
+lint: ## Check format, lints and documentation
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+ci: lint test ## What CI runs

@@ -1,0 +1,190 @@
+//! Changes reach the kernel, in an order that no client notices.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::client;
+use crate::cluster::{self, Manifests, SOON, Service};
+use crate::dump;
+use crate::load::{Amount, Load};
+use crate::wait;
+use crate::whoami::Transport;
+use crate::world::{Family, Place, World};
+
+pub fn tests() -> Vec<Trial> {
+    crate::trials![
+        changes_are_followed,
+        changes_withdrawn_endpoint_loses_no_request,
+        changes_that_mean_nothing_write_nothing,
+        changes_by_others_are_repaired,
+        changes_of_the_port_move_the_front,
+    ]
+}
+
+const LONG: Amount = Amount::at_most(Duration::from_secs(120));
+
+fn changes_are_followed() {
+    let world = World::new();
+    let pods = [2, 3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let client = world.pod("client", Place::Node, 9);
+    let _servers = pods.each_ref().map(|pod| pod.serve(Transport::Tcp, cluster::POD_PORT));
+    let manifests = Manifests::new();
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    assert_eq!(dump::servers(&world.node), "");
+
+    for chosen in [&[0, 1][..], &[0, 1, 2], &[2], &[1, 2]] {
+        let behind: Vec<_> = chosen.iter().map(|index| &pods[*index]).collect();
+        let service = Service::new("web", 128, &behind);
+        manifests.put("web.yaml", &service.manifest());
+        for family in Family::BOTH {
+            let mut expected: Vec<String> = behind
+                .iter()
+                .map(|pod| {
+                    std::net::SocketAddr::new(pod.address(family), cluster::POD_PORT).to_string()
+                })
+                .collect();
+            expected.sort();
+            let front = service.front(family).to_string();
+            wait::until(&format!("{expected:?} behind {front}"), SOON, || {
+                live_reals(&world, &front) == expected
+            });
+            client::connect_tcp(&client.namespace, service.front(family)).unwrap();
+        }
+    }
+    manifests.remove("web.yaml");
+    wait::until("no virtual server", SOON, || dump::servers(&world.node).is_empty());
+    wait::until("no address", SOON, || !dump::addresses(&world.node).contains("10.254."));
+    assert!(!dump::sets(&world.node).contains("add KUBE-CLUSTER-IP"));
+}
+
+/// The real servers of a front that take new connections.
+fn live_reals(world: &World, front: &str) -> Vec<String> {
+    let servers = dump::servers(&world.node);
+    let mut reals: Vec<String> = servers
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .filter(|words| words[0] == "-a" && words[2] == front && words.last() != Some(&"0"))
+        .map(|words| words[4].to_string())
+        .collect();
+    reals.sort();
+    reals
+}
+
+fn changes_withdrawn_endpoint_loses_no_request() {
+    let world = World::new();
+    let going = world.pod("going", Place::Node, 3);
+    let staying = world.pod("staying", Place::Node, 4);
+    let client = world.pod("client", Place::Node, 9);
+    let going_server = going.serve(Transport::Tcp, cluster::POD_PORT);
+    let _staying_server = staying.serve(Transport::Tcp, cluster::POD_PORT);
+    let manifests = Manifests::new();
+    let both = [&going, &staying];
+    let service = Service::new("web", 128, &both);
+    manifests.put("web.yaml", &service.manifest());
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    let front = service.front(Family::Ipv4);
+
+    let load = Load::start(&client.namespace, Transport::Tcp, front, LONG);
+    load.wait_for_answers(100);
+    let one = [&staying];
+    manifests.put("web.yaml", &Service::new("web", 128, &one).manifest());
+    wait::until("one real server", SOON, || live_reals(&world, &front.to_string()).len() == 1);
+    // Requests that were under way when the weight fell have their answers before the pod stops.
+    load.wait_for_answers(20);
+    going_server.stop();
+    load.wait_for_answers(100);
+    let tally = load.stop();
+    assert_eq!(tally.failures, Vec::<String>::new());
+    assert!(tally.share("going") > 0.1, "{tally:?}");
+
+    let gone = || !dump::servers(&world.node).contains(&format!("{}:", going.ipv4));
+    wait::until("the drained real server's end", SOON, gone);
+}
+
+/// Neither a sync with nothing to do nor a change of no meaning touches the kernel.
+fn changes_that_mean_nothing_write_nothing() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    let service = Service::new("web", 128, &pods);
+    manifests.put("web.yaml", &service.manifest());
+    let _daemon =
+        cluster::start(&world, &manifests, &["--ipvs-sync-period=200ms", "--audit-period=1h"]);
+    let count = |name| cluster::metric(&world, name);
+    let syncs = || count("kubeproxy_sync_proxy_rules_duration_seconds_count");
+    let work = || (count("kubeipvs_kernel_writes_total"), count("kubeipvs_programs_run_total"));
+
+    let (before, settled) = (syncs(), work());
+    let noted = service.manifest().replacen("{name: web}", "{name: web, annotations: {a: b}}", 1);
+    assert_ne!(noted, service.manifest());
+    manifests.put("web.yaml", &noted);
+    wait::until("ten more syncs", SOON, || syncs() >= before + 10.0);
+    assert_eq!(work(), settled, "kernel writes and programs run");
+}
+
+fn changes_by_others_are_repaired() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let client = world.pod("client", Place::Node, 9);
+    let _server = pod.serve(Transport::Tcp, cluster::POD_PORT);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    let service = Service::new("web", 128, &pods);
+    manifests.put("web.yaml", &service.manifest());
+    let _daemon = cluster::start(&world, &manifests, &["--audit-period=500ms"]);
+    let front = service.front(Family::Ipv4);
+    let answers = || client::connect_tcp(&client.namespace, front).is_ok();
+    assert!(answers());
+
+    let front_text = front.to_string();
+    let address = format!("{}/32", front.ip());
+    let damages: [(&str, &[&str]); 5] = [
+        ("ipvsadm", &["-D", "-t", &front_text]),
+        ("ipvsadm", &["-E", "-t", &front_text, "-s", "sh"]),
+        ("iptables", &["-t", "nat", "-F", "KUBE-SERVICES"]),
+        ("ipset", &["flush", "KUBE-IPVS-PASS"]),
+        ("ip", &["address", "del", &address, "dev", "kube-ipvs0"]),
+    ];
+    let state = || {
+        let rules = dump::rules(&world.node, Family::Ipv4);
+        let kube = |line: &&str| line.contains("KUBE-") && !line.starts_with(':');
+        let rules: Vec<String> = rules.lines().filter(kube).map(String::from).collect();
+        let mut sets: Vec<String> = dump::sets(&world.node).lines().map(String::from).collect();
+        sets.sort();
+        (dump::servers(&world.node), rules, sets, dump::addresses(&world.node).contains(&address))
+    };
+    let sound = state();
+    for (program, arguments) in damages {
+        world.node.output(program, arguments);
+        wait::until(&format!("repair of {program} {arguments:?}"), SOON, || state() == sound);
+        assert!(answers(), "{program} {arguments:?}");
+    }
+}
+
+fn changes_of_the_port_move_the_front() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let client = world.pod("client", Place::Node, 9);
+    let _server = pod.serve(Transport::Tcp, cluster::POD_PORT);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    let old = Service::new("web", 128, &pods);
+    manifests.put("web.yaml", &old.manifest());
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    for family in Family::BOTH {
+        client::connect_tcp(&client.namespace, old.front(family)).unwrap();
+    }
+    let new = Service { port: 81, ..old.clone() };
+    manifests.put("web.yaml", &new.manifest());
+    for family in Family::BOTH {
+        let ask =
+            |service: &Service<'_>| client::connect_tcp(&client.namespace, service.front(family));
+        wait::until("the new port", SOON, || ask(&new).is_ok());
+        wait::until("the old port's end", SOON, || {
+            ask(&old).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        });
+    }
+}

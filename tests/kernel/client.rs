@@ -1,0 +1,76 @@
+//! Clients: one question over a fresh connection, or a conversation over one that stays open.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Socket};
+
+use crate::namespace::Namespace;
+use crate::whoami::{Answer, LAST_REQUEST, REQUEST, Transport};
+
+/// Longer than any answer takes, shorter than a retransmitted SYN.
+pub const TIMEOUT: Duration = Duration::from_millis(900);
+
+/// Asks once, from inside a namespace, over a connection of its own.
+pub fn ask(from: &Namespace, transport: Transport, to: SocketAddr) -> io::Result<Answer> {
+    from.run(|| ask_here(transport, to))
+}
+
+/// Asks once over TCP; see [`ask`].
+pub fn connect_tcp(from: &Namespace, to: SocketAddr) -> io::Result<Answer> {
+    ask(from, Transport::Tcp, to)
+}
+
+/// Like [`ask`], from the namespace that the thread is in.
+pub fn ask_here(transport: Transport, to: SocketAddr) -> io::Result<Answer> {
+    let mut socket = connect(transport, to)?;
+    let answer = exchange(&mut socket, LAST_REQUEST)?;
+    if transport != Transport::Udp {
+        // The pod closes first, so that ports do not run out on the client's side.
+        socket.read_to_end(&mut Vec::new())?;
+    }
+    Ok(answer)
+}
+
+/// A connection that stays open between questions.
+pub struct Conversation {
+    socket: Socket,
+}
+
+impl Conversation {
+    /// Connects from inside a namespace.
+    pub fn open(from: &Namespace, transport: Transport, to: SocketAddr) -> io::Result<Self> {
+        from.run(|| connect(transport, to)).map(|socket| Self { socket })
+    }
+
+    /// Asks over the open connection.
+    pub fn ask(&mut self) -> io::Result<Answer> {
+        exchange(&mut self.socket, REQUEST)
+    }
+}
+
+fn connect(transport: Transport, to: SocketAddr) -> io::Result<Socket> {
+    let socket =
+        Socket::new(Domain::for_address(to), transport.socket_type(), Some(transport.protocol()))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    socket.connect_timeout(&to.into(), TIMEOUT)?;
+    Ok(socket)
+}
+
+fn exchange(socket: &mut Socket, request: &str) -> io::Result<Answer> {
+    socket.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 512];
+    loop {
+        let length = socket.read(&mut buffer)?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        answer.extend_from_slice(&buffer[..length]);
+        if let Some(answer) = Answer::parse(&answer) {
+            return Ok(answer);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A cluster of one node under test: a world, a folder of manifests, and the daemon that reads it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::daemon::Daemon;
+use crate::namespace::Namespace;
+use crate::wait;
+use crate::whoami::Transport;
+use crate::world::{Family, Pod, World};
+
+/// The ranges and addresses of every test.
+pub const SERVICE_CIDRS: &str = "10.254.0.0/16,fd00:254::/112";
+const CLUSTER_CIDRS: &str = "10.244.0.0/16,fd00:244::/32";
+const HEALTHZ: &str = "127.0.0.1:10256";
+const METRICS: &str = "127.0.0.1:10249";
+
+/// Port of every Service, unless a test says otherwise, and of every pod.
+pub const PORT: u16 = 80;
+pub const POD_PORT: u16 = 8080;
+
+/// How long the daemon may take to do what it was told; the lab is slow, and tests share it.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// The node's name as endpoints give it.
+pub const NODE: &str = "node-1";
+
+/// A folder of manifests, gone when dropped.
+pub struct Manifests {
+    folder: PathBuf,
+}
+
+impl Manifests {
+    pub fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("manifests-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder).expect("a folder for manifests");
+        Self { folder }
+    }
+
+    pub fn path(&self) -> &str {
+        self.folder.to_str().expect("a path of ASCII")
+    }
+
+    /// Writes a file at once: a reader sees the old text or the new, never half.
+    pub fn put(&self, name: &str, text: &str) {
+        let hidden = self.folder.join(format!(".{name}.new"));
+        fs::write(&hidden, text).expect("a manifest to write");
+        fs::rename(&hidden, self.folder.join(name)).expect("a manifest to put in place");
+    }
+
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.folder.join(name)).expect("a manifest to remove");
+    }
+}
+
+impl Drop for Manifests {
+    fn drop(&mut self) {
+        // What is left lies in the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A Service of the tests, as a manifest.
+#[derive(Clone)]
+pub struct Service<'a> {
+    pub name: &'a str,
+    /// Last group of both its addresses.
+    pub number: u8,
+    pub port: u16,
+    pub transports: &'a [Transport],
+    pub pods: &'a [&'a Pod],
+}
+
+impl<'a> Service<'a> {
+    /// A TCP Service on port 80.
+    pub fn new(name: &'a str, number: u8, pods: &'a [&'a Pod]) -> Self {
+        Self { name, number, port: PORT, transports: &[Transport::Tcp], pods }
+    }
+
+    /// Where clients find it.
+    pub fn front(&self, family: Family) -> SocketAddr {
+        SocketAddr::new(service_address(family, self.number), self.port)
+    }
+
+    /// The Service and one slice per family.
+    pub fn manifest(&self) -> String {
+        let Self { name, number, port, .. } = self;
+        let [v4, v6] = Family::BOTH.map(|family| service_address(family, *number));
+        let mut text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  \
+             clusterIP: {v4}\n  clusterIPs: [\"{v4}\", \"{v6}\"]\n  ipFamilies: [IPv4, IPv6]\n  ports:\n"
+        );
+        for transport in self.transports {
+            let protocol = protocol(*transport);
+            let _ =
+                writeln!(text, "    - {{name: {transport:?}, protocol: {protocol}, port: {port}}}");
+        }
+        for family in Family::BOTH {
+            text += &self.slice(family);
+        }
+        text
+    }
+
+    fn slice(&self, family: Family) -> String {
+        let (kind, suffix) = match family {
+            Family::Ipv4 => ("IPv4", "v4"),
+            Family::Ipv6 => ("IPv6", "v6"),
+        };
+        let name = self.name;
+        let mut text = format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  \
+             name: {name}-{suffix}\n  labels: {{kubernetes.io/service-name: {name}}}\n\
+             addressType: {kind}\nports:\n"
+        );
+        for transport in self.transports {
+            let protocol = protocol(*transport);
+            let _ = writeln!(
+                text,
+                "  - {{name: {transport:?}, protocol: {protocol}, port: {POD_PORT}}}"
+            );
+        }
+        text += "endpoints:\n";
+        for pod in self.pods {
+            let node = if pod.ipv4.octets()[2] == 1 { NODE } else { "elsewhere" };
+            let address = pod.address(family);
+            let _ = writeln!(text, "  - {{addresses: [\"{address}\"], nodeName: {node}}}");
+        }
+        if self.pods.is_empty() {
+            text = text.replace("endpoints:\n", "endpoints: []\n");
+        }
+        text
+    }
+}
+
+/// The service address of either family that ends in the number.
+pub fn service_address(family: Family, number: u8) -> IpAddr {
+    match family {
+        Family::Ipv4 => Ipv4Addr::new(10, 254, 10, number).into(),
+        Family::Ipv6 => Ipv6Addr::new(0xfd00, 0x254, 0, 0, 0, 0, 0, number.into()).into(),
+    }
+}
+
+/// The daemon's flags in every test.
+pub fn flags(manifests: &Manifests) -> Vec<String> {
+    let mut flags = policy_flags();
+    flags.extend([
+        format!("--manifests={}", manifests.path()),
+        format!("--healthz-bind-address={HEALTHZ}"),
+        format!("--metrics-bind-address={METRICS}"),
+        "--v=2".into(),
+    ]);
+    flags
+}
+
+fn policy_flags() -> Vec<String> {
+    vec![
+        format!("--hostname-override={NODE}"),
+        format!("--cluster-cidr={CLUSTER_CIDRS}"),
+        format!("--service-cidr={SERVICE_CIDRS}"),
+    ]
+}
+
+/// Starts the daemon and waits until it is ready.
+pub fn start(world: &World, manifests: &Manifests, more: &[&str]) -> Daemon {
+    let daemon = launch(world, manifests, more);
+    wait_until_ready(world, &daemon);
+    daemon
+}
+
+/// Starts the daemon without waiting.
+pub fn launch(world: &World, manifests: &Manifests, more: &[&str]) -> Daemon {
+    let flags = flags(manifests);
+    let arguments: Vec<&str> =
+        flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    Daemon::start(&world.node, &arguments)
+}
+
+/// Waits for the first complete sync.
+pub fn wait_until_ready(world: &World, daemon: &Daemon) {
+    let is_ready =
+        || get(&world.node, HEALTHZ, "/readyz").is_some_and(|answer| answer.contains(" 200 "));
+    assert!(wait::holds_within(SOON, is_ready), "not ready within {SOON:?}:\n{}", daemon.log());
+}
+
+/// Runs `--cleanup` to its end.
+pub fn clean_up(world: &World) {
+    let mut daemon = Daemon::start(&world.node, &["--cleanup"]);
+    let status = daemon.wait_for_end(SOON);
+    assert!(status.success(), "--cleanup: {status}\n{}", daemon.log());
+}
+
+/// The sum over all series of a metric.
+pub fn metric(world: &World, name: &str) -> f64 {
+    let text = get(&world.node, METRICS, "/metrics").expect("metrics");
+    let series = text
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+    let values: Vec<f64> = series
+        .map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number"))
+        .collect();
+    assert!(!values.is_empty(), "no metric {name} in\n{text}");
+    values.iter().sum()
+}
+
+fn get(namespace: &Namespace, server: &str, path: &str) -> Option<String> {
+    namespace.run(|| {
+        let mut stream = TcpStream::connect(server).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    })
+}
+
+fn protocol(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "TCP",
+        Transport::Udp => "UDP",
+        Transport::Sctp => "SCTP",
+    }
+}

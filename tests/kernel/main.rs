@@ -1,0 +1,59 @@
+//! Kernel tests: the daemon, and what it stands on, against a real IPVS kernel.
+//!
+//! Runs right here where it can, else boots the machine of `tests/lab` and runs itself inside.
+//! Every test lives in a [`world::World`] of its own; nothing outside it may be touched.
+
+#![allow(clippy::print_stderr, reason = "tests talk to whoever runs them")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod changes;
+mod client;
+mod cluster;
+mod daemon;
+mod dump;
+mod lab;
+mod load;
+mod namespace;
+mod ownership;
+mod pod_server;
+mod refusals;
+mod traffic;
+mod wait;
+mod whoami;
+mod world;
+mod world_itself;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// Trials named after the functions they run.
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        vec![$(libtest_mimic::Trial::test(stringify!($name), || { $name(); Ok(()) })),*]
+    };
+}
+use trials;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    if !arguments.list
+        && let Some(missing) = lab::missing_here()
+    {
+        return lab::run_inside("kernel", &missing, &[]);
+    }
+    // One after another: the lab has two processors, and some tests measure time.
+    arguments.test_threads.get_or_insert(1);
+    libtest_mimic::run(&arguments, tests()).exit_code()
+}
+
+fn tests() -> Vec<Trial> {
+    let of_files = [
+        world_itself::tests(),
+        traffic::tests(),
+        changes::tests(),
+        refusals::tests(),
+        ownership::tests(),
+    ];
+    of_files.into_iter().flatten().collect()
+}

@@ -1,0 +1,175 @@
+//! What is not the daemon's stays; what is the daemon's goes when asked; one daemon at a time.
+
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+
+use crate::client;
+use crate::cluster::{self, Manifests, SOON, Service};
+use crate::dump;
+use crate::load::{Amount, Load};
+use crate::wait;
+use crate::whoami::Transport;
+use crate::world::{Family, Place, World};
+
+pub fn tests() -> Vec<Trial> {
+    crate::trials![
+        ownership_foreign_things_stay_and_cleanup_leaves_no_trace,
+        ownership_stop_and_kill_leave_the_data_plane_serving,
+        ownership_of_one_namespace_is_exclusive,
+        ownership_of_what_vanished_meanwhile_is_remembered,
+        ownership_of_legacy_rules_where_the_node_uses_them,
+    ]
+}
+
+/// Everything the kernel holds, but for counters and what changes from one reading to the next.
+fn state(world: &World) -> String {
+    let rules = Family::BOTH.map(|family| dump::rules(&world.node, family)).concat();
+    let kept = |line: &&str| !line.starts_with('#');
+    let rules: Vec<String> = rules.lines().filter(kept).map(without_counters).collect();
+    let mut sets: Vec<String> = dump::sets(&world.node).lines().map(String::from).collect();
+    sets.sort();
+    let addresses = dump::addresses(&world.node);
+    let addresses: Vec<&str> = addresses.lines().filter(|line| !line.contains("fe80::")).collect();
+    format!(
+        "{}\n{}\n{}\n{}",
+        dump::servers(&world.node),
+        sets.join("\n"),
+        rules.join("\n"),
+        addresses.join("\n")
+    )
+}
+
+/// `:INPUT ACCEPT [12:720]` without the numbers.
+fn without_counters(line: &str) -> String {
+    line.split(" [").next().unwrap_or(line).to_string()
+}
+
+fn plant_foreign_things(world: &World) {
+    world.node.output_of(
+        "ipvsadm",
+        &["--restore"],
+        "-A -t 203.0.113.7:443 -s wlc -p 60\n-a -t 203.0.113.7:443 -r 198.51.100.1:443 -m -w 7\n\
+         -A -u 10.254.10.99:53 -s rr\n-A -f 77 -s rr\n-a -f 77 -r 198.51.100.2:0 -g -w 0\n",
+    );
+    world.node.output_of(
+        "ipset",
+        &["restore"],
+        "create FOREIGN hash:ip,port family inet\nadd FOREIGN 203.0.113.7,tcp:443\n",
+    );
+    for program in ["iptables", "ip6tables"] {
+        world.node.output(program, &["-N", "FOREIGN-CHAIN"]);
+        world
+            .node
+            .output(program, &["-A", "FOREIGN-CHAIN", "-p", "tcp", "--dport", "99", "-j", "DROP"]);
+        world.node.output(program, &["-A", "INPUT", "-j", "FOREIGN-CHAIN"]);
+        world.node.output(
+            program,
+            &["-t", "nat", "-A", "POSTROUTING", "-o", "nowhere", "-j", "MASQUERADE"],
+        );
+    }
+    world.node.ip("link add dummy7 type dummy\naddress add 203.0.113.7/32 dev dummy7");
+}
+
+fn ownership_foreign_things_stay_and_cleanup_leaves_no_trace() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    plant_foreign_things(&world);
+    let before = state(&world);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    manifests.put("web.yaml", &Service::new("web", 128, &pods).manifest());
+    for _ in 0..2 {
+        let daemon = cluster::start(&world, &manifests, &["--audit-period=300ms"]);
+        let during = state(&world);
+        for line in before.lines() {
+            assert!(during.lines().any(|there| there == line), "gone or changed: {line}\n{during}");
+        }
+        assert!(during.contains("10.254.10.128"));
+        assert!(daemon.terminate().success());
+    }
+    cluster::clean_up(&world);
+    assert_eq!(state(&world), before);
+    cluster::clean_up(&world);
+    assert_eq!(state(&world), before, "cleaned up twice");
+}
+
+fn ownership_stop_and_kill_leave_the_data_plane_serving() {
+    let world = World::new();
+    let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let client = world.pod("client", Place::Node, 9);
+    let _servers = pods.each_ref().map(|pod| pod.serve(Transport::Tcp, cluster::POD_PORT));
+    let manifests = Manifests::new();
+    let behind = pods.each_ref();
+    let service = Service::new("web", 128, &behind);
+    manifests.put("web.yaml", &service.manifest());
+    let mut daemon = cluster::start(&world, &manifests, &[]);
+    let front = service.front(Family::Ipv4);
+    let limit = Amount::at_most(Duration::from_secs(240));
+    let load = Load::start(&client.namespace, Transport::Tcp, front, limit);
+    let sound = state(&world);
+    for _ in 0..5 {
+        load.wait_for_answers(30);
+        daemon.kill();
+        load.wait_for_answers(30);
+        daemon = cluster::start(&world, &manifests, &[]);
+    }
+    load.wait_for_answers(30);
+    assert!(daemon.terminate().success());
+    load.wait_for_answers(30);
+    let tally = load.stop();
+    assert_eq!(tally.failures, Vec::<String>::new());
+    assert_eq!(state(&world), sound);
+}
+
+fn ownership_of_one_namespace_is_exclusive() {
+    let world = World::new();
+    let manifests = Manifests::new();
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    let start = Instant::now();
+    let mut second = cluster::launch(&world, &manifests, &[]);
+    let status = second.wait_for_end(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(1), "{}", second.log());
+    assert!(second.log().contains("already runs"), "{}", second.log());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+fn ownership_of_what_vanished_meanwhile_is_remembered() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    manifests.put("a.yaml", &Service::new("a", 1, &pods).manifest());
+    manifests.put("b.yaml", &Service::new("b", 2, &pods).manifest());
+    cluster::start(&world, &manifests, &[]).kill();
+    manifests.remove("b.yaml");
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    let servers = dump::servers(&world.node);
+    assert!(servers.contains("10.254.10.1:80"), "{servers}");
+    assert!(!servers.contains("10.254.10.2:80"), "{servers}");
+    assert!(!dump::addresses(&world.node).contains("10.254.10.2/"));
+}
+
+/// The kubelet's own chain tells which of the two variants the node uses.
+fn ownership_of_legacy_rules_where_the_node_uses_them() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let client = world.pod("client", Place::Node, 9);
+    let _server = pod.serve(Transport::Tcp, cluster::POD_PORT);
+    for program in ["iptables-legacy", "ip6tables-legacy"] {
+        world.node.output(program, &["-t", "mangle", "-N", "KUBE-KUBELET-CANARY"]);
+    }
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    let service = Service::new("web", 128, &pods);
+    manifests.put("web.yaml", &service.manifest());
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    assert!(world.node.output("iptables-legacy-save", &[]).contains("KUBE-POSTROUTING"));
+    assert!(!world.node.output("iptables-nft-save", &[]).contains("KUBE-POSTROUTING"));
+    for family in Family::BOTH {
+        client::connect_tcp(&client.namespace, service.front(family)).unwrap();
+        wait::until("hairpin", SOON, || {
+            client::connect_tcp(&pod.namespace, service.front(family)).is_ok()
+        });
+    }
+}

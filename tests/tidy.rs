@@ -1,0 +1,125 @@
+//! Polices the source tree: layers, headers, lengths, leftovers.
+//!
+//! What a reader would otherwise have to remember about the shape of the code is checked here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest file, in lines.
+const LONGEST_FILE: usize = 500;
+
+/// Words that a layer must not contain, and why.
+const FORBIDDEN: [(&[&str], &[&str], &str); 5] = [
+    (
+        &["src/model", "src/cluster", "src/desired", "src/plan", "src/render.rs"],
+        &["tokio::", "tracing::", "std::fs", "std::env", "std::process", "std::net::Tcp"],
+        "the core does no I/O and does not log",
+    ),
+    (
+        &["src/model", "src/cluster", "src/desired", "src/plan", "src/reconcile/engine.rs"],
+        &["Instant::now", "SystemTime::now"],
+        "the core takes time as an argument",
+    ),
+    (
+        &["src/model", "src/cluster", "src/desired", "src/plan"],
+        &["crate::kernel", "crate::watch", "crate::serve", "crate::reconcile", "crate::telemetry"],
+        "every import points towards the core",
+    ),
+    (
+        &["src/model"],
+        &["crate::cluster", "crate::desired", "crate::plan", "crate::config"],
+        "the vocabulary knows no stage",
+    ),
+    (&["src/kernel/ipvs"], &["crate::"], "the IPVS codec stands alone"),
+];
+
+/// Leftovers that no file may contain; split so that this file does not name them.
+const LEFTOVERS: [&str; 4] =
+    [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), "#[ignore"];
+
+/// File names that say nothing.
+const VAGUE: [&str; 6] = ["util", "utils", "helper", "helpers", "common", "misc"];
+
+#[test]
+fn layers_hold() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&["src"]) {
+        for (folders, words, reason) in FORBIDDEN {
+            let is_inside = folders.iter().any(|folder| path.starts_with(folder));
+            let is_test =
+                path.ends_with("tests.rs") || path.components().any(|c| c.as_os_str() == "tests");
+            if !is_inside || is_test {
+                continue;
+            }
+            for word in words.iter().filter(|word| code(&text).any(|line| line.contains(**word))) {
+                wrong.push(format!("{}: `{word}`: {reason}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_are_short_named_and_introduced() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&["src", "tests"]) {
+        let lines = text.lines().count();
+        if lines > LONGEST_FILE {
+            wrong.push(format!("{}: {lines} lines, at most {LONGEST_FILE}", path.display()));
+        }
+        if !text.starts_with("//! ") {
+            wrong.push(format!("{}: does not open with a `//!` header", path.display()));
+        }
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        if VAGUE.iter().any(|vague| stem.as_deref() == Some(vague)) {
+            wrong.push(format!("{}: the name says nothing", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_is_left_over() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&["src", "tests"]) {
+        for (number, line) in text.lines().enumerate() {
+            if LEFTOVERS.iter().any(|word| line.contains(word)) && !path.ends_with("tidy.rs") {
+                wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The lines that are not comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// Every Rust file below the folders, by path from the root of the package.
+fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in folders {
+        collect(&root.join(folder), &mut found);
+    }
+    assert!(!found.is_empty(), "no sources found");
+    found
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("sources are readable UTF-8");
+            (path.strip_prefix(root).expect("found below the root").to_path_buf(), text)
+        })
+        .collect()
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("folder is readable") {
+        let path = entry.expect("entry is readable").path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
