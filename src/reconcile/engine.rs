@@ -99,11 +99,6 @@ impl Engine {
         parsed.chain(self.desired.rejected()).collect()
     }
 
-    /// This node, if the cluster knows it.
-    pub fn node(&self) -> Option<&Node> {
-        self.store.node()
-    }
-
     /// The desired tables and the mirror, for inspection.
     pub fn state(&self) -> (&Desired, &Mirror) {
         (&self.desired, &self.mirror)
@@ -246,8 +241,8 @@ impl Engine {
         }
     }
 
-    /// This node, as the cluster knows it.
-    fn node(&self) -> Option<&Node> {
+    /// This node, if the cluster knows it.
+    pub fn node(&self) -> Option<&Node> {
         self.store.node(&self.policy.node_name)
     }
 

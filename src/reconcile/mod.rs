@@ -12,7 +12,7 @@ pub mod report;
 pub mod status;
 
 use std::io;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -136,7 +136,7 @@ impl<K: Kernel> Cycle<K> {
         let report = self.engine.sync(&mut self.kernel, started);
         let took = started.elapsed();
         let rejected = self.engine.rejected();
-        self.status.synced(&report);
+        self.status.synced(&report, (Instant::now(), SystemTime::now()));
         self.wires.metrics.observe(&report, took);
         self.wires.metrics.rejected(rejected.len());
         self.log.sync(&report, took, rejected);
@@ -147,7 +147,9 @@ impl<K: Kernel> Cycle<K> {
     fn publish(&self) {
         self.wires.publish.send_if_modified(|published| {
             let is_new = *published != self.status;
-            published.clone_from(&self.status);
+            if is_new {
+                published.clone_from(&self.status);
+            }
             is_new
         });
     }

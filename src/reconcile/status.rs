@@ -31,10 +31,10 @@ impl Status {
     }
 
     /// A sync has ended; what failed keeps waiting since it was first asked for.
-    pub fn synced(&mut self, report: &Report) {
+    pub fn synced(&mut self, report: &Report, end: (Instant, SystemTime)) {
         self.failed.clone_from(&report.failed);
         if report.is_complete() {
-            self.last_success = Some((Instant::now(), SystemTime::now()));
+            self.last_success = Some(end);
             self.pending_since = None;
         }
     }
