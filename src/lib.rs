@@ -12,4 +12,5 @@ pub mod kernel;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
+pub mod serve;
 pub mod telemetry;
