@@ -3,6 +3,8 @@
 //! One narrow door: [`Kernel`] looks and acts. [`linux`] does so on the real kernel, on one
 //! thread with blocking sockets; the tests' fake does so in memory.
 
+pub mod netlink;
+
 use crate::model::observed::{Observed, Scope};
 use crate::plan::step::Step;
 
