@@ -3,7 +3,14 @@
 //! One narrow door: [`Kernel`] looks and acts. [`linux`] does so on the real kernel, on one
 //! thread with blocking sockets; the tests' fake does so in memory.
 
+pub mod exec;
+pub mod ipset;
+pub mod ipvs;
+pub mod link;
+pub mod lock;
+pub mod modules;
 pub mod netlink;
+pub mod sysctl;
 
 use crate::model::observed::{Observed, Scope};
 use crate::plan::step::Step;
