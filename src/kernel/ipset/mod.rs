@@ -8,6 +8,7 @@
 mod attribute;
 mod error;
 mod member;
+mod replace;
 mod request;
 
 #[cfg(test)]

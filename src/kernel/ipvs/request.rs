@@ -33,7 +33,7 @@ pub struct Info {
 /// A connection to IPVS in the network namespace of the opening thread.
 pub struct Client {
     connection: Connection,
-    family: u16,
+    commands: Commands,
 }
 
 impl Client {
@@ -41,7 +41,7 @@ impl Client {
     pub fn open() -> Result<Self, Error> {
         let mut connection = Connection::open(Protocol::Generic)?;
         let family = generic::family(&mut connection, FAMILY_NAME)?;
-        Ok(Client { connection, family })
+        Ok(Client { connection, commands: Commands { family } })
     }
 
     /// Number of messages sent that were meant to change something.
@@ -49,7 +49,12 @@ impl Client {
         self.connection.written()
     }
 
-    /// Carries out messages made by the methods below; one outcome for each, in order.
+    /// The builder of messages for this kernel, which gives the family a number of its own.
+    pub fn commands(&self) -> Commands {
+        self.commands
+    }
+
+    /// Carries out messages; one outcome for each, in order.
     pub fn execute(
         &mut self,
         messages: impl IntoIterator<Item = Message>,
@@ -57,6 +62,87 @@ impl Client {
         self.connection.execute(messages)
     }
 
+    /// Sets the idle times of the network namespace.
+    pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), Error> {
+        let mut request = self.commands.request(command::SET_CONFIG);
+        request.attribute(top::TIMEOUT_TCP, &timeouts.tcp.to_ne_bytes());
+        request.attribute(top::TIMEOUT_TCP_FIN, &timeouts.tcp_fin.to_ne_bytes());
+        request.attribute(top::TIMEOUT_UDP, &timeouts.udp.to_ne_bytes());
+        self.connection.execute_one(request)
+    }
+
+    /// The idle times of the network namespace.
+    pub fn timeouts(&mut self) -> Result<Timeouts, Error> {
+        let answer = self.connection.query(self.commands.request(command::GET_CONFIG))?;
+        let mut timeouts = Timeouts::default();
+        for attribute in Attributes::after(&answer, generic::HEADER_LENGTH)? {
+            let attribute = attribute?;
+            match attribute.kind {
+                top::TIMEOUT_TCP => timeouts.tcp = attribute.to_u32()?,
+                top::TIMEOUT_TCP_FIN => timeouts.tcp_fin = attribute.to_u32()?,
+                top::TIMEOUT_UDP => timeouts.udp = attribute.to_u32()?,
+                _ => {}
+            }
+        }
+        Ok(timeouts)
+    }
+
+    /// Facts about the kernel's IPVS.
+    pub fn info(&mut self) -> Result<Info, Error> {
+        let answer = self.connection.query(self.commands.request(command::GET_INFO))?;
+        let mut facts = Info::default();
+        for attribute in Attributes::after(&answer, generic::HEADER_LENGTH)? {
+            let attribute = attribute?;
+            match attribute.kind {
+                info::VERSION => {
+                    let [_, major, minor, patch] = attribute.to_u32()?.to_be_bytes();
+                    facts.version = (major, minor, patch);
+                }
+                info::CONN_TAB_SIZE => facts.connection_buckets = attribute.to_u32()?,
+                _ => {}
+            }
+        }
+        Ok(facts)
+    }
+
+    /// All services that are found by address.
+    pub fn services(&mut self) -> Result<Vec<Service>, Error> {
+        let request = self.commands.request(command::GET_SERVICE);
+        self.connection.dump(request, |services: &mut Vec<Service>, body| {
+            services.extend(message::service(body)?);
+            Ok(())
+        })
+    }
+
+    /// One service; none if it is gone.
+    pub fn service(&mut self, key: &ServiceKey) -> Result<Option<Service>, Error> {
+        let mut request = self.commands.request(command::GET_SERVICE);
+        message::put_service_key(&mut request, key);
+        match self.connection.query(request) {
+            Err(error) if error.is_refusal(Errno::ESRCH) => Ok(None),
+            answer => message::service(&answer?),
+        }
+    }
+
+    /// The destinations of a service; none if the service is gone.
+    pub fn destinations(&mut self, of: &ServiceKey) -> Result<Vec<Destination>, Error> {
+        let mut request = self.commands.request(command::GET_DEST);
+        message::put_service_key(&mut request, of);
+        let address: IpAddr = of.address;
+        self.connection.dump(request, |destinations: &mut Vec<Destination>, body| {
+            destinations.push(message::destination(body, address)?);
+            Ok(())
+        })
+    }
+}
+
+/// Builds the messages that change services and destinations.
+#[derive(Debug, Clone, Copy)]
+pub struct Commands {
+    family: u16,
+}
+
+impl Commands {
     /// Adds a service: `EEXIST` if it is there, `ENOENT` if the kernel lacks the scheduler.
     pub fn new_service(&self, service: &Service) -> Message {
         self.with_service(command::NEW_SERVICE, service)
@@ -90,79 +176,6 @@ impl Client {
         message::put_service_key(&mut request, of);
         message::put_destination_key(&mut request, key);
         request
-    }
-
-    /// Sets the idle times of the network namespace.
-    pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), Error> {
-        let mut request = self.request(command::SET_CONFIG);
-        request.attribute(top::TIMEOUT_TCP, &timeouts.tcp.to_ne_bytes());
-        request.attribute(top::TIMEOUT_TCP_FIN, &timeouts.tcp_fin.to_ne_bytes());
-        request.attribute(top::TIMEOUT_UDP, &timeouts.udp.to_ne_bytes());
-        self.connection.execute_one(request)
-    }
-
-    /// The idle times of the network namespace.
-    pub fn timeouts(&mut self) -> Result<Timeouts, Error> {
-        let answer = self.connection.query(self.request(command::GET_CONFIG))?;
-        let mut timeouts = Timeouts::default();
-        for attribute in Attributes::after(&answer, generic::HEADER_LENGTH)? {
-            let attribute = attribute?;
-            match attribute.kind {
-                top::TIMEOUT_TCP => timeouts.tcp = attribute.to_u32()?,
-                top::TIMEOUT_TCP_FIN => timeouts.tcp_fin = attribute.to_u32()?,
-                top::TIMEOUT_UDP => timeouts.udp = attribute.to_u32()?,
-                _ => {}
-            }
-        }
-        Ok(timeouts)
-    }
-
-    /// Facts about the kernel's IPVS.
-    pub fn info(&mut self) -> Result<Info, Error> {
-        let answer = self.connection.query(self.request(command::GET_INFO))?;
-        let mut facts = Info::default();
-        for attribute in Attributes::after(&answer, generic::HEADER_LENGTH)? {
-            let attribute = attribute?;
-            match attribute.kind {
-                info::VERSION => {
-                    let [_, major, minor, patch] = attribute.to_u32()?.to_be_bytes();
-                    facts.version = (major, minor, patch);
-                }
-                info::CONN_TAB_SIZE => facts.connection_buckets = attribute.to_u32()?,
-                _ => {}
-            }
-        }
-        Ok(facts)
-    }
-
-    /// All services that are found by address.
-    pub fn services(&mut self) -> Result<Vec<Service>, Error> {
-        let request = self.request(command::GET_SERVICE);
-        self.connection.dump(request, |services: &mut Vec<Service>, body| {
-            services.extend(message::service(body)?);
-            Ok(())
-        })
-    }
-
-    /// One service; none if it is gone.
-    pub fn service(&mut self, key: &ServiceKey) -> Result<Option<Service>, Error> {
-        let mut request = self.request(command::GET_SERVICE);
-        message::put_service_key(&mut request, key);
-        match self.connection.query(request) {
-            Err(error) if error.is_refusal(Errno::ESRCH) => Ok(None),
-            answer => message::service(&answer?),
-        }
-    }
-
-    /// The destinations of a service; none if the service is gone.
-    pub fn destinations(&mut self, of: &ServiceKey) -> Result<Vec<Destination>, Error> {
-        let mut request = self.request(command::GET_DEST);
-        message::put_service_key(&mut request, of);
-        let address: IpAddr = of.address;
-        self.connection.dump(request, |destinations: &mut Vec<Destination>, body| {
-            destinations.push(message::destination(body, address)?);
-            Ok(())
-        })
     }
 
     fn request(&self, command: u8) -> Message {
