@@ -1,8 +1,18 @@
 //! What the cluster says: parsed once at the edge into typed values, no API object kept.
 //!
+//! ```text
+//! JSON ──objects──▶ slim API types ──service, endpoints, node, service_cidr──▶ Parsed ──▶ Store
+//! ```
 //! [`store::Store`] folds [`Update`]s and tells which Services they touch.
 //! Invariant: no I/O; a value that cannot be used is rejected with a reason, never an error.
 
+pub mod endpoints;
+mod field;
+mod names;
+pub mod node;
+pub mod objects;
+pub mod service;
+pub mod service_cidr;
 pub mod store;
 
 use std::fmt;
@@ -13,7 +23,7 @@ use ipnet::IpNet;
 
 use crate::model::net::{Family, PerFamily, Protocol};
 
-/// Namespace and name of an object.
+/// Namespace and name of an object; the namespace is empty for kinds that have none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
     /// The namespace.
@@ -22,8 +32,18 @@ pub struct ObjectName {
     pub name: Arc<str>,
 }
 
+impl ObjectName {
+    /// The name of an object in a namespace.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        ObjectName { namespace: namespace.into(), name: name.into() }
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            return f.write_str(&self.name);
+        }
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
@@ -125,12 +145,45 @@ pub struct Node {
 pub enum Kind {
     /// `v1` Service.
     Service,
-    /// `discovery.k8s.io/v1` EndpointSlice, or `v1` Endpoints: one of them feeds the other's table.
+    /// `discovery.k8s.io/v1` EndpointSlice.
     EndpointSlice,
+    /// `v1` Endpoints, where slices are missing or not wanted.
+    Endpoints,
     /// The own `v1` Node.
     Node,
     /// `networking.k8s.io/v1` ServiceCIDR.
     ServiceCidr,
+}
+
+impl Kind {
+    /// Every kind; each source lists all of them, those that it does not have as empty.
+    pub const ALL: [Kind; 5] =
+        [Kind::Service, Kind::EndpointSlice, Kind::Endpoints, Kind::Node, Kind::ServiceCidr];
+
+    /// The name of the kind in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Service => "Service",
+            Kind::EndpointSlice => "EndpointSlice",
+            Kind::Endpoints => "Endpoints",
+            Kind::Node => "Node",
+            Kind::ServiceCidr => "ServiceCIDR",
+        }
+    }
+
+    /// Whether its objects live in namespaces.
+    pub fn is_namespaced(self) -> bool {
+        match self {
+            Kind::Service | Kind::EndpointSlice | Kind::Endpoints => true,
+            Kind::Node | Kind::ServiceCidr => false,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// The usable form of an object.
@@ -140,6 +193,8 @@ pub enum Object {
     Service(Service),
     /// A slice.
     EndpointSlice(EndpointSlice),
+    /// An Endpoints object: one slice per subset and family, replaced as a whole.
+    Endpoints(Vec<EndpointSlice>),
     /// The own Node.
     Node(Node),
     /// Ranges that service addresses are allocated from.
@@ -147,7 +202,7 @@ pub enum Object {
 }
 
 /// What became of an API object at the edge.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// The usable part; none if nothing of it matters to the data plane.
     pub object: Option<Object>,

@@ -1,98 +1,255 @@
-//! The store: everything known about the cluster, folded from updates.
+//! The store: everything the sources have said about the cluster, folded from their updates.
+//!
+//! Filled by the reconcile thread from the channel that `watch` fills; read by `desired`.
+//! Invariant: an object goes only when it is deleted or when a complete list does not name it;
+//! an update that equals what is known touches nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{EndpointSlice, Kind, Node, Object, ObjectName, Service, Update};
+use super::names::Names;
+use super::{EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Service, Update};
 
-/// What an update altered.
+/// What updates changed, so that only that is computed again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Services whose own fields or endpoints changed.
+pub struct Touched {
+    /// Services that changed or whose endpoints did.
     pub services: BTreeSet<ObjectName>,
-    /// Whether the own Node changed.
-    pub node: bool,
-    /// Whether the service ranges changed.
+    /// Whether a Node changed.
+    pub nodes: bool,
+    /// Whether the ranges of service addresses changed.
     pub service_cidrs: bool,
+    /// Objects whose reasons for rejection changed, or went.
+    pub rejected: BTreeSet<(Kind, ObjectName)>,
 }
 
-/// Everything known about the cluster.
-#[derive(Debug, Default)]
+impl Touched {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Touched::default()
+    }
+
+    /// Adds what another update touched.
+    pub fn merge(&mut self, other: Touched) {
+        self.services.extend(other.services);
+        self.nodes |= other.nodes;
+        self.service_cidrs |= other.service_cidrs;
+        self.rejected.extend(other.rejected);
+    }
+
+    fn add(&mut self, name: &ObjectName, object: &Object) {
+        match object {
+            Object::Service(_) => {
+                self.services.insert(name.clone());
+            }
+            Object::EndpointSlice(slice) => {
+                self.services.insert(slice.service.clone());
+            }
+            Object::Endpoints(slices) => {
+                self.services.extend(slices.first().map(|slice| slice.service.clone()));
+            }
+            Object::Node(_) => self.nodes = true,
+            Object::ServiceCidr(_) => self.service_cidrs = true,
+        }
+    }
+}
+
+/// The cluster as known so far.
+#[derive(Debug)]
 pub struct Store {
-    services: BTreeMap<ObjectName, Service>,
-    slices: BTreeMap<ObjectName, EndpointSlice>,
-    by_service: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
-    required: BTreeSet<Kind>,
+    tables: BTreeMap<Kind, Table>,
+    /// Which objects hold the endpoints of a Service.
+    holders: BTreeMap<ObjectName, BTreeSet<(Kind, ObjectName)>>,
+    /// Required kinds whose first list is not done.
+    awaited: BTreeSet<Kind>,
+    names: Names,
+}
+
+/// The objects of one kind.
+#[derive(Debug, Default)]
+struct Table {
+    objects: BTreeMap<ObjectName, Parsed>,
+    /// While a list runs: known objects that it has not named yet.
+    unseen: Option<BTreeSet<ObjectName>>,
 }
 
 impl Store {
-    /// An empty store that is complete when each of these kinds was listed.
-    pub fn new(required: impl IntoIterator<Item = Kind>) -> Self {
-        Store { required: required.into_iter().collect(), ..Store::default() }
-    }
-
-    /// Folds one update in.
-    pub fn apply(&mut self, update: Update) -> Change {
-        let mut change = Change::default();
-        match update {
-            Update::ListStarted(_) => {}
-            Update::ListDone(kind) => {
-                self.required.remove(&kind);
-            }
-            Update::Applied(_, name, parsed) => match parsed.object {
-                Some(Object::Service(service)) => {
-                    change.services.insert(name.clone());
-                    self.services.insert(name, service);
-                }
-                Some(Object::EndpointSlice(slice)) => {
-                    change.services.insert(slice.service.clone());
-                    self.by_service.entry(slice.service.clone()).or_default().insert(name.clone());
-                    self.slices.insert(name, slice);
-                }
-                _ => {}
-            },
-            Update::Deleted(Kind::Service, name) => {
-                self.services.remove(&name);
-                change.services.insert(name);
-            }
-            Update::Deleted(_, name) => {
-                if let Some(slice) = self.slices.remove(&name) {
-                    change.services.insert(slice.service.clone());
-                    self.by_service.entry(slice.service).or_default().remove(&name);
-                }
-            }
+    /// An empty store that is complete once each of these kinds has been listed.
+    pub fn new(required: &[Kind]) -> Self {
+        Store {
+            tables: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            awaited: required.iter().copied().collect(),
+            names: Names::default(),
         }
-        change
     }
 
-    /// Whether each required kind was listed.
+    /// Folds one update in and tells what it touched.
+    pub fn apply(&mut self, update: Update) -> Touched {
+        match update {
+            Update::ListStarted(kind) => {
+                let table = self.tables.entry(kind).or_default();
+                table.unseen = Some(table.objects.keys().cloned().collect());
+                Touched::default()
+            }
+            Update::Applied(kind, name, parsed) => self.replace(kind, name, parsed),
+            Update::Deleted(kind, name) => self.replace(kind, name, Parsed::default()),
+            Update::ListDone(kind) => self.finish_list(kind),
+        }
+    }
+
+    /// Whether every required kind has been listed once; before that nothing may be programmed.
     pub fn is_complete(&self) -> bool {
-        self.required.is_empty()
+        self.awaited.is_empty()
+    }
+
+    /// The required kinds whose first list is not done.
+    pub fn awaited(&self) -> impl Iterator<Item = Kind> {
+        self.awaited.iter().copied()
     }
 
     /// A Service.
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name)
+        match self.object(Kind::Service, name)? {
+            Object::Service(service) => Some(service),
+            _ => None,
+        }
     }
 
-    /// The slices of a Service.
-    pub fn endpoints_of(&self, name: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
-        self.by_service.get(name).into_iter().flatten().filter_map(|slice| self.slices.get(slice))
+    /// All Services, by name.
+    pub fn services(&self) -> impl Iterator<Item = (&ObjectName, &Service)> {
+        self.parsed(Kind::Service).filter_map(|(name, parsed)| match &parsed.object {
+            Some(Object::Service(service)) => Some((name, service)),
+            _ => None,
+        })
     }
 
-    /// The own Node.
-    pub fn node(&self) -> Option<&Node> {
-        None
+    /// The slices of a Service, in a fixed order.
+    pub fn endpoints_of<'a>(
+        &'a self,
+        service: &ObjectName,
+    ) -> impl Iterator<Item = &'a EndpointSlice> + use<'a> {
+        let holders = self.holders.get(service).into_iter().flatten();
+        holders
+            .filter_map(|(kind, name)| self.object(*kind, name))
+            .flat_map(|object| slices(object).iter())
     }
 
-    /// Ranges of service addresses.
-    pub fn service_cidrs(&self) -> impl Iterator<Item = IpNet> {
-        std::iter::empty()
+    /// A Node by its name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        match self.object(Kind::Node, &ObjectName::new("", name))? {
+            Object::Node(node) => Some(node),
+            _ => None,
+        }
     }
 
-    /// What could not be used, and why.
-    pub fn rejected(&self) -> impl Iterator<Item = (&ObjectName, &[String])> {
-        std::iter::empty()
+    /// The ranges that service addresses are allocated from.
+    pub fn service_cidrs(&self) -> impl Iterator<Item = &IpNet> {
+        let objects =
+            self.parsed(Kind::ServiceCidr).filter_map(|(_, parsed)| parsed.object.as_ref());
+        objects.flat_map(|object| match object {
+            Object::ServiceCidr(ranges) => ranges.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// Objects that cannot be used, in part or whole, with the reasons.
+    pub fn rejected(&self) -> impl Iterator<Item = (Kind, &ObjectName, &[String])> {
+        self.tables.iter().flat_map(|(kind, table)| {
+            let rejected = table.objects.iter().filter(|(_, parsed)| !parsed.rejected.is_empty());
+            rejected.map(|(name, parsed)| (*kind, name, parsed.rejected.as_slice()))
+        })
+    }
+
+    fn parsed(&self, kind: Kind) -> impl Iterator<Item = (&ObjectName, &Parsed)> {
+        self.tables.get(&kind).into_iter().flat_map(|table| &table.objects)
+    }
+
+    fn object(&self, kind: Kind, name: &ObjectName) -> Option<&Object> {
+        self.tables.get(&kind)?.objects.get(name)?.object.as_ref()
+    }
+
+    /// Puts an object in the place of what was known by its name; one that is nothing goes.
+    fn replace(&mut self, kind: Kind, mut name: ObjectName, mut parsed: Parsed) -> Touched {
+        self.names.share_in_name(&mut name);
+        if let Some(object) = &mut parsed.object {
+            self.names.share_in(object);
+        }
+        let table = self.tables.entry(kind).or_default();
+        if let Some(unseen) = &mut table.unseen {
+            unseen.remove(&name);
+        }
+        let old = table.objects.remove(&name).unwrap_or_default();
+        let touched = difference(kind, &name, &old, &parsed);
+        self.reindex(kind, &name, old.object.as_ref(), parsed.object.as_ref());
+        if parsed != Parsed::default()
+            && let Some(table) = self.tables.get_mut(&kind)
+        {
+            table.objects.insert(name, parsed);
+        }
+        touched
+    }
+
+    fn reindex(
+        &mut self,
+        kind: Kind,
+        name: &ObjectName,
+        old: Option<&Object>,
+        new: Option<&Object>,
+    ) {
+        let service = |object| slices(object).first().map(|slice| slice.service.clone());
+        let (before, after) = (old.and_then(service), new.and_then(service));
+        if before == after {
+            return;
+        }
+        let holder = (kind, name.clone());
+        if let Some(service) = before
+            && let Some(holders) = self.holders.get_mut(&service)
+        {
+            holders.remove(&holder);
+            if holders.is_empty() {
+                self.holders.remove(&service);
+            }
+        }
+        if let Some(service) = after {
+            self.holders.entry(service).or_default().insert(holder);
+        }
+    }
+
+    /// Removes what the list did not name.
+    fn finish_list(&mut self, kind: Kind) -> Touched {
+        self.awaited.remove(&kind);
+        let unseen = self.tables.get_mut(&kind).and_then(|table| table.unseen.take());
+        let mut touched = Touched::default();
+        for name in unseen.into_iter().flatten() {
+            touched.merge(self.replace(kind, name, Parsed::default()));
+        }
+        touched
     }
 }
+
+/// The slices that an object holds.
+fn slices(object: &Object) -> &[EndpointSlice] {
+    match object {
+        Object::EndpointSlice(slice) => std::slice::from_ref(slice),
+        Object::Endpoints(slices) => slices,
+        Object::Service(_) | Object::Node(_) | Object::ServiceCidr(_) => &[],
+    }
+}
+
+fn difference(kind: Kind, name: &ObjectName, old: &Parsed, new: &Parsed) -> Touched {
+    let mut touched = Touched::default();
+    if old.object != new.object {
+        for object in [&old.object, &new.object].into_iter().flatten() {
+            touched.add(name, object);
+        }
+    }
+    if old.rejected != new.rejected {
+        touched.rejected.insert((kind, name.clone()));
+    }
+    touched
+}
+
+#[cfg(test)]
+mod tests;

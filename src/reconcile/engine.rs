@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::pace::Pace;
 use super::report::{Failed, Report};
 use crate::cluster::store::Store;
-use crate::cluster::{EndpointSlice, ObjectName, Update};
+use crate::cluster::{EndpointSlice, Node, ObjectName, Update};
 use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
 use crate::desired::{Desired, Rejected, Touched, foundation};
@@ -70,7 +70,7 @@ impl Engine {
     pub fn note(&mut self, update: Update, now: Instant) -> bool {
         let change = self.store.apply(update);
         self.dirty.services.extend(change.services);
-        self.dirty.node |= change.node;
+        self.dirty.node |= change.nodes;
         self.dirty.service_cidrs |= change.service_cidrs;
         let is_dirty = self.is_dirty();
         if is_dirty {
@@ -93,7 +93,7 @@ impl Engine {
 
     /// Objects, or parts of them, that are not programmed.
     pub fn rejected(&self) -> Vec<Rejected> {
-        let parsed = self.store.rejected().flat_map(|(object, reasons)| {
+        let parsed = self.store.rejected().flat_map(|(_, object, reasons)| {
             reasons.iter().map(|reason| Rejected { object: object.clone(), reason: reason.clone() })
         });
         parsed.chain(self.desired.rejected()).collect()
@@ -178,14 +178,13 @@ impl Engine {
         let mut touched = Touched::default();
         let mut all = false;
         if dirty.node {
-            let pod_cidrs =
-                self.store.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default();
+            let pod_cidrs = self.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default();
             self.desired.set_foundation(foundation::tables(&self.policy, &self.host, &pod_cidrs));
             dirty.services.extend(self.desired.users_of_zone().cloned());
             all = true;
         }
         if dirty.service_cidrs {
-            let known: Vec<_> = self.store.service_cidrs().collect();
+            let known: Vec<_> = self.store.service_cidrs().copied().collect();
             let configured = &self.policy.service_cidrs;
             let cidrs = if configured.is_empty() { &known } else { configured };
             touched.extend(self.desired.set_service_cidrs(cidrs));
@@ -203,7 +202,7 @@ impl Engine {
     }
 
     fn recompute_service(&mut self, name: &ObjectName) -> Touched {
-        let zone = self.store.node().and_then(|node| node.zone.clone());
+        let zone = self.node().and_then(|node| node.zone.clone());
         let facts = Facts { policy: &self.policy, zone: zone.as_deref() };
         let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
         let rows = self.store.service(name).map(|s| service::rows(name, s, &slices, facts));
@@ -240,6 +239,10 @@ impl Engine {
                 _ => self.doubt.everything = true,
             }
         }
+    }
+
+    fn node(&self) -> Option<&Node> {
+        self.store.node(&self.policy.node_name)
     }
 
     fn is_dirty(&self) -> bool {

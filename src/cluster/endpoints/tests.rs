@@ -1,0 +1,252 @@
+//! Cases of endpoint parsing and of the union of slices.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cluster::Kind;
+
+fn slice(fields: Value) -> Parsed {
+    let mut object = json!({
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{"addresses": ["10.244.1.2"]}],
+    });
+    for (name, value) in fields.as_object().unwrap() {
+        object[name] = value.clone();
+    }
+    objects::read(Kind::EndpointSlice, &object.to_string()).unwrap().parsed
+}
+
+fn endpoints(subsets: Value) -> Parsed {
+    let object = json!({"metadata": {"name": "web", "namespace": "shop"}, "subsets": subsets});
+    objects::read(Kind::Endpoints, &object.to_string()).unwrap().parsed
+}
+
+fn usable(parsed: &Parsed) -> &EndpointSlice {
+    match &parsed.object {
+        Some(Object::EndpointSlice(slice)) => slice,
+        other => panic!("not a slice: {other:?}, {:?}", parsed.rejected),
+    }
+}
+
+/// One line per slice: what it serves and where.
+fn lines(slices: &[EndpointSlice]) -> Vec<String> {
+    slices
+        .iter()
+        .map(|slice| {
+            let port =
+                |port: &EndpointPort| format!("{}:{}/{}", port.name, port.port, port.protocol);
+            let ports: Vec<_> = slice.ports.iter().map(port).collect();
+            let mark = |endpoint: &Endpoint| {
+                format!("{}{}", endpoint.address, if endpoint.ready { "" } else { "!" })
+            };
+            let endpoints: Vec<_> = slice.endpoints.iter().map(mark).collect();
+            let (service, family) = (&slice.service, slice.family);
+            format!("{service} {family} [{}] [{}]", ports.join(" "), endpoints.join(" "))
+        })
+        .collect()
+}
+
+#[test]
+fn a_complete_endpoint_reads_every_field() {
+    let parsed = slice(json!({"endpoints": [{
+        "addresses": ["010.244.1.2", "10.244.9.9"],
+        "conditions": {"ready": false, "serving": true, "terminating": true},
+        "nodeName": "node1",
+        "zone": "ignored",
+        "hints": {"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": [{"name": "n"}]},
+    }]}));
+    assert_eq!(parsed.rejected, Vec::<String>::new());
+    let expected = Endpoint {
+        address: "10.244.1.2".parse().unwrap(),
+        ready: false,
+        serving: true,
+        terminating: true,
+        node: Some("node1".into()),
+        zone_hints: ["a".into(), "b".into()].into(),
+        node_hints: ["n".into()].into(),
+    };
+    assert_eq!(usable(&parsed).endpoints, [expected]);
+}
+
+#[test]
+fn absent_conditions_mean_ready_and_serving() {
+    for conditions in [json!(null), json!({}), json!({"ready": null, "serving": null})] {
+        let parsed =
+            slice(json!({"endpoints": [{"addresses": ["10.0.0.1"], "conditions": conditions}]}));
+        let endpoint = &usable(&parsed).endpoints[0];
+        assert!(endpoint.ready && endpoint.serving && !endpoint.terminating, "{conditions}");
+    }
+    // Not "the same as ready": serving is true on its own.
+    let not_ready = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": false}});
+    let parsed = slice(json!({"endpoints": [not_ready]}));
+    assert!(usable(&parsed).endpoints[0].serving);
+}
+
+#[test]
+fn slices_that_mean_nothing_here_are_ignored_without_a_reason() {
+    let labels = |labels: Value| json!({"metadata": {"name": "web-1", "labels": labels}});
+    for fields in [
+        labels(json!({})),
+        labels(json!({"kubernetes.io/service-name": ""})),
+        labels(json!({"kubernetes.io/service-name": "web", "service.kubernetes.io/headless": ""})),
+    ] {
+        assert_eq!(slice(fields.clone()), Parsed::default(), "{fields}");
+    }
+}
+
+#[test]
+fn other_address_types_are_rejected_whole() {
+    for (address_type, reason) in [
+        (json!("FQDN"), "addressType: \"FQDN\" is not IPv4 or IPv6"),
+        (json!(null), "addressType: \"\" is not IPv4 or IPv6"),
+    ] {
+        let parsed = slice(json!({"addressType": address_type}));
+        assert_eq!((parsed.object, parsed.rejected), (None, vec![reason.to_owned()]));
+    }
+}
+
+#[test]
+fn one_bad_part_costs_only_itself() {
+    let good_port = json!({"name": "http", "port": 8080});
+    let good = json!({"addresses": ["10.244.1.2"]});
+    for (fields, reason) in [
+        (
+            json!({"ports": [good_port, {"name": "b", "port": null}]}),
+            "ports[1].port: a port without a number is not supported",
+        ),
+        (
+            json!({"ports": [good_port, {"name": "b", "port": 70000}]}),
+            "ports[1].port: 70000 is not between 1 and 65535",
+        ),
+        (
+            json!({"ports": [good_port, {"name": "b", "port": 1, "protocol": "QUIC"}]}),
+            "ports[1].protocol: \"QUIC\" is not TCP, UDP or SCTP",
+        ),
+        (json!({"endpoints": [{"addresses": []}, good]}), "endpoints[0].addresses: empty"),
+        (
+            json!({"endpoints": [good, {"addresses": ["pod"]}]}),
+            "endpoints[1].addresses[0]: \"pod\" is not an IP address",
+        ),
+        (
+            json!({"endpoints": [good, {"addresses": ["fd00::1"]}]}),
+            "endpoints[1].addresses[0]: fd00::1 is not of the slice's addressType IPv4",
+        ),
+    ] {
+        let parsed = slice(fields.clone());
+        assert_eq!(parsed.rejected, [reason], "{fields}");
+        let expected = "default/web IPv4 [http:8080/tcp] [10.244.1.2]";
+        assert_eq!(lines(&[usable(&parsed).clone()]), [expected], "{fields}");
+    }
+}
+
+#[test]
+fn a_missing_port_name_is_the_empty_one() {
+    let parsed = slice(json!({"ports": [{"port": 53, "protocol": "UDP"}]}));
+    assert_eq!(lines(&[usable(&parsed).clone()]), ["default/web IPv4 [:53/udp] [10.244.1.2]"]);
+}
+
+#[test]
+fn endpoints_become_a_slice_per_subset_and_family() {
+    let parsed = endpoints(json!([
+        {
+            "addresses": [{"ip": "10.0.0.1", "nodeName": "n"}, {"ip": "fd00::1"}],
+            "notReadyAddresses": [{"ip": "10.0.0.2"}],
+            "ports": [{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}],
+        },
+        {"addresses": [{"ip": "10.0.0.3"}], "ports": [{"name": "http", "port": 81}]},
+        {"addresses": [{"ip": "fe80::1%eth0"}], "ports": [{"port": 0}]},
+    ]));
+    let Some(Object::Endpoints(slices)) = &parsed.object else { panic!("{parsed:?}") };
+    assert_eq!(
+        lines(slices),
+        [
+            "shop/web IPv4 [http:80/tcp dns:53/udp] [10.0.0.1 10.0.0.2!]",
+            "shop/web IPv6 [http:80/tcp dns:53/udp] [fd00::1]",
+            "shop/web IPv4 [http:81/tcp] [10.0.0.3]",
+        ]
+    );
+    assert_eq!(slices[0].endpoints[0].node.as_deref(), Some("n"));
+    assert_eq!(
+        parsed.rejected,
+        [
+            "subsets[2].ports[0].port: 0 is not between 1 and 65535",
+            "subsets[2].addresses[0].ip: \"fe80::1%eth0\" is not an IP address",
+        ]
+    );
+}
+
+#[test]
+fn endpoints_of_headless_services_are_ignored() {
+    let json = r#"{"metadata":{"name":"x","labels":{"service.kubernetes.io/headless":""}},
+        "subsets":[{"addresses":[{"ip":"10.0.0.1"}],"ports":[{"port":1}]}]}"#;
+    assert_eq!(objects::read(Kind::Endpoints, json).unwrap().parsed, Parsed::default());
+}
+
+/// A slice of port `http` on the number given; `-` before an address marks it terminating.
+fn http_slice(port: u16, addresses: &[&str]) -> EndpointSlice {
+    let endpoint = |text: &&str| Endpoint {
+        address: text.trim_start_matches('-').parse().unwrap(),
+        ready: !text.starts_with('-'),
+        serving: true,
+        terminating: text.starts_with('-'),
+        node: None,
+        zone_hints: Box::default(),
+        node_hints: Box::default(),
+    };
+    EndpointSlice {
+        service: ObjectName::new("default", "web"),
+        family: Family::V4,
+        ports: vec![EndpointPort { name: "http".into(), protocol: Protocol::Tcp, port }],
+        endpoints: addresses.iter().map(endpoint).collect(),
+    }
+}
+
+fn merged_text(slices: &[EndpointSlice]) -> String {
+    let by_port = merged(slices, Family::V4);
+    let http = by_port.get(&("http".into(), Protocol::Tcp)).map(Vec::as_slice).unwrap_or_default();
+    let mark = |one: &PortEndpoint<'_>| {
+        let mark = if one.endpoint.terminating { "-" } else { "" };
+        format!("{mark}{}:{}", one.endpoint.address, one.port)
+    };
+    http.iter().map(mark).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn slices_are_merged_sorted_and_without_duplicates() {
+    for (name, slices, expected) in [
+        ("nothing", vec![], ""),
+        ("no endpoints", vec![http_slice(80, &[])], ""),
+        ("sorted", vec![http_slice(80, &["10.0.0.10", "10.0.0.9"])], "10.0.0.9:80 10.0.0.10:80"),
+        (
+            "several slices, other numbers of one named port",
+            vec![http_slice(81, &["10.0.0.1"]), http_slice(80, &["10.0.0.1", "10.0.0.2"])],
+            "10.0.0.1:80 10.0.0.1:81 10.0.0.2:80",
+        ),
+        ("twice in a slice", vec![http_slice(80, &["10.0.0.1", "10.0.0.1"])], "10.0.0.1:80"),
+        (
+            "a terminating duplicate does not replace",
+            vec![http_slice(80, &["10.0.0.1"]), http_slice(80, &["-10.0.0.1"])],
+            "10.0.0.1:80",
+        ),
+        (
+            "one that does not terminate replaces",
+            vec![http_slice(80, &["-10.0.0.1"]), http_slice(80, &["10.0.0.1"])],
+            "10.0.0.1:80",
+        ),
+        (
+            "the first of terminating ones",
+            vec![http_slice(80, &["-10.0.0.1"]), http_slice(80, &["-10.0.0.1"])],
+            "-10.0.0.1:80",
+        ),
+    ] {
+        assert_eq!(merged_text(&slices), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_other_family_is_left_out() {
+    let slices = [http_slice(80, &["10.0.0.1"])];
+    assert_eq!(merged(&slices, Family::V6), ByPort::new());
+}

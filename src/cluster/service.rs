@@ -1,0 +1,144 @@
+//! Services: the slim API type to the parsed value (spec 1.2 and 1.3).
+//!
+//! Called by [`super::objects::read`]. A headless or ExternalName Service, or one that another
+//! proxy serves, is nothing to the data plane and no reason to complain.
+//! Invariant: a port or address that cannot be used costs itself, never its siblings.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::field::{self, Reasons};
+use super::{Object, Parsed, Service, ServicePort, TrafficPolicy, objects};
+use crate::model::net::{Family, PerFamily};
+
+/// How long clients stick where a Service does not say: what the API server would set.
+const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
+/// The longest that the API allows.
+const MAX_AFFINITY_SECONDS: u32 = 86_400;
+
+/// Parses a Service.
+pub fn parse(object: &objects::Service) -> Parsed {
+    if is_ignored(object) {
+        return Parsed::default();
+    }
+    let spec = &object.spec;
+    let mut reasons = Reasons::default();
+    let service = Service {
+        created: reasons.value_or(created(&object.metadata), None),
+        cluster_ips: cluster_ips(spec, &mut reasons),
+        ports: ports(spec, &mut reasons),
+        affinity_seconds: reasons.value_or(affinity_seconds(spec), Some(DEFAULT_AFFINITY_SECONDS)),
+        internal_policy: reasons.value_or(internal_policy(spec), TrafficPolicy::Cluster),
+    };
+    let has_address = Family::ALL.iter().any(|family| service.cluster_ips.get(*family).is_some());
+    let is_usable = has_address && !service.ports.is_empty();
+    Parsed { object: is_usable.then_some(Object::Service(service)), rejected: reasons.0 }
+}
+
+fn is_ignored(object: &objects::Service) -> bool {
+    object.metadata.labels.service_proxy_name.is_some()
+        || object.spec.r#type.as_deref() == Some("ExternalName")
+        || matches!(addresses(&object.spec).next(), None | Some("" | "None"))
+}
+
+/// All cluster IPs; manifests may give only the first, which the API server would copy.
+fn addresses(spec: &objects::ServiceSpec) -> impl Iterator<Item = &str> {
+    let single = spec.cluster_ips.is_empty().then_some(spec.cluster_ip.as_str());
+    spec.cluster_ips.iter().map(String::as_str).chain(single)
+}
+
+fn cluster_ips(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> PerFamily<Option<IpAddr>> {
+    let usable = reasons
+        .usable(addresses(spec).enumerate().map(|(index, text)| cluster_ip(spec, index, text)));
+    let mut cluster_ips = PerFamily::<Option<IpAddr>>::default();
+    for address in usable {
+        let slot = cluster_ips.get_mut(Family::of(address));
+        match slot {
+            None => *slot = Some(address),
+            Some(first) => reasons.0.push(format!(
+                "spec.clusterIPs: {address} is a second address of the family of {first}"
+            )),
+        }
+    }
+    cluster_ips
+}
+
+/// One cluster IP, which must be of the family that the Service names at the same place.
+fn cluster_ip(spec: &objects::ServiceSpec, index: usize, text: &str) -> Result<IpAddr, String> {
+    let field = format!("spec.clusterIPs[{index}]");
+    let address = field::address(&field, text)?;
+    let family = Family::of(address).to_string();
+    match spec.ip_families.get(index) {
+        // Without families, as in manifests, the addresses speak for themselves.
+        None if spec.ip_families.is_empty() => Ok(address),
+        None => Err(format!("{field}: {address} has no family in spec.ipFamilies")),
+        Some(named) if *named == family => Ok(address),
+        Some(named) => Err(format!("{field}: {address} is not of the family {named}")),
+    }
+}
+
+fn ports(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<ServicePort> {
+    let ports =
+        reasons.usable(spec.ports.iter().enumerate().map(|(i, port)| service_port(i, port)));
+    let mut fronts = BTreeSet::new();
+    let mut keep_first = |port: &ServicePort| {
+        let is_first = fronts.insert((port.protocol, port.port));
+        if !is_first {
+            let (number, protocol) = (port.port, port.protocol);
+            reasons.0.push(format!("spec.ports: {number}/{protocol} is there twice"));
+        }
+        is_first
+    };
+    ports.into_iter().filter(|port| keep_first(port)).collect()
+}
+
+fn service_port(index: usize, port: &objects::ServicePort) -> Result<ServicePort, String> {
+    Ok(ServicePort {
+        name: port.name.as_str().into(),
+        protocol: field::protocol(
+            &format!("spec.ports[{index}].protocol"),
+            port.protocol.as_deref(),
+        )?,
+        port: field::port(&format!("spec.ports[{index}].port"), port.port)?,
+    })
+}
+
+fn affinity_seconds(spec: &objects::ServiceSpec) -> Result<Option<u32>, String> {
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return Ok(None);
+    }
+    let config = spec.session_affinity_config.as_ref().and_then(|all| all.client_ip.as_ref());
+    let Some(seconds) = config.and_then(|config| config.timeout_seconds) else {
+        return Ok(Some(DEFAULT_AFFINITY_SECONDS));
+    };
+    match u32::try_from(seconds) {
+        Ok(seconds @ 1..=MAX_AFFINITY_SECONDS) => Ok(Some(seconds)),
+        _ => Err(format!(
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds: {seconds} is not between 1 and \
+             {MAX_AFFINITY_SECONDS}; {DEFAULT_AFFINITY_SECONDS} is used"
+        )),
+    }
+}
+
+fn internal_policy(spec: &objects::ServiceSpec) -> Result<TrafficPolicy, String> {
+    match spec.internal_traffic_policy.as_deref() {
+        None | Some("Cluster") => Ok(TrafficPolicy::Cluster),
+        Some("Local") => Ok(TrafficPolicy::Local),
+        Some(other) => Err(format!(
+            "spec.internalTrafficPolicy: \"{other}\" is not Cluster or Local; Cluster is used"
+        )),
+    }
+}
+
+fn created(metadata: &objects::Metadata) -> Result<Option<i64>, String> {
+    let Some(text) = metadata.creation_timestamp.as_deref() else {
+        return Ok(None);
+    };
+    let created = text.parse::<jiff::Timestamp>();
+    created
+        .map(|time| Some(time.as_second()))
+        .map_err(|_| format!("metadata.creationTimestamp: \"{text}\" is not an RFC 3339 time"))
+}
+
+#[cfg(test)]
+mod tests;
