@@ -12,3 +12,5 @@ pub mod kernel;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -43,6 +43,7 @@ pub enum Error {
 impl Error {
     /// Whether it is unknown if the operation took effect, so that the mirror must be read anew.
     pub fn is_ambiguous(&self) -> bool {
-        false
+        let Error::Io { source, .. } = self;
+        source.kind() == std::io::ErrorKind::TimedOut
     }
 }
