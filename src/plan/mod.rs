@@ -9,6 +9,7 @@ pub mod iptables;
 pub mod mirror;
 pub mod owned;
 pub mod step;
+mod text;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -65,8 +66,10 @@ pub fn build(
             Extent::All => open,
             Extent::Touched(_) => [admitted, open].concat(),
         }),
-        Step::Reals(servers.lowered),
+        // Order: a front is shut before its last real server goes, else its port would answer with
+        // nothing behind it.
         Step::Entries(entries.removed(SetId::Pass)),
+        Step::Reals(servers.lowered),
         Step::Addresses(unbound),
         Step::Servers(servers.removed),
         Step::Entries(entries.removed_after_servers()),
@@ -89,7 +92,7 @@ fn everything(wanted: &Tables, seen: &Tables) -> Touched {
 }
 
 /// Settings, sets, the device and the rules, before any row that relies on them.
-fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<Change<Entry, ()>>) -> Vec<Step> {
+fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<EntryChange>) -> Vec<Step> {
     let seen = &mirror.tables;
     let of_kind =
         |key: &SetKey, spec: &SetSpec| seen.sets.get(key).is_some_and(|s| s.kind == spec.kind);
@@ -97,8 +100,10 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<Change<Entry, ()>>
     let device = (wanted.device && !seen.device).then_some(Step::Device(true));
     // Order: servers that answer already (of an earlier run, or of kube-proxy) are admitted before
     // the filter that refuses what is not admitted comes into force.
+    let [before_forwarding, forwarding] = settings(wanted, seen);
     let before_rules = [
-        Step::Settings(settings(wanted, seen)),
+        Step::Settings(before_forwarding),
+        Step::Settings(forwarding),
         Step::Sets(
             missing
                 .map(|(key, spec)| Change {
@@ -120,19 +125,18 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<Change<Entry, ()>>
     before_rules.into_iter().chain(rules).chain(device).collect()
 }
 
-fn settings(wanted: &Tables, seen: &Tables) -> Vec<Change<String, String>> {
+/// Settings to change: all others before the one that turns on IPv6 forwarding.
+fn settings(wanted: &Tables, seen: &Tables) -> [Vec<Change<String, String>>; 2] {
     let differing =
         wanted.settings.iter().filter(|(path, value)| seen.settings.get(*path) != Some(value));
-    let mut changes: Vec<_> = differing
-        .map(|(path, value)| Change {
-            key: path.clone(),
-            from: seen.settings.get(path).cloned(),
-            to: Some(value.clone()),
-        })
-        .collect();
+    let changes = differing.map(|(path, value)| Change {
+        key: path.clone(),
+        from: seen.settings.get(path).cloned(),
+        to: Some(value.clone()),
+    });
     // Order: interfaces are told to keep taking router advertisements before forwarding is on.
-    changes.sort_by_key(|change| change.key == IPV6_FORWARDING);
-    changes
+    let (forwarding, others) = changes.partition(|change| change.key == IPV6_FORWARDING);
+    [others, forwarding]
 }
 
 /// What is left of the foundation when it is no longer wanted, in reverse.
@@ -171,6 +175,8 @@ fn addresses(wanted: &Tables, seen: &Tables, touched: &BTreeSet<IpAddr>) -> Addr
     )
 }
 
+type EntryChange = Change<Entry, ()>;
+
 /// Entries that are missing and entries that are too many.
 struct Entries {
     missing: Vec<Entry>,
@@ -187,24 +193,24 @@ impl Entries {
         Entries { missing: pick(wanted, seen), surplus: pick(seen, wanted) }
     }
 
-    fn added(&self, set: SetId) -> Vec<Change<Entry, ()>> {
+    fn added(&self, set: SetId) -> Vec<EntryChange> {
         self.add(|entry| entry.set == set)
     }
 
-    fn added_before_servers(&self) -> Vec<Change<Entry, ()>> {
+    fn added_before_servers(&self) -> Vec<EntryChange> {
         self.add(|entry| !matches!(entry.set, SetId::Servers | SetId::Pass))
     }
 
-    fn removed(&self, set: SetId) -> Vec<Change<Entry, ()>> {
+    fn removed(&self, set: SetId) -> Vec<EntryChange> {
         self.remove(|entry| entry.set == set)
     }
 
-    fn removed_after_servers(&self) -> Vec<Change<Entry, ()>> {
+    fn removed_after_servers(&self) -> Vec<EntryChange> {
         self.remove(|entry| !matches!(entry.set, SetId::Servers | SetId::Pass))
     }
 
     /// Pass entries to add: those of servers that answer already, and those of servers to come.
-    fn passing(&self, seen: &Tables) -> (Vec<Change<Entry, ()>>, Vec<Change<Entry, ()>>) {
+    fn passing(&self, seen: &Tables) -> (Vec<EntryChange>, Vec<EntryChange>) {
         let answers = |entry: &Entry| {
             front_of(entry)
                 .is_some_and(|key| seen.servers.get(&key).is_some_and(Server::is_serving))
@@ -216,12 +222,12 @@ impl Entries {
         )
     }
 
-    fn add(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<Change<Entry, ()>> {
+    fn add(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<EntryChange> {
         let missing = self.missing.iter().filter(|entry| wanted(entry));
         missing.map(|entry| Change::add(*entry, ())).collect()
     }
 
-    fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<Change<Entry, ()>> {
+    fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<EntryChange> {
         let surplus = self.surplus.iter().filter(|entry| wanted(entry));
         surplus.map(|entry| Change::remove(*entry, ())).collect()
     }

@@ -187,8 +187,7 @@ pub fn slice_applied(service: &str, ports: &[&str], endpoints: &[Endpoint]) -> U
 /// The update that applies this node in a zone, with pod CIDRs.
 pub fn node_applied(zone: Option<&str>, pod_cidrs: &[&str]) -> Update {
     let cidrs = pod_cidrs.iter().filter_map(|text| text.parse().ok());
-    let node =
-        Node { zone: zone.map(Arc::from), pod_cidrs: cidrs.collect(), ..Node::default() };
+    let node = Node { zone: zone.map(Arc::from), pod_cidrs: cidrs.collect(), ..Node::default() };
     applied(Kind::Node, name(NODE), Object::Node(node))
 }
 

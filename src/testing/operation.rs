@@ -82,7 +82,9 @@ fn set(tables: &mut Tables, change: &Change<SetKey, SetSpec>) -> Result<(), Refu
             tables.sets.entry(key).or_insert(wanted);
             Ok(())
         }
-        (None, _) if tables.rulesets.values().any(|rules| restore::refers_to(rules, key.name())) => {
+        (None, _)
+            if tables.rulesets.values().any(|rules| restore::refers_to(rules, key.name())) =>
+        {
             Err(format!("{key}: set is in use by a rule"))
         }
         (None, _) => {
