@@ -12,7 +12,7 @@ use super::{RealChange, front_of, owned};
 use crate::desired::Desired;
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::model::ipset::{Entry, Member, SetId};
-use crate::model::ipvs::{RealKey, Server, ServerKey};
+use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
 use crate::model::tables::Tables;
 
@@ -26,7 +26,7 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
         Step::Rules(change) if shuts_out(wanted, seen, change.family) => return None,
         Step::Sets(_) | Step::Device(_) | Step::Rules(_) => step,
         Step::Entries(changes) => Step::Entries(keep(changes, |change| match change.to {
-            Some(()) => may_add(seen, &change.key),
+            Some(()) => may_add(wanted, seen, &change.key),
             None => may_remove(seen, &change.key),
         })),
         Step::Servers(changes) => Step::Servers(keep(changes, |change| match change.to {
@@ -36,7 +36,7 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
             None => !seen.lists(SetId::Pass, &change.key),
         })),
         Step::Reals(changes) => {
-            let bereft = bereft(seen, &changes);
+            let bereft = bereft(wanted, seen, &changes);
             Step::Reals(keep(changes, |change| {
                 let server = &change.key.0;
                 let exists = seen.servers.contains_key(server) && owned::server(seen, server);
@@ -73,14 +73,17 @@ fn shuts_out(wanted: &Tables, seen: &Tables, family: Family) -> bool {
     fronts.into_iter().any(is_reached)
 }
 
-/// An entry needs its set; one that lets traffic pass needs a server to pass to.
-fn may_add(seen: &Tables, entry: &Entry) -> bool {
-    let answers = match (entry.set, front_of(entry)) {
-        (SetId::Pass, Some(front)) => seen.servers.get(&front).is_some_and(Server::is_serving),
-        _ => true,
-    };
+/// An entry needs its set; one that lets traffic pass needs where to pass it to, and how.
+fn may_add(wanted: &Tables, seen: &Tables, entry: &Entry) -> bool {
     let set = seen.sets.get(&entry.key());
-    set.is_some_and(|set| set.kind == entry.set.spec().kind) && answers
+    let may_pass = |front: &ServerKey| {
+        let is_masqueraded =
+            !wanted.lists(SetId::ClusterIp, front) || seen.lists(SetId::ClusterIp, front);
+        is_masqueraded && seen.servers.get(front).is_some_and(Server::is_serving)
+    };
+    let is_ready =
+        entry.set != SetId::Pass || front_of(entry).is_some_and(|front| may_pass(&front));
+    set.is_some_and(|set| set.kind == entry.set.spec().kind) && is_ready
 }
 
 /// A proof of ownership stays as long as what it proves.
@@ -104,7 +107,7 @@ fn may_bind(wanted: &Tables, mirror: &Mirror, address: IpAddr) -> bool {
 /// Servers that let traffic pass and that the changes would leave without a live real server.
 ///
 /// It happens when the new real servers could not be added: the old ones are kept until then.
-fn bereft(seen: &Tables, changes: &[RealChange]) -> BTreeSet<ServerKey> {
+fn bereft(wanted: &Tables, seen: &Tables, changes: &[RealChange]) -> BTreeSet<ServerKey> {
     let lowered: BTreeSet<_> =
         changes.iter().filter(|change| !is_live(change)).map(|change| change.key).collect();
     let loses_all = |key: &ServerKey| {
@@ -112,8 +115,8 @@ fn bereft(seen: &Tables, changes: &[RealChange]) -> BTreeSet<ServerKey> {
         let mut live = reals.filter(|(_, value)| value.weight > 0);
         live.all(|(real, _)| lowered.contains(&(*key, *real)))
     };
-    let passing =
-        changes.iter().map(|change| change.key.0).filter(|key| seen.lists(SetId::Pass, key));
+    let passes = |key: &ServerKey| [wanted, seen].iter().any(|t| t.lists(SetId::Pass, key));
+    let passing = changes.iter().map(|change| change.key.0).filter(passes);
     passing.collect::<BTreeSet<_>>().into_iter().filter(loses_all).collect()
 }
 

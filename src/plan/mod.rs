@@ -48,13 +48,13 @@ pub fn build(
         Extent::Touched(touched) => touched.clone(),
     };
     let servers = Servers::new(desired, seen, drains, &touched.servers, now);
-    let entries = Entries::new(wanted, seen, &touched.entries);
+    let mut entries = Entries::new(wanted, seen, &touched.entries);
     let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
-    let (admitted, open) = entries.passing(seen);
 
     let mut steps = Vec::new();
     if *extent == Extent::All {
-        steps.extend(foundation(wanted, mirror, admitted.clone()));
+        let admitted = entries.take_answering(seen);
+        steps.extend(foundation(wanted, mirror, &admitted));
     }
     steps.extend([
         Step::Entries(entries.added(SetId::Servers)),
@@ -62,10 +62,7 @@ pub fn build(
         Step::Servers(servers.added),
         Step::Reals(servers.raised),
         Step::Addresses(bound),
-        Step::Entries(match extent {
-            Extent::All => open,
-            Extent::Touched(_) => [admitted, open].concat(),
-        }),
+        Step::Entries(entries.added(SetId::Pass)),
         // Order: a front is shut before its last real server goes, else its port would answer with
         // nothing behind it.
         Step::Entries(entries.removed(SetId::Pass)),
@@ -92,7 +89,7 @@ fn everything(wanted: &Tables, seen: &Tables) -> Touched {
 }
 
 /// Settings, sets, the device and the rules, before any row that relies on them.
-fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<EntryChange>) -> Vec<Step> {
+fn foundation(wanted: &Tables, mirror: &Mirror, admitted: &Entries) -> Vec<Step> {
     let seen = &mirror.tables;
     let of_kind =
         |key: &SetKey, spec: &SetSpec| seen.sets.get(key).is_some_and(|s| s.kind == spec.kind);
@@ -113,7 +110,8 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<EntryChange>) -> V
                 })
                 .collect(),
         ),
-        Step::Entries(admitted),
+        Step::Entries(admitted.added_before_servers()),
+        Step::Entries(admitted.added(SetId::Pass)),
     ];
     let rules = wanted.rulesets.iter().filter(|(family, ruleset)| !mirror.holds(**family, ruleset));
     let rules = rules.map(|(family, ruleset)| {
@@ -209,17 +207,15 @@ impl Entries {
         self.remove(|entry| !matches!(entry.set, SetId::Servers | SetId::Pass))
     }
 
-    /// Pass entries to add: those of servers that answer already, and those of servers to come.
-    fn passing(&self, seen: &Tables) -> (Vec<EntryChange>, Vec<EntryChange>) {
+    /// Takes out the missing entries of fronts that answer already.
+    fn take_answering(&mut self, seen: &Tables) -> Entries {
         let answers = |entry: &Entry| {
-            front_of(entry)
-                .is_some_and(|key| seen.servers.get(&key).is_some_and(Server::is_serving))
+            let server = front_of(entry).and_then(|front| seen.servers.get(&front));
+            entry.set != SetId::Servers && server.is_some_and(Server::is_serving)
         };
-        let passing = |entry: &Entry| entry.set == SetId::Pass;
-        (
-            self.add(|entry| passing(entry) && answers(entry)),
-            self.add(|entry| passing(entry) && !answers(entry)),
-        )
+        let (missing, rest) = self.missing.iter().partition(|entry| answers(entry));
+        self.missing = rest;
+        Entries { missing, surplus: Vec::new() }
     }
 
     fn add(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<EntryChange> {
