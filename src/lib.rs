@@ -13,3 +13,5 @@ pub mod model;
 pub mod plan;
 pub mod reconcile;
 pub mod watch;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -60,6 +60,11 @@ impl Report {
         self.counts.values().map(|counts| counts.added + counts.changed + counts.removed).sum()
     }
 
+    /// Whether everything planned took effect.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.postponed == 0
+    }
+
     /// Counts a step that was carried out.
     pub(super) fn note(&mut self, step: &Step, failures: &[Failure]) {
         let mut kinds = kinds(step);
