@@ -14,3 +14,6 @@ pub mod plan;
 pub mod reconcile;
 pub mod serve;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod watch;

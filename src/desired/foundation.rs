@@ -26,6 +26,8 @@ const SETTINGS: [(&str, &str); 4] = [
 const CONN_REUSE_MODE: &str = "net/ipv4/vs/conn_reuse_mode";
 
 /// Turns on forwarding between interfaces for IPv6.
+///
+/// Kernel: an interface whose `accept_ra` is 1 then takes no more router advertisements.
 pub const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
 /// The foundation of a node.
@@ -52,8 +54,7 @@ fn settings(host: &Host) -> Settings {
     }
     if host.families.v6 {
         // Kernel: a forwarding host ignores router advertisements unless accept_ra is 2, and would
-        // lose its default route. Order: the map is sorted, and `all/forwarding` sorts before most
-        // interface names, so the plan moves it last.
+        // lose its default route. Order: the plan turns forwarding on last.
         settings.extend(
             host.router_advertised
                 .iter()

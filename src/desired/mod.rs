@@ -114,6 +114,11 @@ impl Desired {
         touched
     }
 
+    /// Services that are known here, programmed or not.
+    pub fn services(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.keys()
+    }
+
     /// Services whose rows depend on the zone of this node.
     pub fn users_of_zone(&self) -> impl Iterator<Item = &ObjectName> {
         self.services.iter().filter(|(_, rows)| rows.uses_zone).map(|(name, _)| name)

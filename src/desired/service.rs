@@ -11,7 +11,7 @@ use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort};
 use crate::config::Policy;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{FLAG_MH_PORT, RealKey, RealServer, Server, ServerKey, VirtualServer};
-use crate::model::net::{Family, Protocol};
+use crate::model::net::{Family, PerFamily, Protocol};
 
 /// What rows depend on besides the Service itself.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,8 @@ pub struct Facts<'a> {
     pub policy: &'a Policy,
     /// Zone of this node.
     pub zone: Option<&'a str>,
+    /// Families that this host can program; fronts of another ask for nothing.
+    pub families: PerFamily<bool>,
 }
 
 impl<'a> Facts<'a> {
@@ -35,7 +37,8 @@ pub fn rows(
     slices: &[&EndpointSlice],
     facts: Facts<'_>,
 ) -> ServiceRows {
-    let cluster_ips = Family::ALL.into_iter().filter_map(|f| *service.cluster_ips.get(f));
+    let families = Family::ALL.into_iter().filter(|family| *facts.families.get(*family));
+    let cluster_ips = families.filter_map(|family| *service.cluster_ips.get(family));
     let fronts = cluster_ips
         .flat_map(|address| service.ports.iter().map(move |port| (address, port)))
         .map(|(address, port)| {

@@ -3,6 +3,21 @@
 //! One narrow door: [`Kernel`] looks and acts. [`linux`] does so on the real kernel, on one
 //! thread with blocking sockets; the tests' fake does so in memory.
 
+mod error;
+pub mod exec;
+pub mod ipset;
+pub mod iptables;
+pub mod ipvs;
+pub mod link;
+pub mod linux;
+pub mod lock;
+pub mod modules;
+pub mod netlink;
+pub mod sysctl;
+
+pub use error::Error;
+pub use linux::LinuxKernel;
+
 use crate::model::observed::{Observed, Scope};
 use crate::plan::step::Step;
 
@@ -24,25 +39,4 @@ pub struct Failure {
     pub index: usize,
     /// Why.
     pub error: Error,
-}
-
-/// What can go wrong on the host.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// placeholder
-    #[error("{operation}")]
-    Io {
-        /// What was tried.
-        operation: String,
-        /// Why it failed.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-impl Error {
-    /// Whether it is unknown if the operation took effect, so that the mirror must be read anew.
-    pub fn is_ambiguous(&self) -> bool {
-        false
-    }
 }

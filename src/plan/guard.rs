@@ -3,58 +3,126 @@
 //! A plan assumes that all goes well. When a step fails in part, the changes that rely on the
 //! failed part wait for the next sync; all others go on.
 
-use super::front_of;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use super::mirror::Mirror;
 use super::step::{Change, Step};
+use super::{RealChange, front_of, owned};
 use crate::desired::Desired;
+use crate::desired::foundation::IPV6_FORWARDING;
 use crate::model::ipset::{Entry, Member, SetId};
-use crate::model::ipvs::Server;
+use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
+use crate::model::tables::Tables;
 
-/// The step without the changes whose prerequisites are not met.
-pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Step {
-    let seen = &mirror.tables;
-    match step {
-        Step::Servers(changes) => Step::Servers(keep(changes, |change| {
+/// The step without the changes whose prerequisites are not met; nothing if none is left.
+pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
+    let (wanted, seen) = (desired.tables(), &mirror.tables);
+    let step = match step {
+        Step::Settings(changes) => Step::Settings(keep(changes, |change| {
+            change.key != IPV6_FORWARDING || others_are_set(wanted, seen)
+        })),
+        Step::Rules(change) if shuts_out(wanted, seen, change.family) => return None,
+        Step::Sets(_) | Step::Device(_) | Step::Rules(_) => step,
+        Step::Entries(changes) => Step::Entries(keep(changes, |change| match change.to {
+            Some(()) => may_add(wanted, seen, &change.key),
+            None => may_remove(seen, &change.key),
+        })),
+        Step::Servers(changes) => Step::Servers(keep(changes, |change| match change.to {
             // Ownership must be provable before there is something to own.
-            change.to.is_none() || seen.lists(SetId::Servers, &change.key)
+            Some(_) => seen.lists(SetId::Servers, &change.key),
+            // A port that lets traffic pass without a server would reach a host process.
+            None => !seen.lists(SetId::Pass, &change.key),
         })),
         Step::Reals(changes) => {
-            Step::Reals(keep(changes, |change| seen.servers.contains_key(&change.key.0)))
+            let bereft = bereft(wanted, seen, &changes);
+            Step::Reals(keep(changes, |change| {
+                let server = &change.key.0;
+                let exists = seen.servers.contains_key(server) && owned::server(seen, server);
+                exists && (is_live(change) || !bereft.contains(server))
+            }))
         }
         Step::Addresses(changes) => Step::Addresses(keep(changes, |change| {
-            let proof = Entry { set: SetId::IpvsIps, member: Member::Ip(change.key) };
-            let family = Family::of(change.key);
-            let rules = desired.tables().rulesets.get(&family);
-            let is_guarded = rules.is_some_and(|rules| mirror.holds(family, rules));
-            change.to.is_none() || (seen.device && is_guarded && seen.entries.contains(&proof))
+            change.to.is_none() || may_bind(wanted, mirror, change.key)
         })),
-        Step::Entries(changes) => Step::Entries(keep(changes, |change| match change.to {
-            Some(()) => may_add(&change.key, mirror),
-            None => may_remove(&change.key, mirror),
-        })),
-        Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) => step,
-    }
+    };
+    (!step.is_empty()).then_some(step)
 }
 
-/// An entry needs its set; one that lets traffic pass needs a server to pass to.
-fn may_add(entry: &Entry, mirror: &Mirror) -> bool {
-    let seen = &mirror.tables;
-    let answers = match (entry.set, front_of(entry)) {
-        (SetId::Pass, Some(front)) => seen.servers.get(&front).is_some_and(Server::is_serving),
-        _ => true,
+/// Whether every setting but IPv6 forwarding is as wanted.
+///
+/// One of them keeps the host's default route when forwarding comes on.
+fn others_are_set(wanted: &Tables, seen: &Tables) -> bool {
+    let mut others = wanted.settings.iter().filter(|(path, _)| *path != IPV6_FORWARDING);
+    others.all(|(path, value)| seen.settings.get(path) == Some(value))
+}
+
+/// Whether the rules would refuse a front that clients reach now and may go on reaching.
+fn shuts_out(wanted: &Tables, seen: &Tables, family: Family) -> bool {
+    let fronts = wanted
+        .entries
+        .iter()
+        .filter(|entry| entry.set == SetId::Pass && entry.key().family == family)
+        .filter(|entry| !seen.entries.contains(entry))
+        .filter_map(front_of);
+    let is_reached = |front: ServerKey| {
+        seen.addresses.contains(&front.address)
+            && seen.servers.get(&front).is_some_and(Server::is_serving)
     };
-    seen.sets.contains_key(&entry.key()) && answers
+    fronts.into_iter().any(is_reached)
+}
+
+/// An entry needs its set; one that lets traffic pass needs where to pass it to, and how.
+fn may_add(wanted: &Tables, seen: &Tables, entry: &Entry) -> bool {
+    let set = seen.sets.get(&entry.key());
+    let may_pass = |front: &ServerKey| {
+        let is_masqueraded =
+            !wanted.lists(SetId::ClusterIp, front) || seen.lists(SetId::ClusterIp, front);
+        is_masqueraded && seen.servers.get(front).is_some_and(Server::is_serving)
+    };
+    let is_ready =
+        entry.set != SetId::Pass || front_of(entry).is_some_and(|front| may_pass(&front));
+    set.is_some_and(|set| set.kind == entry.set.spec().kind) && is_ready
 }
 
 /// A proof of ownership stays as long as what it proves.
-fn may_remove(entry: &Entry, mirror: &Mirror) -> bool {
-    let seen = &mirror.tables;
+fn may_remove(seen: &Tables, entry: &Entry) -> bool {
     match (entry.set, entry.member, front_of(entry)) {
         (SetId::Servers | SetId::ClusterIp, _, Some(front)) => !seen.servers.contains_key(&front),
         (SetId::IpvsIps, Member::Ip(address), _) => !seen.addresses.contains(&address),
         _ => true,
     }
+}
+
+/// No address may be live before its rules, and without the proof that it is ours.
+fn may_bind(wanted: &Tables, mirror: &Mirror, address: IpAddr) -> bool {
+    let seen = &mirror.tables;
+    let proof = Entry { set: SetId::IpvsIps, member: Member::Ip(address) };
+    let family = Family::of(address);
+    let is_guarded = wanted.rulesets.get(&family).is_some_and(|rules| mirror.holds(family, rules));
+    seen.device && is_guarded && seen.entries.contains(&proof)
+}
+
+/// Servers that let traffic pass and that the changes would leave without a live real server.
+///
+/// It happens when the new real servers could not be added: the old ones are kept until then.
+fn bereft(wanted: &Tables, seen: &Tables, changes: &[RealChange]) -> BTreeSet<ServerKey> {
+    let lowered: BTreeSet<_> =
+        changes.iter().filter(|change| !is_live(change)).map(|change| change.key).collect();
+    let loses_all = |key: &ServerKey| {
+        let reals = seen.servers.get(key).into_iter().flat_map(|server| &server.reals);
+        let mut live = reals.filter(|(_, value)| value.weight > 0);
+        live.all(|(real, _)| lowered.contains(&(*key, *real)))
+    };
+    let passes = |key: &ServerKey| [wanted, seen].iter().any(|t| t.lists(SetId::Pass, key));
+    let passing = changes.iter().map(|change| change.key.0).filter(passes);
+    passing.collect::<BTreeSet<_>>().into_iter().filter(loses_all).collect()
+}
+
+/// Whether the real server takes connections after the change.
+fn is_live(change: &RealChange) -> bool {
+    change.to.is_some_and(|value| value.weight > 0)
 }
 
 fn keep<K, V>(

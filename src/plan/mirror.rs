@@ -62,8 +62,14 @@ impl Mirror {
         let tables = &mut self.tables;
         match step {
             Step::Settings(changes) => note_map(&mut tables.settings, changes, failed),
-            Step::Sets(changes) => note_map(&mut tables.sets, changes, failed),
-            Step::Device(present) if failed.is_empty() => tables.device = *present,
+            Step::Sets(changes) => {
+                note_map(&mut tables.sets, changes, failed);
+                tables.entries.retain(|entry| tables.sets.contains_key(&entry.key()));
+            }
+            Step::Device(present) if failed.is_empty() => {
+                tables.device = *present;
+                tables.addresses.retain(|_| *present);
+            }
             Step::Rules(change) if failed.is_empty() => {
                 let loaded = Loaded { written: change.to.clone(), printed: None };
                 self.loaded.insert(change.family, loaded);

@@ -9,6 +9,7 @@ pub mod iptables;
 pub mod mirror;
 pub mod owned;
 pub mod step;
+mod text;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -47,13 +48,13 @@ pub fn build(
         Extent::Touched(touched) => touched.clone(),
     };
     let servers = Servers::new(desired, seen, drains, &touched.servers, now);
-    let entries = Entries::new(wanted, seen, &touched.entries);
+    let mut entries = Entries::new(wanted, seen, &touched.entries);
     let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
-    let (admitted, open) = entries.passing(seen);
 
     let mut steps = Vec::new();
     if *extent == Extent::All {
-        steps.extend(foundation(wanted, mirror, admitted.clone()));
+        let admitted = entries.take_answering(seen);
+        steps.extend(foundation(wanted, mirror, &admitted));
     }
     steps.extend([
         Step::Entries(entries.added(SetId::Servers)),
@@ -61,12 +62,11 @@ pub fn build(
         Step::Servers(servers.added),
         Step::Reals(servers.raised),
         Step::Addresses(bound),
-        Step::Entries(match extent {
-            Extent::All => open,
-            Extent::Touched(_) => [admitted, open].concat(),
-        }),
-        Step::Reals(servers.lowered),
+        Step::Entries(entries.added(SetId::Pass)),
+        // Order: a front is shut before its last real server goes, else its port would answer with
+        // nothing behind it.
         Step::Entries(entries.removed(SetId::Pass)),
+        Step::Reals(servers.lowered),
         Step::Addresses(unbound),
         Step::Servers(servers.removed),
         Step::Entries(entries.removed_after_servers()),
@@ -89,7 +89,7 @@ fn everything(wanted: &Tables, seen: &Tables) -> Touched {
 }
 
 /// Settings, sets, the device and the rules, before any row that relies on them.
-fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<Change<Entry, ()>>) -> Vec<Step> {
+fn foundation(wanted: &Tables, mirror: &Mirror, admitted: &Entries) -> Vec<Step> {
     let seen = &mirror.tables;
     let of_kind =
         |key: &SetKey, spec: &SetSpec| seen.sets.get(key).is_some_and(|s| s.kind == spec.kind);
@@ -97,8 +97,10 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<Change<Entry, ()>>
     let device = (wanted.device && !seen.device).then_some(Step::Device(true));
     // Order: servers that answer already (of an earlier run, or of kube-proxy) are admitted before
     // the filter that refuses what is not admitted comes into force.
+    let [before_forwarding, forwarding] = settings(wanted, seen);
     let before_rules = [
-        Step::Settings(settings(wanted, seen)),
+        Step::Settings(before_forwarding),
+        Step::Settings(forwarding),
         Step::Sets(
             missing
                 .map(|(key, spec)| Change {
@@ -108,7 +110,8 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<Change<Entry, ()>>
                 })
                 .collect(),
         ),
-        Step::Entries(admitted),
+        Step::Entries(admitted.added_before_servers()),
+        Step::Entries(admitted.added(SetId::Pass)),
     ];
     let rules = wanted.rulesets.iter().filter(|(family, ruleset)| !mirror.holds(**family, ruleset));
     let rules = rules.map(|(family, ruleset)| {
@@ -120,19 +123,18 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: Vec<Change<Entry, ()>>
     before_rules.into_iter().chain(rules).chain(device).collect()
 }
 
-fn settings(wanted: &Tables, seen: &Tables) -> Vec<Change<String, String>> {
+/// Settings to change: all others before the one that turns on IPv6 forwarding.
+fn settings(wanted: &Tables, seen: &Tables) -> [Vec<Change<String, String>>; 2] {
     let differing =
         wanted.settings.iter().filter(|(path, value)| seen.settings.get(*path) != Some(value));
-    let mut changes: Vec<_> = differing
-        .map(|(path, value)| Change {
-            key: path.clone(),
-            from: seen.settings.get(path).cloned(),
-            to: Some(value.clone()),
-        })
-        .collect();
+    let changes = differing.map(|(path, value)| Change {
+        key: path.clone(),
+        from: seen.settings.get(path).cloned(),
+        to: Some(value.clone()),
+    });
     // Order: interfaces are told to keep taking router advertisements before forwarding is on.
-    changes.sort_by_key(|change| change.key == IPV6_FORWARDING);
-    changes
+    let (forwarding, others) = changes.partition(|change| change.key == IPV6_FORWARDING);
+    [others, forwarding]
 }
 
 /// What is left of the foundation when it is no longer wanted, in reverse.
@@ -171,6 +173,8 @@ fn addresses(wanted: &Tables, seen: &Tables, touched: &BTreeSet<IpAddr>) -> Addr
     )
 }
 
+type EntryChange = Change<Entry, ()>;
+
 /// Entries that are missing and entries that are too many.
 struct Entries {
     missing: Vec<Entry>,
@@ -187,41 +191,39 @@ impl Entries {
         Entries { missing: pick(wanted, seen), surplus: pick(seen, wanted) }
     }
 
-    fn added(&self, set: SetId) -> Vec<Change<Entry, ()>> {
+    fn added(&self, set: SetId) -> Vec<EntryChange> {
         self.add(|entry| entry.set == set)
     }
 
-    fn added_before_servers(&self) -> Vec<Change<Entry, ()>> {
+    fn added_before_servers(&self) -> Vec<EntryChange> {
         self.add(|entry| !matches!(entry.set, SetId::Servers | SetId::Pass))
     }
 
-    fn removed(&self, set: SetId) -> Vec<Change<Entry, ()>> {
+    fn removed(&self, set: SetId) -> Vec<EntryChange> {
         self.remove(|entry| entry.set == set)
     }
 
-    fn removed_after_servers(&self) -> Vec<Change<Entry, ()>> {
+    fn removed_after_servers(&self) -> Vec<EntryChange> {
         self.remove(|entry| !matches!(entry.set, SetId::Servers | SetId::Pass))
     }
 
-    /// Pass entries to add: those of servers that answer already, and those of servers to come.
-    fn passing(&self, seen: &Tables) -> (Vec<Change<Entry, ()>>, Vec<Change<Entry, ()>>) {
+    /// Takes out the missing entries of fronts that answer already.
+    fn take_answering(&mut self, seen: &Tables) -> Entries {
         let answers = |entry: &Entry| {
-            front_of(entry)
-                .is_some_and(|key| seen.servers.get(&key).is_some_and(Server::is_serving))
+            let server = front_of(entry).and_then(|front| seen.servers.get(&front));
+            entry.set != SetId::Servers && server.is_some_and(Server::is_serving)
         };
-        let passing = |entry: &Entry| entry.set == SetId::Pass;
-        (
-            self.add(|entry| passing(entry) && answers(entry)),
-            self.add(|entry| passing(entry) && !answers(entry)),
-        )
+        let (missing, rest) = self.missing.iter().partition(|entry| answers(entry));
+        self.missing = rest;
+        Entries { missing, surplus: Vec::new() }
     }
 
-    fn add(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<Change<Entry, ()>> {
+    fn add(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<EntryChange> {
         let missing = self.missing.iter().filter(|entry| wanted(entry));
         missing.map(|entry| Change::add(*entry, ())).collect()
     }
 
-    fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<Change<Entry, ()>> {
+    fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<EntryChange> {
         let surplus = self.surplus.iter().filter(|entry| wanted(entry));
         surplus.map(|entry| Change::remove(*entry, ())).collect()
     }

@@ -2,7 +2,6 @@
 //!
 //! A step is one homogeneous batch; the order of steps is the order of execution.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use crate::model::ipset::{Entry, SetKey, SetSpec};
@@ -101,11 +100,5 @@ impl Step {
             Step::Reals(_) => "reals",
             Step::Addresses(_) => "addresses",
         }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.kind(), self.len())
     }
 }

@@ -7,6 +7,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use ipnet::IpNet;
+
 use super::pace::Pace;
 use super::report::{Failed, Report};
 use crate::cluster::store::Store;
@@ -16,6 +18,7 @@ use crate::desired::service::{self, Facts};
 use crate::desired::{Desired, Rejected, Touched, foundation};
 use crate::kernel::{Error, Failure, Kernel};
 use crate::model::ipvs::ServerKey;
+use crate::model::net::Family;
 use crate::model::observed::{Host, Scope};
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
@@ -32,6 +35,8 @@ pub struct Engine {
     host: Host,
     dirty: Dirty,
     doubt: Doubt,
+    /// What the last sync looked at, if it could not do all of it.
+    unfinished: Option<Extent>,
     pace: Pace,
 }
 
@@ -62,6 +67,7 @@ impl Engine {
             host: Host::default(),
             dirty: Dirty { node: true, service_cidrs: true, ..Dirty::default() },
             doubt: Doubt { everything: true, ..Doubt::default() },
+            unfinished: None,
             pace: Pace::new(periods),
         }
     }
@@ -121,7 +127,7 @@ impl Engine {
             }
         }
         report.drains = self.drains.len();
-        self.pace.ended(now, report.failed.is_empty());
+        self.pace.ended(now, report.is_complete());
         report
     }
 
@@ -131,9 +137,9 @@ impl Engine {
             let observed = kernel.observe(&Scope::Everything)?;
             self.mirror.replace(observed.tables);
             self.drains.look(&observed.connections, now);
-            self.dirty.node |= self.host != observed.host;
-            self.host = observed.host;
+            self.adopt_host(observed.host);
             self.doubt = Doubt::default();
+            self.unfinished = None;
             self.pace.audited(now);
             return Ok(Extent::All);
         }
@@ -145,7 +151,17 @@ impl Engine {
             self.drains.look(&observed.connections, now);
             self.mirror.refresh(&servers, observed);
         }
-        Ok(Extent::Touched(Touched { servers, ..Touched::default() }))
+        let read = Touched { servers, ..Touched::default() };
+        Ok(widened(self.unfinished.take(), read))
+    }
+
+    fn adopt_host(&mut self, host: Host) {
+        self.dirty.node |= self.host != host;
+        if self.host.families != host.families {
+            self.dirty.service_cidrs = true;
+            self.dirty.services.extend(self.desired.services().cloned());
+        }
+        self.host = host;
     }
 
     /// Recomputes the rows of what is dirty, plans, and carries the plan out.
@@ -170,40 +186,44 @@ impl Engine {
             self.apply(kernel, step, report);
         }
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
+        self.unfinished = (!report.is_complete()).then_some(extent);
     }
 
     /// Brings `desired` up to date with the store; returns the extent widened by what it touched.
     fn recompute(&mut self, extent: Extent) -> Extent {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut touched = Touched::default();
-        let mut all = false;
         if dirty.node {
             let pod_cidrs = self.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default();
             self.desired.set_foundation(foundation::tables(&self.policy, &self.host, &pod_cidrs));
             dirty.services.extend(self.desired.users_of_zone().cloned());
-            all = true;
         }
         if dirty.service_cidrs {
-            let known: Vec<_> = self.store.service_cidrs().copied().collect();
-            let configured = &self.policy.service_cidrs;
-            let cidrs = if configured.is_empty() { &known } else { configured };
-            touched.extend(self.desired.set_service_cidrs(cidrs));
+            touched.extend(self.desired.set_service_cidrs(&self.service_cidrs()));
         }
         for name in &dirty.services {
             touched.extend(self.recompute_service(name));
         }
-        match extent {
-            Extent::Touched(before) if !all => {
-                touched.extend(before);
-                Extent::Touched(touched)
-            }
-            _ => Extent::All,
+        match dirty.node {
+            true => Extent::All,
+            false => widened(Some(extent), touched),
         }
+    }
+
+    fn service_cidrs(&self) -> Vec<IpNet> {
+        let configured = &self.policy.service_cidrs;
+        let cidrs: Vec<IpNet> = match configured.is_empty() {
+            true => self.store.service_cidrs().copied().collect(),
+            false => configured.clone(),
+        };
+        let is_usable = |cidr: &IpNet| *self.host.families.get(Family::of(cidr.addr()));
+        cidrs.into_iter().filter(is_usable).collect()
     }
 
     fn recompute_service(&mut self, name: &ObjectName) -> Touched {
         let zone = self.node().and_then(|node| node.zone.clone());
-        let facts = Facts { policy: &self.policy, zone: zone.as_deref() };
+        let families = self.host.families;
+        let facts = Facts { policy: &self.policy, zone: zone.as_deref(), families };
         let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
         let rows = self.store.service(name).map(|s| service::rows(name, s, &slices, facts));
         self.desired.replace(name, rows)
@@ -212,11 +232,11 @@ impl Engine {
     /// Carries out one step and notes what it achieved.
     fn apply(&mut self, kernel: &mut impl Kernel, step: Step, report: &mut Report) {
         let planned = step.len();
-        let step = guard::admit(step, &self.desired, &self.mirror);
-        report.postponed += planned - step.len();
-        if step.is_empty() {
+        let Some(step) = guard::admit(step, &self.desired, &self.mirror) else {
+            report.postponed += planned;
             return;
-        }
+        };
+        report.postponed += planned - step.len();
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         self.mirror.note(&step, &failed);
@@ -248,5 +268,17 @@ impl Engine {
 
     fn is_dirty(&self) -> bool {
         !self.dirty.services.is_empty() || self.dirty.node || self.dirty.service_cidrs
+    }
+}
+
+/// The extent widened by what else was touched.
+fn widened(extent: Option<Extent>, mut touched: Touched) -> Extent {
+    match extent {
+        Some(Extent::All) => Extent::All,
+        Some(Extent::Touched(before)) => {
+            touched.extend(before);
+            Extent::Touched(touched)
+        }
+        None => Extent::Touched(touched),
     }
 }

@@ -90,6 +90,11 @@ impl Report {
         self
     }
 
+    /// Whether everything planned took effect.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.postponed == 0
+    }
+
     /// Counts a step that was carried out.
     pub(crate) fn note(&mut self, step: &Step, failures: &[Failure]) {
         let mut kinds = kinds(step);

@@ -59,8 +59,10 @@ impl Pace {
         let earliest = end + self.periods.min_sync;
         let retry = (self.failures_in_a_row > 0).then(|| end + self.backoff());
         let audit = self.last_audit.map(|last| last + self.periods.audit);
+        // What is overdue because it failed must not be tried again without a pause.
+        let patient = |wish: Instant| retry.map_or(wish, |retry| wish.max(retry));
         let idle = end + self.periods.sync;
-        let wishes = [self.requested, retry, audit, wake, Some(idle)];
+        let wishes = [self.requested, retry, audit.map(patient), wake.map(patient), Some(idle)];
         wishes.into_iter().flatten().min().map(|wish| wish.max(earliest))
     }
 

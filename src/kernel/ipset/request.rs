@@ -1,0 +1,344 @@
+//! Commands on sets.
+//!
+//! Adding what is there and deleting what is gone succeed in the kernel itself, because requests
+//! are sent without `NLM_F_EXCL`.
+//! Invariant: sets are found by name; no command is sent without one, for that means all sets.
+
+use nix::errno::Errno;
+
+use super::attribute::{
+    FLAG_LIST_HEADER, HEADER_LENGTH, NETWORK_ORDER, SUBSYSTEM, command, data, family, top,
+};
+use super::{Error, Extent, Listing, NewSet, error, member};
+use crate::kernel::netlink::{
+    self, Attribute, Attributes, CREATE, Connection, Message, Protocol, Refusal,
+};
+use crate::model::ipset::{Member, SetType};
+use crate::model::net::Family;
+
+/// Versions of the protocol that we speak.
+const PROTOCOL_VERSIONS: (u8, u8) = (6, 7);
+
+/// Entries of one message: of the largest kind (84 bytes) they stay below a nested attribute's
+/// limit of 64 KiB.
+const MESSAGE_ENTRIES: usize = 512;
+
+/// A connection to the set subsystem in the network namespace of the opening thread.
+pub struct Client {
+    connection: Connection,
+    protocol: u8,
+}
+
+/// What is done to entries.
+#[derive(Clone, Copy)]
+enum Alteration {
+    Add,
+    Delete,
+}
+
+impl Client {
+    /// Opens a connection and agrees on a protocol version.
+    pub fn open() -> Result<Self, Error> {
+        let mut client = Client {
+            connection: Connection::open(Protocol::Netfilter)?,
+            protocol: PROTOCOL_VERSIONS.0,
+        };
+        let (min, max) = client.kernel_versions()?;
+        client.protocol = max.min(PROTOCOL_VERSIONS.1);
+        match client.protocol >= min.max(PROTOCOL_VERSIONS.0) {
+            true => Ok(client),
+            false => Err(Error::Protocol { min, max }),
+        }
+    }
+
+    /// Number of messages sent that were meant to change something.
+    pub fn written(&self) -> u64 {
+        self.connection.written()
+    }
+
+    /// Creates a set; one that exists with the same type and options is a success.
+    pub fn create(&mut self, set: &NewSet<'_>) -> Result<(), Error> {
+        let revision = self.revision(set.kind, set.family)?;
+        let mut request = self.request(command::CREATE, CREATE, set.name);
+        request.text(top::TYPENAME, set.kind.name());
+        request.attribute(top::REVISION, &[revision]);
+        request.attribute(top::FAMILY, &[family_number(set.family)]);
+        request.nested(top::DATA, |nested| {
+            nested.attribute(data::HASHSIZE | NETWORK_ORDER, &set.hashsize.to_be_bytes());
+            nested.attribute(data::MAXELEM | NETWORK_ORDER, &set.maxelem.to_be_bytes());
+        });
+        let created = self.connection.execute_one(request).map_err(Error::from);
+        match created {
+            Err(error) if error.is_already_there() => Err(self.other_kind(set, error)),
+            created => created,
+        }
+    }
+
+    /// Destroys a set with its entries; one that is gone is a success.
+    pub fn destroy(&mut self, name: &str) -> Result<(), Error> {
+        let request = self.request(command::DESTROY, 0, name);
+        match self.connection.execute_one(request) {
+            Err(error) if error.is_refusal(Errno::ENOENT) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Exchanges the contents of two sets of one type; rules see the new content at once.
+    pub fn swap(&mut self, name: &str, other: &str) -> Result<(), Error> {
+        let mut request = self.request(command::SWAP, 0, name);
+        request.text(top::SETNAME2, other);
+        Ok(self.connection.execute_one(request)?)
+    }
+
+    /// Adds entries; one outcome for each, in order. One that is there is a success.
+    pub fn add(&mut self, name: &str, members: &[Member]) -> Vec<Result<(), Error>> {
+        self.alter(Alteration::Add, name, members)
+    }
+
+    /// Deletes entries; one outcome for each, in order. One that is gone is a success.
+    pub fn delete(&mut self, name: &str, members: &[Member]) -> Vec<Result<(), Error>> {
+        self.alter(Alteration::Delete, name, members)
+    }
+
+    /// A set of the name; none if there is none.
+    pub fn list(&mut self, name: &str, extent: Extent) -> Result<Option<Listing>, Error> {
+        let mut request = self.request(command::LIST, 0, name);
+        if extent == Extent::Header {
+            request.attribute(top::FLAGS | NETWORK_ORDER, &FLAG_LIST_HEADER.to_be_bytes());
+        }
+        match self.connection.dump(request, take_listing) {
+            Err(error) if error.is_refusal(Errno::ENOENT) => Ok(None),
+            listing => Ok(Some(listing?)),
+        }
+    }
+
+    /// A message stops at its first failing entry, which the kernel names: the entries behind it
+    /// are sent again. Messages shrink while entries fail, so that a full set stays cheap.
+    fn alter(
+        &mut self,
+        alteration: Alteration,
+        name: &str,
+        members: &[Member],
+    ) -> Vec<Result<(), Error>> {
+        let mut outcomes = Vec::with_capacity(members.len());
+        let mut size = MESSAGE_ENTRIES;
+        while outcomes.len() < members.len() {
+            let rest = &members[outcomes.len()..];
+            let batch = &rest[..rest.len().min(size)];
+            let request = self.alteration(alteration, name, batch);
+            match self.connection.execute_one(request) {
+                Ok(()) => {
+                    outcomes.extend(batch.iter().map(|_| Ok(())));
+                    size = (size * 2).min(MESSAGE_ENTRIES);
+                }
+                Err(netlink::Error::Refused(refusal)) => {
+                    size = (size / 2).max(1);
+                    match failed_entry(&refusal, batch.len()) {
+                        Some(index) => {
+                            outcomes.extend(batch[..index].iter().map(|_| Ok(())));
+                            outcomes.push(Err(self.explain(name, refusal)));
+                        }
+                        // Without a line it is the set that is at fault, not an entry.
+                        None => {
+                            let outcome = set_at_fault(alteration, refusal);
+                            outcomes.extend(rest.iter().map(|_| outcome.clone()));
+                        }
+                    }
+                }
+                Err(error) => {
+                    outcomes.extend(batch.iter().map(|_| Err(error.clone().into())));
+                    let unsent = Err(Error::Netlink(netlink::Error::NotSent));
+                    outcomes.resize(members.len(), unsent);
+                }
+            }
+        }
+        outcomes
+    }
+
+    fn alteration(&self, alteration: Alteration, name: &str, members: &[Member]) -> Message {
+        let command = match alteration {
+            Alteration::Add => command::ADD,
+            Alteration::Delete => command::DEL,
+        };
+        let mut request = self.request(command, 0, name);
+        // The kernel writes the failing entry's line here before it sends the message back.
+        request.attribute(top::LINENO, &0u32.to_ne_bytes());
+        request.nested(top::ADT, |entries| {
+            for (line, member) in (1u32..).zip(members) {
+                entries.nested(top::DATA, |entry| {
+                    member::put(entry, member);
+                    entry.attribute(data::LINENO, &line.to_ne_bytes());
+                });
+            }
+        });
+        request
+    }
+
+    /// Puts the capacity into the error of a full set.
+    fn explain(&mut self, name: &str, refusal: Refusal) -> Error {
+        if refusal.number == error::FULL
+            && let Ok(Some(listing)) = self.list(name, Extent::Header)
+            && let Some(maxelem) = listing.maxelem
+        {
+            return Error::Full { maxelem };
+        }
+        netlink::Error::Refused(refusal).into()
+    }
+
+    /// Says what stands in the way of a set.
+    fn other_kind(&mut self, set: &NewSet<'_>, error: Error) -> Error {
+        match self.list(set.name, Extent::Header) {
+            Ok(Some(found)) => Error::OtherKind {
+                found: describe(&found.type_name, found.family, found.maxelem),
+                wanted: describe(set.kind.name(), Some(set.family), Some(set.maxelem)),
+            },
+            Ok(None) | Err(_) => error,
+        }
+    }
+
+    /// Lowest and highest protocol version of the kernel.
+    fn kernel_versions(&mut self) -> Result<(u8, u8), Error> {
+        let answer = match self.connection.query(self.bare_request(command::PROTOCOL, 0)) {
+            // Kernel: what nfnetlink says when no subsystem has the number.
+            Err(error) if error.is_refusal(Errno::EINVAL) => return Err(Error::NoSubsystem),
+            answer => answer?,
+        };
+        let max = number(&answer, top::PROTOCOL)?;
+        // Kernel: before 4.20 there was one version only, and no minimum.
+        let min = number(&answer, top::PROTOCOL_MIN)?.or(max);
+        Ok((min.unwrap_or_default(), max.unwrap_or_default()))
+    }
+
+    /// The revision to create a set with.
+    ///
+    /// Not simply the kernel's newest: `ipset` programs refuse to list revisions they do not know,
+    /// so we take the newest of 2014 if the kernel has it; it has all that we use.
+    fn revision(&mut self, kind: SetType, of: Family) -> Result<u8, Error> {
+        let wanted = match kind {
+            SetType::HashIp => 4,
+            SetType::HashIpPort | SetType::HashIpPortIp => 5,
+            SetType::HashNet => 6,
+        };
+        let mut request = self.bare_request(command::TYPE, 0);
+        request.text(top::TYPENAME, kind.name());
+        request.attribute(top::FAMILY, &[family_number(of)]);
+        let answer = match self.connection.query(request).map_err(Error::from) {
+            Err(Error::Refused { number: error::FIND_TYPE, .. }) => return Err(no_type(kind)),
+            answer => answer?,
+        };
+        let max = number(&answer, top::REVISION)?.unwrap_or(wanted);
+        let min = number(&answer, top::REVISION_MIN)?.unwrap_or_default();
+        Ok(wanted.min(max).max(min))
+    }
+
+    fn request(&self, command: u16, flags: u16, name: &str) -> Message {
+        let mut request = self.bare_request(command, flags);
+        request.text(top::SETNAME, name);
+        request
+    }
+
+    fn bare_request(&self, command: u16, flags: u16) -> Message {
+        let header = [family::UNSPECIFIED, 0, 0, 0];
+        let mut request = Message::new(SUBSYSTEM << 8 | command, flags).with(&header);
+        request.attribute(top::PROTOCOL, &[self.protocol]);
+        request
+    }
+}
+
+/// Index of the failing entry among the `count` of a message, from the line the kernel tells.
+pub(super) fn failed_entry(refusal: &Refusal, count: usize) -> Option<usize> {
+    let attributes = Attributes::after(&refusal.request, HEADER_LENGTH).ok()?;
+    let line = attributes.flatten().find(|attribute| attribute.kind == top::LINENO)?;
+    let index = (line.to_u32().ok()? as usize).checked_sub(1)?;
+    (index < count).then_some(index)
+}
+
+/// Folds one message of a listing; only the first has the header.
+pub(super) fn take_listing(listing: &mut Listing, body: &[u8]) -> Result<(), netlink::Error> {
+    for attribute in Attributes::after(body, HEADER_LENGTH)? {
+        let attribute = attribute?;
+        match attribute.kind {
+            top::TYPENAME => {
+                listing.type_name = attribute.to_text()?.to_owned();
+                listing.kind = SetType::from_name(&listing.type_name);
+            }
+            top::FAMILY => listing.family = family_of_number(attribute.to_u8()?),
+            top::DATA => take_options(listing, attribute)?,
+            top::ADT => take_members(listing, attribute)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn take_options(listing: &mut Listing, options: Attribute<'_>) -> Result<(), netlink::Error> {
+    for option in options.nested() {
+        let option = option?;
+        if option.kind == data::MAXELEM {
+            listing.maxelem = Some(option.to_u32_be()?);
+        }
+    }
+    Ok(())
+}
+
+fn take_members(listing: &mut Listing, entries: Attribute<'_>) -> Result<(), netlink::Error> {
+    let Some(kind) = listing.kind else { return Ok(()) };
+    for entry in entries.nested() {
+        // An entry that we could not have made, such as one of another protocol, is not ours.
+        if let Ok(member) = member::parse(kind, entry?.nested()) {
+            listing.members.push(member);
+        }
+    }
+    Ok(())
+}
+
+/// What a refusal of the set itself means for each entry.
+fn set_at_fault(alteration: Alteration, refusal: Refusal) -> Result<(), Error> {
+    let error = Error::from(netlink::Error::Refused(refusal));
+    match alteration {
+        Alteration::Delete if error.is_gone() => Ok(()),
+        Alteration::Add | Alteration::Delete => Err(error),
+    }
+}
+
+fn number(body: &[u8], kind: u16) -> Result<Option<u8>, netlink::Error> {
+    for attribute in Attributes::after(body, HEADER_LENGTH)? {
+        let attribute = attribute?;
+        if attribute.kind == kind {
+            return attribute.to_u8().map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn no_type(kind: SetType) -> Error {
+    let type_name = kind.name();
+    let module = format!("ip_set_{}", type_name.replace(':', "_").replace(',', ""));
+    Error::NoType { type_name, module }
+}
+
+fn describe(type_name: &str, family: Option<Family>, maxelem: Option<u32>) -> String {
+    let mut words = type_name.to_owned();
+    if let Some(family) = family {
+        words.push_str(&format!(" of {family}"));
+    }
+    if let Some(maxelem) = maxelem {
+        words.push_str(&format!(" with maxelem {maxelem}"));
+    }
+    words
+}
+
+fn family_number(family: Family) -> u8 {
+    match family {
+        Family::V4 => family::IPV4,
+        Family::V6 => family::IPV6,
+    }
+}
+
+fn family_of_number(number: u8) -> Option<Family> {
+    match number {
+        family::IPV4 => Some(Family::V4),
+        family::IPV6 => Some(Family::V6),
+        _ => None,
+    }
+}

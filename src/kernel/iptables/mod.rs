@@ -1,0 +1,319 @@
+//! Rules through the host's own `iptables-save` and `iptables-restore`.
+//!
+//! A host has up to two sets of tables, nf_tables and legacy, and rules in both are both applied:
+//! [`choose`] finds the one that the node's kubelet writes to.
+//!
+//! Invariant: a program runs only when asked to; nothing here polls.
+
+mod parse;
+
+use std::time::Duration;
+
+use super::exec::{self, Call, Runner};
+use crate::model::iptables::Ruleset;
+use crate::model::net::{Family, PerFamily};
+
+pub use parse::parse;
+
+/// How long listing may take.
+const SAVE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long loading may take; the wait for other programs' lock is part of it.
+const RESTORE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Seconds to wait for other programs' lock.
+const LOCK_SECONDS: &str = "5";
+
+/// First version that knows `--random-fully` of `MASQUERADE`, and `-w` of `iptables-restore`.
+const RANDOM_FULLY_VERSION: Version = (1, 6, 2);
+
+/// Chains of kubelet in the mangle table; they tell which tables it uses.
+const KUBELET_CHAINS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
+
+/// What to install if a program is missing.
+const PACKAGE: &str = "iptables";
+
+/// Major, minor and patch level.
+pub type Version = (u32, u32, u32);
+
+/// Why rules could not be listed or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A program failed.
+    #[error(transparent)]
+    Program(#[from] exec::Error),
+    /// A line of the input was refused, and with it all of its table.
+    #[error("line {number} was refused: {line:?}")]
+    Line {
+        /// Its number, from 1.
+        number: usize,
+        /// Its text.
+        line: String,
+        /// What the program said.
+        #[source]
+        source: exec::Error,
+    },
+    /// Someone made the table's chains in a way that the program cannot show.
+    #[error(
+        "table {table} holds nftables rules that iptables cannot show: \
+         remove them with nft, or keep them in a table of another name"
+    )]
+    Incompatible {
+        /// The table.
+        table: String,
+    },
+    /// The program's version is not in its answer.
+    #[error("no version in the answer of {program}: {answer:?}")]
+    Version {
+        /// The program.
+        program: String,
+        /// What it said.
+        answer: String,
+    },
+}
+
+/// Which of a host's tables to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variant {
+    /// Those of nf_tables.
+    NfTables,
+    /// Those of before nf_tables.
+    Legacy,
+    /// Whatever the program without a suffix uses.
+    Plain,
+}
+
+/// What speaks for a variant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Whether a chain of kubelet is in the mangle table.
+    pub has_kubelet_chain: bool,
+    /// Number of rules.
+    pub rules: usize,
+}
+
+/// The host's programs for rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tools {
+    /// Which tables they use.
+    pub variant: Variant,
+    /// Their version.
+    pub version: Version,
+    /// Whether they work for each family.
+    pub works: PerFamily<bool>,
+}
+
+impl Tools {
+    /// Looks at the host; fails if there is no working `iptables` for IPv4.
+    pub fn detect(runner: &mut Runner) -> Result<Self, Error> {
+        let legacy = gather(runner, Variant::Legacy);
+        let nf_tables = gather(runner, Variant::NfTables);
+        let variant = choose(legacy, nf_tables);
+        let version = version(runner, variant)?;
+        let mut tools = Tools { variant, version, works: PerFamily { v4: true, v6: true } };
+        tools.save(runner, Family::V4)?;
+        // A kernel without IPv6 rules is no fault: the family is left out.
+        tools.works.v6 = tools.save(runner, Family::V6).is_ok();
+        Ok(tools)
+    }
+
+    /// Whether `MASQUERADE --random-fully` is known.
+    pub fn knows_random_fully(&self) -> bool {
+        self.version >= RANDOM_FULLY_VERSION
+    }
+
+    /// What a family holds of ours.
+    pub fn save(&self, runner: &mut Runner, family: Family) -> Result<Ruleset, Error> {
+        parse(&saved(runner, self.variant, family)?)
+    }
+
+    /// Loads `iptables-restore` input and leaves chains that it does not declare alone.
+    ///
+    /// Each table of the input is loaded whole or not at all.
+    pub fn restore(&self, runner: &mut Runner, family: Family, input: &str) -> Result<(), Error> {
+        let program = self.variant.program(family, "-restore");
+        let arguments: &[&str] = match self.knows_random_fully() {
+            true => &["--noflush", "-w", LOCK_SECONDS],
+            false => &["--noflush"],
+        };
+        let call =
+            Call { program: &program, arguments, input, package: PACKAGE, limit: RESTORE_LIMIT };
+        match runner.run(&call) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(refused_line(error, input)),
+        }
+    }
+}
+
+impl Variant {
+    /// Name of one of its programs: an empty suffix, `-save` or `-restore`.
+    fn program(self, family: Family, suffix: &str) -> String {
+        let family = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        let variant = match self {
+            Variant::NfTables => "-nft",
+            Variant::Legacy => "-legacy",
+            Variant::Plain => "",
+        };
+        format!("{family}{variant}{suffix}")
+    }
+}
+
+/// The variant that the evidence speaks for; `None` is a variant that cannot be run.
+///
+/// One that can be run alone is taken: the program without a suffix may be the other. Else, as in the node's own images: kubelet's chains decide, else the larger number of rules, else
+/// the administrator's choice, which is the program without a suffix.
+pub fn choose(legacy: Option<Evidence>, nf_tables: Option<Evidence>) -> Variant {
+    let (legacy, nf_tables) = match (legacy, nf_tables) {
+        (None, None) => return Variant::Plain,
+        (Some(_), None) => return Variant::Legacy,
+        (None, Some(_)) => return Variant::NfTables,
+        (Some(legacy), Some(nf_tables)) => (legacy, nf_tables),
+    };
+    if nf_tables.has_kubelet_chain {
+        return Variant::NfTables;
+    }
+    if legacy.has_kubelet_chain {
+        return Variant::Legacy;
+    }
+    match legacy.rules.cmp(&nf_tables.rules) {
+        std::cmp::Ordering::Greater => Variant::Legacy,
+        std::cmp::Ordering::Less => Variant::NfTables,
+        std::cmp::Ordering::Equal => Variant::Plain,
+    }
+}
+
+/// What both families say for a variant; none if it cannot be run for either.
+fn gather(runner: &mut Runner, variant: Variant) -> Option<Evidence> {
+    let listings = Family::ALL.map(|family| saved(runner, variant, family).ok());
+    listings.into_iter().flatten().map(|text| evidence(&text)).reduce(|one, other| Evidence {
+        has_kubelet_chain: one.has_kubelet_chain || other.has_kubelet_chain,
+        rules: one.rules + other.rules,
+    })
+}
+
+/// What a listing says for its variant.
+fn evidence(text: &str) -> Evidence {
+    let mut evidence = Evidence::default();
+    let mut is_mangle = false;
+    for line in text.lines() {
+        if let Some(table) = line.strip_prefix('*') {
+            is_mangle = table == "mangle";
+        } else if let Some(chain) = line.strip_prefix(':') {
+            let name = chain.split(' ').next().unwrap_or_default();
+            evidence.has_kubelet_chain |= is_mangle && KUBELET_CHAINS.contains(&name);
+        } else if line.starts_with("-A ") {
+            evidence.rules += 1;
+        }
+    }
+    evidence
+}
+
+fn saved(runner: &mut Runner, variant: Variant, family: Family) -> Result<String, exec::Error> {
+    let program = variant.program(family, "-save");
+    runner.run(&Call {
+        program: &program,
+        // All tables: naming one would make the legacy program load it.
+        arguments: &[],
+        input: "",
+        package: PACKAGE,
+        limit: SAVE_LIMIT,
+    })
+}
+
+fn version(runner: &mut Runner, variant: Variant) -> Result<Version, Error> {
+    let program = variant.program(Family::V4, "");
+    let answer = runner.run(&Call {
+        program: &program,
+        arguments: &["--version"],
+        input: "",
+        package: PACKAGE,
+        limit: SAVE_LIMIT,
+    })?;
+    parse_version(&answer).ok_or(Error::Version { program, answer })
+}
+
+/// The version in `iptables v1.8.9 (nf_tables)`.
+fn parse_version(answer: &str) -> Option<Version> {
+    let word = answer.split_whitespace().find_map(|word| word.strip_prefix('v'))?;
+    let mut numbers = word.split('.').map(|number| number.parse().ok());
+    let (major, minor) = (numbers.next()??, numbers.next()??);
+    Some((major, minor, numbers.next().flatten().unwrap_or(0)))
+}
+
+/// Finds the line that the program complains about, as `line 7 failed` or `at line: 7`.
+fn refused_line(error: exec::Error, input: &str) -> Error {
+    let exec::Error::Failed { complaint, .. } = &error else { return Error::Program(error) };
+    let Some(number) = line_number(complaint) else { return Error::Program(error) };
+    match number.checked_sub(1).and_then(|index| input.lines().nth(index)) {
+        Some(line) => Error::Line { number, line: line.to_owned(), source: error },
+        None => Error::Program(error),
+    }
+}
+
+fn line_number(complaint: &str) -> Option<usize> {
+    complaint.match_indices("line").find_map(|(at, word)| {
+        let rest = complaint[at + word.len()..].trim_start_matches([':', ' ']);
+        let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chooses_what_kubelet_uses() {
+        let none = Evidence::default();
+        let kubelet = Evidence { has_kubelet_chain: true, rules: 0 };
+        let rules = |rules| Evidence { has_kubelet_chain: false, rules };
+        for (name, legacy, nf_tables, expected) in [
+            ("no suffixed programs", None, None, Variant::Plain),
+            ("nf_tables alone", None, Some(none), Variant::NfTables),
+            ("legacy alone", Some(none), None, Variant::Legacy),
+            ("nothing to go by", Some(none), Some(none), Variant::Plain),
+            ("kubelet in nf_tables", Some(rules(9)), Some(kubelet), Variant::NfTables),
+            ("kubelet in legacy", Some(kubelet), Some(rules(9)), Variant::Legacy),
+            ("kubelet in both, after a change", Some(kubelet), Some(kubelet), Variant::NfTables),
+            ("more legacy rules", Some(rules(2)), Some(rules(1)), Variant::Legacy),
+            ("more nf_tables rules", Some(rules(1)), Some(rules(2)), Variant::NfTables),
+        ] {
+            assert_eq!(choose(legacy, nf_tables), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn gathers_evidence_from_the_mangle_table_only() {
+        let text = "*nat\n:KUBE-KUBELET-CANARY - [0:0]\n-A INPUT -j ACCEPT\nCOMMIT\n";
+        assert_eq!(evidence(text), Evidence { has_kubelet_chain: false, rules: 1 });
+        let text = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n";
+        assert_eq!(evidence(text), Evidence { has_kubelet_chain: true, rules: 0 });
+    }
+
+    #[test]
+    fn reads_versions() {
+        assert_eq!(parse_version("iptables v1.8.9 (nf_tables)\n"), Some((1, 8, 9)));
+        assert_eq!(parse_version("iptables v1.6.1\n"), Some((1, 6, 1)));
+        assert_eq!(parse_version("iptables v1.4\n"), Some((1, 4, 0)));
+        assert_eq!(parse_version("command not found"), None);
+        assert!((1, 8, 9) > RANDOM_FULLY_VERSION && (1, 6, 1) < RANDOM_FULLY_VERSION);
+    }
+
+    #[test]
+    fn finds_the_line_of_a_complaint() {
+        for (complaint, expected) in [
+            ("iptables-restore: line 7 failed", Some(7)),
+            ("Error occurred at line: 12\nTry `iptables-restore -h'", Some(12)),
+            (
+                "iptables-restore v1.8.9 (nf_tables): \nline 3: CHAIN_ADD failed (No such file)",
+                Some(3),
+            ),
+            ("Can't open the command line tables", None),
+        ] {
+            assert_eq!(line_number(complaint), expected, "{complaint}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Reader of `iptables-save` text.
+//!
+//! Invariant: of others' rules only those that lead to a chain of ours are kept; any text is read
+//! without a panic.
+
+use super::Error;
+use crate::model::iptables::{OUR_CHAINS, Ruleset, TableName};
+
+/// Options of a rule that lead to another chain.
+const LEADING: [&str; 4] = ["-j", "--jump", "-g", "--goto"];
+
+/// What a listing holds of ours; tables that hold nothing of ours are left out.
+pub fn parse(text: &str) -> Result<Ruleset, Error> {
+    let mut ruleset = Ruleset::default();
+    let mut current = None;
+    for line in text.lines() {
+        if let Some(table) = incompatible_table(line) {
+            return Err(Error::Incompatible { table: table.to_owned() });
+        } else if let Some(name) = line.strip_prefix('*') {
+            current = TableName::ALL.into_iter().find(|table| table.name() == name.trim_end());
+        } else if let Some(table) = current {
+            take_line(&mut ruleset, table, line);
+        }
+    }
+    Ok(ruleset)
+}
+
+fn take_line(ruleset: &mut Ruleset, table: TableName, line: &str) {
+    if let Some(declaration) = line.strip_prefix(':') {
+        let chain = declaration.split(' ').next().unwrap_or_default();
+        if is_ours(table, chain) {
+            ruleset.tables.entry(table).or_default().chains.entry(chain.to_owned()).or_default();
+        }
+    } else if let Some(rule) = line.strip_prefix("-A ") {
+        let (chain, rule) = rule.split_once(' ').unwrap_or((rule, ""));
+        if is_ours(table, chain) {
+            let rules = ruleset.tables.entry(table).or_default();
+            rules.chains.entry(chain.to_owned()).or_default().push(rule.to_owned());
+        } else if is_built_in(chain) && target(rule).is_some_and(|target| is_ours(table, target)) {
+            let rules = ruleset.tables.entry(table).or_default();
+            rules.jumps.entry(chain.to_owned()).or_default().push(rule.to_owned());
+        }
+    }
+}
+
+/// The table of ours that the program says it cannot show.
+fn incompatible_table(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("# Table `")?;
+    let (table, rest) = rest.split_once('\'')?;
+    let is_one_of_ours = TableName::ALL.into_iter().any(|ours| ours.name() == table);
+    (is_one_of_ours && rest.contains("incompatible")).then_some(table)
+}
+
+fn is_ours(table: TableName, chain: &str) -> bool {
+    OUR_CHAINS.contains(&(table, chain))
+}
+
+fn is_built_in(chain: &str) -> bool {
+    ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&chain)
+}
+
+/// The chain that a rule leads to.
+fn target(rule: &str) -> Option<&str> {
+    let mut words = words(rule);
+    words.find(|word| LEADING.contains(word))?;
+    words.next()
+}
+
+/// The words of a rule; a quoted text is one word, quotes included.
+fn words(rule: &str) -> impl Iterator<Item = &str> {
+    let mut rest = rule;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches(' ');
+        if rest.is_empty() {
+            return None;
+        }
+        let (word, behind) = rest.split_at(word_length(rest));
+        rest = behind;
+        Some(word)
+    })
+}
+
+/// Length in bytes of the first word; a backslash takes the meaning of what follows it.
+fn word_length(text: &str) -> usize {
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Taken from a node of the reference, iptables 1.8.9 on nf_tables.
+    const REFERENCE: [&str; 2] =
+        [include_str!("testdata/iptables-save.txt"), include_str!("testdata/ip6tables-save.txt")];
+
+    #[test]
+    fn reads_a_node_of_the_reference() {
+        for text in REFERENCE {
+            let ruleset = parse(text).expect("a listing of iptables");
+            let chains: Vec<_> = ruleset
+                .tables
+                .iter()
+                .flat_map(|(table, rules)| rules.chains.keys().map(|name| (*table, name.as_str())))
+                .collect();
+            assert_eq!(chains.len(), OUR_CHAINS.len());
+            assert!(chains.iter().all(|chain| OUR_CHAINS.contains(chain)));
+            let nat = &ruleset.tables[&TableName::Nat];
+            assert_eq!(nat.chains["KUBE-MARK-MASQ"], ["-j MARK --set-xmark 0x4000/0x4000"]);
+            let portal = "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
+            assert_eq!(nat.jumps["PREROUTING"], [portal]);
+            let filter = &ruleset.tables[&TableName::Filter];
+            let jumps: Vec<_> =
+                filter.jumps["INPUT"].iter().filter_map(|rule| target(rule)).collect();
+            assert_eq!(jumps, ["KUBE-IPVS-FILTER", "KUBE-PROXY-FIREWALL", "KUBE-NODE-PORT"]);
+        }
+    }
+
+    #[test]
+    fn keeps_every_rule_of_ours_in_order() {
+        let ruleset = parse(REFERENCE[0]).expect("a listing of iptables");
+        let kept: usize = ruleset
+            .tables
+            .values()
+            .flat_map(|rules| rules.chains.values().chain(rules.jumps.values()))
+            .map(Vec::len)
+            .sum();
+        assert_eq!(kept, REFERENCE[0].lines().filter(|line| line.starts_with("-A ")).count());
+    }
+
+    #[test]
+    fn leaves_out_what_is_not_ours() {
+        let text = "*nat\n:DOCKER - [0:0]\n-A PREROUTING -j DOCKER\n-A DOCKER -j KUBE-SERVICES\n\
+                    -A OUTPUT -m comment --comment \"not -j KUBE-SERVICES\" -j DOCKER\nCOMMIT\n\
+                    *raw\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n";
+        assert!(parse(text).expect("a listing").is_empty());
+    }
+
+    #[test]
+    fn follows_gotos_and_empty_rules() {
+        let text = "*filter\n:KUBE-FORWARD - [0:0]\n-A KUBE-FORWARD\n-A FORWARD -g KUBE-FORWARD\n";
+        let ruleset = parse(text).expect("a listing");
+        let filter = &ruleset.tables[&TableName::Filter];
+        assert_eq!(filter.chains["KUBE-FORWARD"], [""]);
+        assert_eq!(filter.jumps["FORWARD"], ["-g KUBE-FORWARD"]);
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_shown_is_not_taken_for_empty() {
+        let text = "# Table `nat' is incompatible, use 'nft' tool.\n";
+        assert!(matches!(parse(text), Err(Error::Incompatible { table }) if table == "nat"));
+        let text = "# Table `mine' is incompatible, use 'nft' tool.\n";
+        assert!(parse(text).expect("a listing").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "(\\*nat\n)?([:\\-A #`'\"\\\\a-z\n]|KUBE-SERVICES|é){0,40}") {
+            let _ = parse(&text);
+        }
+    }
+}

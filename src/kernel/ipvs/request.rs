@@ -1,0 +1,197 @@
+//! Commands: messages to be sent in batches, and questions asked one by one.
+//!
+//! Invariant: messages are only built here; what a refusal means is for the caller to judge.
+
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+
+use super::attribute::{VERSION, command, info, top};
+use super::{Destination, DestinationKey, FAMILY_NAME, Service, ServiceKey, message};
+use crate::kernel::netlink::{Attributes, Connection, Error, Message, Protocol, generic};
+
+/// Idle time after which connections are forgotten, in seconds; 0 keeps what is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Established TCP connections.
+    pub tcp: u32,
+    /// TCP connections that one side has closed.
+    pub tcp_fin: u32,
+    /// UDP flows.
+    pub udp: u32,
+}
+
+/// Facts about the kernel's IPVS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Info {
+    /// Version as major, minor, patch.
+    pub version: (u8, u8, u8),
+    /// Number of buckets of the connection table.
+    pub connection_buckets: u32,
+}
+
+/// A connection to IPVS in the network namespace of the opening thread.
+pub struct Client {
+    connection: Connection,
+    commands: Commands,
+}
+
+impl Client {
+    /// Opens a connection; [`Error::NoFamily`] if the kernel has no IPVS loaded.
+    pub fn open() -> Result<Self, Error> {
+        let mut connection = Connection::open(Protocol::Generic)?;
+        let family = generic::family(&mut connection, FAMILY_NAME)?;
+        Ok(Client { connection, commands: Commands { family } })
+    }
+
+    /// Number of messages sent that were meant to change something.
+    pub fn written(&self) -> u64 {
+        self.connection.written()
+    }
+
+    /// The builder of messages for this kernel, which gives the family a number of its own.
+    pub fn commands(&self) -> Commands {
+        self.commands
+    }
+
+    /// Carries out messages; one outcome for each, in order.
+    pub fn execute(
+        &mut self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Vec<Result<(), Error>> {
+        self.connection.execute(messages)
+    }
+
+    /// Sets the idle times of the network namespace.
+    pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), Error> {
+        let mut request = self.commands.request(command::SET_CONFIG);
+        request.attribute(top::TIMEOUT_TCP, &timeouts.tcp.to_ne_bytes());
+        request.attribute(top::TIMEOUT_TCP_FIN, &timeouts.tcp_fin.to_ne_bytes());
+        request.attribute(top::TIMEOUT_UDP, &timeouts.udp.to_ne_bytes());
+        self.connection.execute_one(request)
+    }
+
+    /// The idle times of the network namespace.
+    pub fn timeouts(&mut self) -> Result<Timeouts, Error> {
+        let answer = self.connection.query(self.commands.request(command::GET_CONFIG))?;
+        let mut timeouts = Timeouts::default();
+        for attribute in Attributes::after(&answer, generic::HEADER_LENGTH)? {
+            let attribute = attribute?;
+            match attribute.kind {
+                top::TIMEOUT_TCP => timeouts.tcp = attribute.to_u32()?,
+                top::TIMEOUT_TCP_FIN => timeouts.tcp_fin = attribute.to_u32()?,
+                top::TIMEOUT_UDP => timeouts.udp = attribute.to_u32()?,
+                _ => {}
+            }
+        }
+        Ok(timeouts)
+    }
+
+    /// Facts about the kernel's IPVS.
+    pub fn info(&mut self) -> Result<Info, Error> {
+        let answer = self.connection.query(self.commands.request(command::GET_INFO))?;
+        let mut facts = Info::default();
+        for attribute in Attributes::after(&answer, generic::HEADER_LENGTH)? {
+            let attribute = attribute?;
+            match attribute.kind {
+                info::VERSION => {
+                    let [_, major, minor, patch] = attribute.to_u32()?.to_be_bytes();
+                    facts.version = (major, minor, patch);
+                }
+                info::CONN_TAB_SIZE => facts.connection_buckets = attribute.to_u32()?,
+                _ => {}
+            }
+        }
+        Ok(facts)
+    }
+
+    /// All services that are found by address.
+    pub fn services(&mut self) -> Result<Vec<Service>, Error> {
+        let request = self.commands.request(command::GET_SERVICE);
+        self.connection.dump(request, |services: &mut Vec<Service>, body| {
+            services.extend(message::service(body)?);
+            Ok(())
+        })
+    }
+
+    /// One service; none if it is gone.
+    pub fn service(&mut self, key: &ServiceKey) -> Result<Option<Service>, Error> {
+        let mut request = self.commands.request(command::GET_SERVICE);
+        message::put_service_key(&mut request, key);
+        match self.connection.query(request) {
+            Err(error) if error.is_refusal(Errno::ESRCH) => Ok(None),
+            answer => message::service(&answer?),
+        }
+    }
+
+    /// The destinations of a service; none if the service is gone.
+    pub fn destinations(&mut self, of: &ServiceKey) -> Result<Vec<Destination>, Error> {
+        let mut request = self.commands.request(command::GET_DEST);
+        message::put_service_key(&mut request, of);
+        let address: IpAddr = of.address;
+        self.connection.dump(request, |destinations: &mut Vec<Destination>, body| {
+            destinations.push(message::destination(body, address)?);
+            Ok(())
+        })
+    }
+}
+
+/// Builds the messages that change services and destinations.
+#[derive(Debug, Clone, Copy)]
+pub struct Commands {
+    family: u16,
+}
+
+impl Commands {
+    /// Adds a service: `EEXIST` if it is there, `ENOENT` if the kernel lacks the scheduler.
+    pub fn new_service(&self, service: &Service) -> Message {
+        self.with_service(command::NEW_SERVICE, service)
+    }
+
+    /// Changes a service in place: `ESRCH` if it is gone, `ENOENT` as for a new one.
+    pub fn set_service(&self, service: &Service) -> Message {
+        self.with_service(command::SET_SERVICE, service)
+    }
+
+    /// Deletes a service with its destinations: `ESRCH` if it is gone.
+    pub fn delete_service(&self, key: &ServiceKey) -> Message {
+        let mut request = self.request(command::DEL_SERVICE);
+        message::put_service_key(&mut request, key);
+        request
+    }
+
+    /// Adds a destination: `EEXIST` if it is there, `ESRCH` if its service is gone.
+    pub fn new_destination(&self, of: &ServiceKey, destination: &Destination) -> Message {
+        self.with_destination(command::NEW_DEST, of, destination)
+    }
+
+    /// Changes a destination in place: `ENOENT` if it is gone, `ESRCH` if its service is.
+    pub fn set_destination(&self, of: &ServiceKey, destination: &Destination) -> Message {
+        self.with_destination(command::SET_DEST, of, destination)
+    }
+
+    /// Deletes a destination: `ENOENT` if it is gone, `ESRCH` if its service is.
+    pub fn delete_destination(&self, of: &ServiceKey, key: &DestinationKey) -> Message {
+        let mut request = self.request(command::DEL_DEST);
+        message::put_service_key(&mut request, of);
+        message::put_destination_key(&mut request, key);
+        request
+    }
+
+    fn request(&self, command: u8) -> Message {
+        Message::new(self.family, 0).with(&generic::header(command, VERSION))
+    }
+
+    fn with_service(&self, command: u8, service: &Service) -> Message {
+        let mut request = self.request(command);
+        message::put_service(&mut request, service);
+        request
+    }
+
+    fn with_destination(&self, command: u8, of: &ServiceKey, value: &Destination) -> Message {
+        let mut request = self.request(command);
+        message::put_service_key(&mut request, of);
+        message::put_destination(&mut request, value);
+        request
+    }
+}

@@ -1,0 +1,247 @@
+//! The dummy device and its addresses over rtnetlink.
+//!
+//! Requests are built with `netlink-packet-route`. Of a link's answer only name and type are
+//! read, by ourselves: the rest differs from kernel to kernel.
+//!
+//! Invariant: a device that is not of type dummy is never changed or deleted.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{Emitable, Parseable};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use nix::errno::Errno;
+
+use super::netlink::{Attributes, CREATE, Connection, EXCLUSIVE, Error, Message, Protocol};
+
+const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
+const GET_LINK: u16 = 18;
+const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
+const GET_ADDRESS: u16 = 22;
+
+/// Attributes of a link that are read (`IFLA_*`).
+const LINK_INFO: u16 = 18;
+const LINK_INFO_KIND: u16 = 1;
+
+/// Length of the header in front of a link's attributes (`struct ifinfomsg`).
+const LINK_HEADER_LENGTH: usize = 16;
+
+/// The kernel's name of the device type.
+pub const DUMMY: &str = "dummy";
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Its type, such as `dummy`; empty for hardware.
+    pub kind: String,
+}
+
+/// A connection to rtnetlink in the network namespace of the opening thread.
+pub struct Client {
+    connection: Connection,
+}
+
+impl Client {
+    /// Opens a connection.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Client { connection: Connection::open(Protocol::Route)? })
+    }
+
+    /// Number of messages sent that were meant to change something.
+    pub fn written(&self) -> u64 {
+        self.connection.written()
+    }
+
+    /// The device of a name, if there is one.
+    pub fn find(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.connection.query(request(GET_LINK, 0, &message)) {
+            Err(error) if error.is_refusal(Errno::ENODEV) => Ok(None),
+            answer => link(&answer?).map(Some),
+        }
+    }
+
+    /// Creates a dummy device and leaves it down; `EEXIST` if the name is taken, `EOPNOTSUPP` if
+    /// the kernel has no dummy devices.
+    pub fn create_dummy(&mut self, name: &str) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let kind = LinkInfo::Kind(InfoKind::Dummy);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![kind]));
+        self.connection.execute_one(request(NEW_LINK, CREATE | EXCLUSIVE, &message))
+    }
+
+    /// Deletes a device; `ENODEV` if it is gone.
+    pub fn delete(&mut self, link: &Link) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        self.connection.execute_one(request(DELETE_LINK, 0, &message))
+    }
+
+    /// The addresses on a device, of both families.
+    pub fn addresses(&mut self, link: &Link) -> Result<Vec<IpAddr>, Error> {
+        let mut addresses = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = AddressMessage::default();
+            message.header.family = family;
+            // Kernel: filters by device from 4.20 on; before, all devices answer.
+            message.header.index = link.index;
+            let request = request(GET_ADDRESS, 0, &message);
+            let listed = self.connection.dump(request, |list: &mut Vec<IpAddr>, body| {
+                list.extend(address(body, link.index)?);
+                Ok(())
+            })?;
+            addresses.extend(listed);
+        }
+        Ok(addresses)
+    }
+
+    /// Adds host addresses; one outcome for each, `EEXIST` where one is there.
+    pub fn add_addresses(&mut self, link: &Link, ips: &[IpAddr]) -> Vec<Result<(), Error>> {
+        let flags = CREATE | EXCLUSIVE;
+        let requests = ips.iter().map(|ip| {
+            let mut message = address_message(link.index, *ip);
+            if ip.is_ipv6() {
+                // Nobody else has it by design, so it is usable at once.
+                message.header.flags = AddressHeaderFlags::Nodad;
+            }
+            request(NEW_ADDRESS, flags, &message)
+        });
+        self.connection.execute(requests)
+    }
+
+    /// Deletes host addresses; one outcome for each, `EADDRNOTAVAIL` where one is gone.
+    pub fn delete_addresses(&mut self, link: &Link, ips: &[IpAddr]) -> Vec<Result<(), Error>> {
+        let requests =
+            ips.iter().map(|ip| request(DELETE_ADDRESS, 0, &address_message(link.index, *ip)));
+        self.connection.execute(requests)
+    }
+}
+
+/// A request around a message of the packet crate.
+fn request(kind: u16, flags: u16, message: &impl Emitable) -> Message {
+    let mut body = vec![0; message.buffer_len()];
+    message.emit(&mut body);
+    Message::new(kind, flags).with(&body)
+}
+
+/// A single address, `/32` or `/128`, on a device.
+fn address_message(index: u32, ip: IpAddr) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    (message.header.family, message.header.prefix_len) = match ip {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    message.header.index = index;
+    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    message
+}
+
+/// The device of an answer.
+fn link(body: &[u8]) -> Result<Link, Error> {
+    let bytes = body.get(4..8).and_then(|four| four.try_into().ok());
+    let index = bytes.map(u32::from_ne_bytes).ok_or(Error::Malformed("link without a number"))?;
+    let mut kind = String::new();
+    for attribute in Attributes::after(body, LINK_HEADER_LENGTH)? {
+        let attribute = attribute?;
+        if attribute.kind != LINK_INFO {
+            continue;
+        }
+        for detail in attribute.nested() {
+            let detail = detail?;
+            if detail.kind == LINK_INFO_KIND {
+                kind = detail.to_text()?.to_owned();
+            }
+        }
+    }
+    Ok(Link { index, kind })
+}
+
+/// The address of an answer, if it is on the device.
+fn address(body: &[u8], index: u32) -> Result<Option<IpAddr>, Error> {
+    let message =
+        AddressMessage::parse(body).map_err(|_| Error::Malformed("address of a device"))?;
+    if message.header.index != index {
+        return Ok(None);
+    }
+    // The local address is the device's own; IPv6 tells only the other attribute.
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    });
+    let plain = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    });
+    Ok(local.or(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `ip address add 10.96.0.1/32 dev kube-ipvs0`, as listed by `strace ip address show`.
+    const LISTED: &[u8] = &[
+        2, 32, 0x80, 0, 5, 0, 0, 0, // ifaddrmsg: permanent, device 5
+        8, 0, 1, 0, 10, 96, 0, 1, // IFA_ADDRESS
+        8, 0, 2, 0, 10, 96, 0, 1, // IFA_LOCAL
+        8, 0, 8, 0, 0x80, 0, 0, 0, // IFA_FLAGS
+    ];
+
+    /// The start of `ip link show kube-ipvs0` with its `IFLA_IFNAME` and `IFLA_LINKINFO`.
+    const LINK: &[u8] = &[
+        0, 0, 1, 0, 5, 0, 0, 0, 0x82, 0, 0, 0, 0, 0, 0, 0, // ifinfomsg
+        15, 0, 3, 0, b'k', b'u', b'b', b'e', b'-', b'i', b'p', b'v', b's', b'0', 0,
+        0, // IFNAME
+        16, 0, 18, 0, 10, 0, 1, 0, b'd', b'u', b'm', b'm', b'y', 0, 0, 0, // LINKINFO, KIND
+    ];
+
+    #[test]
+    fn reads_an_address_of_the_device_only() {
+        assert_eq!(address(LISTED, 5), Ok(Some(IpAddr::from([10, 96, 0, 1]))));
+        assert_eq!(address(LISTED, 6), Ok(None));
+    }
+
+    #[test]
+    fn reads_number_and_type_of_a_link() {
+        assert_eq!(link(LINK), Ok(Link { index: 5, kind: DUMMY.to_owned() }));
+    }
+
+    #[test]
+    fn builds_an_address_without_duplicate_detection() {
+        let ip: IpAddr = "fd00::1".parse().expect("an address");
+        let mut message = address_message(5, ip);
+        message.header.flags = AddressHeaderFlags::Nodad;
+        let built = request(NEW_ADDRESS, 0, &message);
+        let mut expected = vec![10, 128, 2, 0, 5, 0, 0, 0];
+        for kind in [2, 1] {
+            expected.extend([20, 0, kind, 0, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+        }
+        assert_eq!(built.body(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = (link(&bytes), address(&bytes, 1));
+        }
+
+        #[test]
+        fn no_damage_makes_a_reader_panic(at in 0..24usize, byte: u8, length in 0..=24usize) {
+            let mut bytes = LISTED.to_vec();
+            bytes[at] = byte;
+            let _ = address(&bytes[..length], 5);
+            let mut bytes = LINK.to_vec();
+            bytes[at + 16] = byte;
+            let _ = link(&bytes[..length + 16]);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Facts about the host, and the settings that are read.
+//!
+//! Invariant: everything here is of the calling thread's network namespace.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::kernel::Error;
+use crate::kernel::iptables::Tools;
+use crate::kernel::sysctl::Sysctl;
+use crate::model::link::DEVICE;
+use crate::model::net::PerFamily;
+use crate::model::observed::Host;
+use crate::model::sysctl::Settings;
+
+/// Settings that the daemon may want to set, wherever the kernel has them.
+const SETTINGS: [&str; 14] = [
+    "net/ipv4/vs/conntrack",
+    "net/ipv4/vs/conn_reuse_mode",
+    "net/ipv4/vs/expire_nodest_conn",
+    "net/ipv4/vs/expire_quiescent_template",
+    "net/ipv4/ip_forward",
+    "net/ipv4/conf/all/arp_ignore",
+    "net/ipv4/conf/all/arp_announce",
+    IPV6_FORWARDING,
+    "net/netfilter/nf_conntrack_max",
+    "net/netfilter/nf_conntrack_tcp_timeout_established",
+    "net/netfilter/nf_conntrack_tcp_timeout_close_wait",
+    "net/netfilter/nf_conntrack_tcp_be_liberal",
+    "net/netfilter/nf_conntrack_udp_timeout",
+    "net/netfilter/nf_conntrack_udp_timeout_stream",
+];
+
+const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+const IPV6_INTERFACES: &str = "net/ipv6/conf";
+
+/// Interfaces in name only.
+const NOT_INTERFACES: [&str; 2] = ["all", "default"];
+
+/// Present where the kernel has IPv6.
+const IPV6_ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
+
+/// What the settings hold; those that the kernel lacks are left out.
+///
+/// Besides the fixed ones: how each interface treats router advertisements.
+pub(super) fn settings(sysctl: &Sysctl) -> Result<Settings, Error> {
+    let mut names: Vec<String> = SETTINGS.map(str::to_owned).to_vec();
+    names.extend(interfaces(sysctl)?.iter().map(|interface| accept_ra(interface)));
+    let mut settings = Settings::new();
+    for name in names {
+        if let Some(value) = sysctl.read(&name)? {
+            settings.insert(name, value);
+        }
+    }
+    Ok(settings)
+}
+
+/// The facts that the foundation depends on.
+pub(super) fn facts(sysctl: &Sysctl, tools: &Tools) -> Result<Host, Error> {
+    let release = sysctl.read("kernel/osrelease")?.unwrap_or_default();
+    Ok(Host {
+        families: PerFamily { v4: tools.works.v4, v6: tools.works.v6 && has_ipv6(sysctl)? },
+        kernel: kernel_version(&release),
+        random_fully: tools.knows_random_fully(),
+        router_advertised: router_advertised(sysctl)?,
+    })
+}
+
+/// Whether addresses of IPv6 can be bound to the dummy device, made already or not.
+fn has_ipv6(sysctl: &Sysctl) -> Result<bool, Error> {
+    if !Path::new(IPV6_ADDRESSES).exists() {
+        return Ok(false);
+    }
+    let is_off = |interface: &str| -> Result<Option<bool>, Error> {
+        let value = sysctl.read(&format!("{IPV6_INTERFACES}/{interface}/disable_ipv6"))?;
+        Ok(value.map(|value| value == "1"))
+    };
+    let device_is_off = match is_off(DEVICE)? {
+        Some(is_off) => is_off,
+        None => is_off("default")?.unwrap_or(false),
+    };
+    Ok(!device_is_off && !is_off("all")?.unwrap_or(false))
+}
+
+/// Interfaces that would stop taking router advertisements once forwarding is turned on.
+fn router_advertised(sysctl: &Sysctl) -> Result<BTreeSet<String>, Error> {
+    let mut advertised = BTreeSet::new();
+    if sysctl.read(IPV6_FORWARDING)?.as_deref() != Some("0") {
+        return Ok(advertised);
+    }
+    for interface in interfaces(sysctl)? {
+        let is_ours_or_local = interface == "lo" || interface == DEVICE;
+        if !is_ours_or_local && sysctl.read(&accept_ra(&interface))?.as_deref() == Some("1") {
+            advertised.insert(interface);
+        }
+    }
+    Ok(advertised)
+}
+
+fn interfaces(sysctl: &Sysctl) -> Result<Vec<String>, Error> {
+    let mut names = sysctl.names(IPV6_INTERFACES)?;
+    names.retain(|name| !NOT_INTERFACES.contains(&name.as_str()));
+    Ok(names)
+}
+
+fn accept_ra(interface: &str) -> String {
+    format!("{IPV6_INTERFACES}/{interface}/accept_ra")
+}
+
+/// The first two numbers of a release such as `6.1.0-18-amd64`.
+fn kernel_version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A directory of its own that looks like `/proc/sys`.
+    fn tree(name: &str, settings: &[(&str, &str)]) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("host-{name}-{}", std::process::id()));
+        for (path, value) in settings {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().expect("below the root")).expect("a directory");
+            fs::write(path, value).expect("a file");
+        }
+        root
+    }
+
+    #[test]
+    fn reads_kernel_versions() {
+        for (release, expected) in [
+            ("6.1.0-18-amd64", (6, 1)),
+            ("5.15.153+", (5, 15)),
+            ("6.18-rc1", (6, 18)),
+            ("unknown", (0, 0)),
+        ] {
+            assert_eq!(kernel_version(release), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn reads_fixed_settings_and_those_of_interfaces() {
+        let root = tree(
+            "settings",
+            &[
+                ("net/ipv4/ip_forward", "1\n"),
+                ("net/ipv6/conf/eth0.100/accept_ra", "1\n"),
+                ("net/ipv6/conf/all/accept_ra", "0\n"),
+            ],
+        );
+        let found = settings(&Sysctl::below(&root)).expect("readable");
+        let expected = [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/eth0.100/accept_ra", "1")];
+        assert_eq!(found, expected.map(|(path, value)| (path.to_owned(), value.to_owned())).into());
+        fs::remove_dir_all(root).expect("ours");
+    }
+
+    #[test]
+    fn finds_interfaces_that_depend_on_router_advertisements() {
+        let mut files = vec![
+            (IPV6_FORWARDING, "0\n"),
+            ("net/ipv6/conf/all/accept_ra", "1\n"),
+            ("net/ipv6/conf/lo/accept_ra", "1\n"),
+            ("net/ipv6/conf/eth0/accept_ra", "1\n"),
+            ("net/ipv6/conf/eth1/accept_ra", "2\n"),
+        ];
+        let root = tree("advertised", &files);
+        let found = router_advertised(&Sysctl::below(&root)).expect("readable");
+        assert_eq!(found, BTreeSet::from(["eth0".to_owned()]));
+        files[0].1 = "1\n";
+        let root = tree("advertised", &files);
+        let found = router_advertised(&Sysctl::below(&root)).expect("readable");
+        assert_eq!(found, BTreeSet::new());
+        fs::remove_dir_all(root).expect("ours");
+    }
+}

@@ -1,0 +1,141 @@
+//! The door to a real Linux host, on one thread with blocking sockets.
+//!
+//! [`observe`] reads, [`apply`] writes, [`convert`] translates between the daemon's words and
+//! the kernel's.
+//!
+//! Invariant: sockets belong to the network namespace of the thread that calls
+//! [`LinuxKernel::new`]; all later calls are made on that thread.
+
+mod apply;
+mod convert;
+mod device;
+mod host;
+mod observe;
+mod servers;
+
+use nix::errno::Errno;
+
+use super::exec::Runner;
+use super::iptables::Tools;
+use super::sysctl::Sysctl;
+use super::{Error, Failure, Kernel, ipset, ipvs, link, modules, netlink};
+use crate::model::observed::{Observed, Scope};
+use crate::plan::step::Step;
+
+/// What to do about a kernel without IPVS.
+const LOAD_IPVS: &str = "load ip_vs: modprobe ip_vs, or CONFIG_IP_VS=m";
+
+/// What to do about a kernel without sets.
+const LOAD_IPSET: &str = "load ip_set: modprobe ip_set, or CONFIG_IP_SET=m";
+
+/// A Linux host.
+pub struct LinuxKernel {
+    ipvs: ipvs::Client,
+    ipset: ipset::Client,
+    link: link::Client,
+    sysctl: Sysctl,
+    runner: Runner,
+    tools: Tools,
+}
+
+/// How often the host was touched; reading it through netlink or files is not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Programs run, listing ones included.
+    pub programs: u64,
+    /// Netlink messages sent that were meant to change something.
+    pub netlink_writes: u64,
+    /// Settings written.
+    pub setting_writes: u64,
+}
+
+impl LinuxKernel {
+    /// Opens the sockets and looks for all that the daemon cannot do without.
+    ///
+    /// An error names what is missing and what to do about it.
+    pub fn new() -> Result<Self, Error> {
+        if !modules::has_net_admin() {
+            return Err(Error::NotPermitted);
+        }
+        let mut runner = Runner::default();
+        let ipset = open_ipset(&mut runner)?;
+        let mut ipvs = open_ipvs(&mut runner)?;
+        let connect = |cause| Error::Netlink { operation: "open", key: "rtnetlink".into(), cause };
+        let link = link::Client::open().map_err(connect)?;
+        let tools = Tools::detect(&mut runner).map_err(|cause| Error::Rules {
+            operation: "use",
+            key: "iptables".to_owned(),
+            cause: Box::new(cause),
+        })?;
+        // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
+        ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
+        Ok(LinuxKernel { ipvs, ipset, link, sysctl: Sysctl::default(), runner, tools })
+    }
+
+    /// How often the host was touched since the start.
+    pub fn activity(&self) -> Activity {
+        Activity {
+            programs: self.runner.executed(),
+            netlink_writes: self.ipvs.written() + self.ipset.written() + self.link.written(),
+            setting_writes: self.sysctl.written(),
+        }
+    }
+}
+
+impl Kernel for LinuxKernel {
+    fn observe(&mut self, scope: &Scope) -> Result<Observed, Error> {
+        match scope {
+            Scope::Everything => self.observe_everything(),
+            Scope::Servers(keys) => self.observe_servers(keys),
+        }
+    }
+
+    fn apply(&mut self, step: &Step) -> Vec<Failure> {
+        self.apply_step(step)
+    }
+}
+
+/// Opens IPVS, with `modprobe` where the kernel does not load it by itself.
+fn open_ipvs(runner: &mut Runner) -> Result<ipvs::Client, Error> {
+    let client = match ipvs::Client::open() {
+        Err(netlink::Error::NoFamily(_)) => {
+            modules::load(runner, "ip_vs");
+            ipvs::Client::open()
+        }
+        client => client,
+    };
+    client.map_err(|cause| match cause {
+        netlink::Error::NoFamily(_) => Error::Missing {
+            what: "IPVS".to_owned(),
+            fix: LOAD_IPVS.to_owned(),
+            cause: Some(cause),
+        },
+        cause => refused("open", "IPVS", cause),
+    })
+}
+
+/// Opens the set subsystem, with `modprobe` where the kernel does not load it by itself.
+fn open_ipset(runner: &mut Runner) -> Result<ipset::Client, Error> {
+    let client = match ipset::Client::open() {
+        Err(ipset::Error::NoSubsystem) => {
+            modules::load(runner, "ip_set");
+            ipset::Client::open()
+        }
+        client => client,
+    };
+    client.map_err(|cause| match cause {
+        ipset::Error::NoSubsystem => {
+            Error::Missing { what: "ipset".to_owned(), fix: LOAD_IPSET.to_owned(), cause: None }
+        }
+        ipset::Error::Netlink(cause) => refused("open", "ipset", cause),
+        cause => Error::Set { operation: "open", key: "ipset".to_owned(), cause },
+    })
+}
+
+/// A netlink error, with a missing right told as such.
+fn refused(operation: &'static str, key: &str, cause: netlink::Error) -> Error {
+    match cause.is_refusal(Errno::EPERM) {
+        true => Error::NotPermitted,
+        false => Error::Netlink { operation, key: key.to_owned(), cause },
+    }
+}

@@ -1,0 +1,142 @@
+//! Reads the host.
+//!
+//! Invariant: what could not be read is an error, never taken for absent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{LinuxKernel, convert, host, refused};
+use crate::kernel::ipset::{Extent, Listing};
+use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
+use crate::kernel::{Error, netlink};
+use crate::model::ipset::{Entry, SetKey, SetSpec};
+use crate::model::iptables::Ruleset;
+use crate::model::ipvs::{Server, ServerKey};
+use crate::model::link::DEVICE;
+use crate::model::net::Family;
+use crate::model::observed::Observed;
+use crate::model::tables::Tables;
+
+impl LinuxKernel {
+    /// Every table, and the host's facts.
+    pub(super) fn observe_everything(&mut self) -> Result<Observed, Error> {
+        let mut observed =
+            Observed { host: host::facts(&self.sysctl, &self.tools)?, ..Observed::default() };
+        observed.tables.settings = host::settings(&self.sysctl)?;
+        self.observe_sets(&mut observed.tables)?;
+        observed.tables.rulesets = self.rulesets()?;
+        if let Some(addresses) = self.device_addresses()? {
+            observed.tables.device = true;
+            observed.tables.addresses = addresses;
+        }
+        self.observe_all_servers(&mut observed)?;
+        Ok(observed)
+    }
+
+    /// Some virtual servers with their real servers.
+    pub(super) fn observe_servers(
+        &mut self,
+        keys: &BTreeSet<ServerKey>,
+    ) -> Result<Observed, Error> {
+        let mut observed = Observed::default();
+        for key in keys {
+            let failed = |cause| refused("read virtual server", &key.to_string(), cause);
+            let service_key = convert::service_key(key);
+            let Some(service) = self.ipvs.service(&service_key).map_err(failed)? else { continue };
+            let destinations = self.ipvs.destinations(&service_key).map_err(failed)?;
+            take_server(&mut observed, &service, &destinations);
+        }
+        Ok(observed)
+    }
+
+    /// One list of services by netlink, which has their options, and one read of the bulk listing
+    /// for all destinations.
+    fn observe_all_servers(&mut self, observed: &mut Observed) -> Result<(), Error> {
+        let services =
+            self.ipvs.services().map_err(|cause| refused("list", "virtual servers", cause))?;
+        let listing = proc::read().map_err(|source| Error::Io {
+            operation: format!("cannot read {}", proc::PATH),
+            source,
+        })?;
+        let mut destinations: BTreeMap<ServiceKey, Vec<Destination>> =
+            listing.into_iter().collect();
+        for service in &services {
+            let of_service = destinations.remove(&service.key).unwrap_or_default();
+            take_server(observed, service, &of_service);
+        }
+        Ok(())
+    }
+
+    /// Sets of our names and their entries.
+    ///
+    /// One of a type that we do not use counts as absent: creating it then says what is wrong.
+    fn observe_sets(&mut self, tables: &mut Tables) -> Result<(), Error> {
+        for key in SetKey::all() {
+            let failed = |cause| Error::Set { operation: "list set", key: key.to_string(), cause };
+            let listing = self.ipset.list(key.name(), Extent::Members).map_err(failed)?;
+            if let Some(listing) = listing {
+                take_set(tables, key, &listing);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the families hold of ours; one that holds nothing is left out.
+    fn rulesets(&mut self) -> Result<BTreeMap<Family, Ruleset>, Error> {
+        let mut rulesets = BTreeMap::new();
+        for family in Family::ALL {
+            if !self.tools.works.get(family) {
+                continue;
+            }
+            let ruleset =
+                self.tools.save(&mut self.runner, family).map_err(|cause| Error::Rules {
+                    operation: "list rules of",
+                    key: family.to_string(),
+                    cause: Box::new(cause),
+                })?;
+            if !ruleset.is_empty() {
+                rulesets.insert(family, ruleset);
+            }
+        }
+        Ok(rulesets)
+    }
+
+    /// Addresses on the dummy device; none if there is no such device.
+    fn device_addresses(&mut self) -> Result<Option<BTreeSet<IpAddr>>, Error> {
+        let failed = |cause: netlink::Error| refused("read device", DEVICE, cause);
+        let Some(link) = self.device()? else { return Ok(None) };
+        let mut addresses: BTreeSet<IpAddr> =
+            self.link.addresses(&link).map_err(failed)?.into_iter().collect();
+        // The kernel's own, should someone have brought the device up.
+        addresses.retain(|ip| !is_link_local(*ip));
+        Ok(Some(addresses))
+    }
+}
+
+fn take_server(observed: &mut Observed, service: &Service, destinations: &[Destination]) {
+    let Some(key) = convert::server_key(&service.key) else { return };
+    let reals: BTreeMap<_, _> = destinations.iter().map(convert::real_server).collect();
+    for destination in destinations.iter().filter(|destination| destination.weight == 0) {
+        let (real, _) = convert::real_server(destination);
+        observed.connections.insert((key, real), convert::connections(destination));
+    }
+    let server = Server { config: convert::virtual_server(service), reals };
+    observed.tables.servers.insert(key, server);
+}
+
+fn take_set(tables: &mut Tables, key: SetKey, listing: &Listing) {
+    let (Some(kind), Some(maxelem)) = (listing.kind, listing.maxelem) else { return };
+    if listing.family != Some(key.family) {
+        return;
+    }
+    tables.sets.insert(key, SetSpec { kind, maxelem });
+    let entries = listing.members.iter().map(|member| Entry { set: key.id, member: *member });
+    tables.entries.extend(entries);
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}

@@ -1,0 +1,186 @@
+//! A strict kernel in memory, with faults on demand.
+//!
+//! It stands where the real edge stands: behind [`Kernel`]. Tests read and disturb its rows
+//! directly, as another program on the host would.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::operation;
+use super::random::Random;
+use crate::kernel::{Error, Failure, Kernel};
+use crate::model::ipvs::{Connections, RealKey, ServerKey};
+use crate::model::net::PerFamily;
+use crate::model::observed::{Host, Observed, Scope};
+use crate::model::tables::Tables;
+use crate::plan::step::Step;
+
+/// What goes wrong with an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is refused, and that is known.
+    Refused,
+    /// It took effect, but the answer is lost.
+    AnswerLost,
+    /// It did not take effect, and nothing says so.
+    RequestLost,
+    /// It and all that follows in its batch did not take effect; nothing says so.
+    BatchBroken,
+}
+
+const FAULTS: [Fault; 4] =
+    [Fault::Refused, Fault::AnswerLost, Fault::RequestLost, Fault::BatchBroken];
+
+/// When something goes wrong.
+#[derive(Debug, Clone, Default)]
+pub enum Faults {
+    /// Never.
+    #[default]
+    None,
+    /// Once in so many operations and observations, as the generator decides.
+    Random(Random, usize),
+    /// At every operation that the predicate accepts.
+    When(fn(&Step) -> bool, Fault),
+}
+
+/// A host in memory.
+#[derive(Debug, Clone)]
+pub struct FakeKernel {
+    /// Its rows; those of others among them.
+    pub tables: Tables,
+    /// Facts about it.
+    pub host: Host,
+    /// Connection counts of real servers; absent means none.
+    pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// Operations left before the program is killed; absent means it lives.
+    pub dies_after: Option<usize>,
+    /// Operations that took effect, in their order.
+    pub history: Vec<Step>,
+    /// Operations asked for, whatever became of them.
+    pub writes: usize,
+    /// Observations asked for.
+    pub observations: usize,
+}
+
+impl Default for FakeKernel {
+    fn default() -> Self {
+        FakeKernel {
+            tables: Tables::default(),
+            host: Host {
+                families: PerFamily { v4: true, v6: true },
+                kernel: (6, 1),
+                random_fully: true,
+                ..Host::default()
+            },
+            connections: BTreeMap::new(),
+            faults: Faults::None,
+            dies_after: None,
+            history: Vec::new(),
+            writes: 0,
+            observations: 0,
+        }
+    }
+}
+
+impl FakeKernel {
+    fn next_fault(&mut self, operation: &Step) -> Option<Fault> {
+        match &mut self.faults {
+            Faults::None => None,
+            Faults::Random(random, n) => {
+                random.one_in(*n).then(|| random.pick(&FAULTS).copied()).flatten()
+            }
+            Faults::When(accepts, fault) => accepts(operation).then_some(*fault),
+        }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.dies_after == Some(0)
+    }
+
+    fn run(&mut self, operation: &Step, fault: Option<Fault>) -> Result<(), Error> {
+        if self.is_dead() {
+            return Err(unknown("killed"));
+        }
+        self.writes += 1;
+        self.dies_after = self.dies_after.map(|left| left - 1);
+        match fault {
+            Some(Fault::Refused) => Err(refused("a fault")),
+            Some(Fault::RequestLost | Fault::BatchBroken) => Err(unknown("request lost")),
+            Some(Fault::AnswerLost) => {
+                self.perform(operation)?;
+                Err(unknown("answer lost"))
+            }
+            None => self.perform(operation),
+        }
+    }
+
+    fn perform(&mut self, operation: &Step) -> Result<(), Error> {
+        operation::perform(&mut self.tables, operation).map_err(|why| refused(&why))?;
+        self.history.push(operation.clone());
+        let servers = &self.tables.servers;
+        self.connections.retain(|(server, real), _| {
+            servers.get(server).is_some_and(|server| server.reals.contains_key(real))
+        });
+        Ok(())
+    }
+
+    fn read(&self, scope: &Scope) -> Observed {
+        let mut tables = self.tables.clone();
+        let mut host = self.host.clone();
+        if let Scope::Servers(keys) = scope {
+            tables = Tables { servers: tables.servers, ..Tables::default() };
+            tables.servers.retain(|key, _| keys.contains(key));
+            host = Host::default();
+        }
+        let reals = tables.servers.iter().flat_map(|(server, rows)| {
+            let idle = rows.reals.iter().filter(|(_, value)| value.weight == 0);
+            idle.map(move |(real, _)| (*server, *real))
+        });
+        let count = |key| (key, self.connections.get(&key).copied().unwrap_or_default());
+        Observed { connections: reals.map(count).collect(), tables, host }
+    }
+}
+
+impl Kernel for FakeKernel {
+    fn observe(&mut self, scope: &Scope) -> Result<Observed, Error> {
+        self.observations += 1;
+        let fails = match &mut self.faults {
+            Faults::Random(random, n) => random.one_in(*n),
+            Faults::None | Faults::When(..) => false,
+        };
+        if fails || self.is_dead() {
+            return Err(unknown("no answer"));
+        }
+        Ok(self.read(scope))
+    }
+
+    fn apply(&mut self, step: &Step) -> Vec<Failure> {
+        let mut failures = Vec::new();
+        let mut broken = None;
+        for (index, operation) in operation::split(step).iter().enumerate() {
+            let fault = broken.or_else(|| self.next_fault(operation));
+            broken = fault.filter(|fault| *fault == Fault::BatchBroken);
+            if let Err(error) = self.run(operation, fault) {
+                failures.push(Failure { index, error });
+            }
+        }
+        failures
+    }
+}
+
+/// An operation that is known not to have taken effect.
+fn refused(why: &str) -> Error {
+    failed(io::ErrorKind::InvalidInput, why)
+}
+
+/// An operation of which nobody knows whether it took effect.
+fn unknown(why: &str) -> Error {
+    failed(io::ErrorKind::TimedOut, why)
+}
+
+fn failed(kind: io::ErrorKind, why: &str) -> Error {
+    let source = io::Error::new(kind, why.to_string());
+    Error::Io { operation: "fake kernel".into(), source }
+}

@@ -1,0 +1,9 @@
+//! A kernel in memory and builders of objects, for tests only.
+//!
+//! Compiled behind the feature `testing`, which adds this module and changes nothing else.
+
+pub mod fake_kernel;
+pub mod objects;
+pub mod operation;
+pub mod random;
+mod restore;

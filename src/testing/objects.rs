@@ -1,0 +1,204 @@
+//! Builders of cluster objects, as the updates that a source would send.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::cluster::{
+    Endpoint, EndpointPort, EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Service,
+    ServicePort, TrafficPolicy, Update,
+};
+use crate::config::{DetectLocal, Policy};
+use crate::model::ipvs::{RealKey, ServerKey};
+use crate::model::net::{Family, PerFamily, Protocol};
+
+/// The node that tests run on.
+pub const NODE: &str = "node-1";
+
+/// A name written `namespace/name`; without a slash there is no namespace.
+pub fn name(text: &str) -> ObjectName {
+    let (namespace, name) = text.split_once('/').unwrap_or(("", text));
+    ObjectName::new(namespace, name)
+}
+
+/// An address.
+///
+/// # Panics
+///
+/// If the text is none.
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("tests write valid addresses")
+}
+
+/// A front written `tcp 10.96.0.1:80`.
+///
+/// # Panics
+///
+/// If the text is none.
+pub fn front(text: &str) -> ServerKey {
+    let (protocol, socket) = text.split_once(' ').expect("a protocol and an address");
+    let RealKey { address, port } = real(socket);
+    ServerKey { address, port, protocol: self::protocol(protocol) }
+}
+
+/// A real server written `10.244.1.1:8080`.
+///
+/// # Panics
+///
+/// If the text is none.
+pub fn real(text: &str) -> RealKey {
+    let socket: std::net::SocketAddr = text.parse().expect("tests write valid socket addresses");
+    RealKey { address: socket.ip(), port: socket.port() }
+}
+
+fn protocol(text: &str) -> Protocol {
+    let named = Protocol::ALL.into_iter().find(|protocol| protocol.to_string() == text);
+    named.expect("tests write valid protocols")
+}
+
+/// A port written `http tcp 80`, or `tcp 80` if it has no name.
+fn port(text: &str) -> (Arc<str>, Protocol, u16) {
+    let mut words: Vec<&str> = text.split(' ').collect();
+    let number = words.pop().and_then(|word| word.parse().ok()).expect("a port number");
+    let protocol = protocol(words.pop().unwrap_or_default());
+    (words.pop().unwrap_or_default().into(), protocol, number)
+}
+
+/// A policy with the defaults of the flags and a cluster CIDR per family.
+pub fn policy() -> Policy {
+    let cidr = |text: &str| text.parse().ok();
+    Policy {
+        node_name: NODE.into(),
+        scheduler: "rr".into(),
+        masquerade_all: false,
+        masquerade_bit: 14,
+        detect_local: DetectLocal::ClusterCidr(PerFamily {
+            v4: cidr("10.244.0.0/16"),
+            v6: cidr("fd00:244::/32"),
+        }),
+        service_cidrs: Vec::new(),
+    }
+}
+
+/// A Service under construction.
+#[derive(Debug, Clone)]
+pub struct ServiceBuilder {
+    name: ObjectName,
+    service: Service,
+}
+
+/// A Service of a name written `namespace/name`, with cluster IPs and ports.
+pub fn service(text: &str, cluster_ips: &[&str], ports: &[&str]) -> ServiceBuilder {
+    let mut service = Service::default();
+    for address in cluster_ips.iter().map(|text| ip(text)) {
+        *service.cluster_ips.get_mut(Family::of(address)) = Some(address);
+    }
+    let ports = ports.iter().map(|text| port(text));
+    service.ports =
+        ports.map(|(name, protocol, port)| ServicePort { name, protocol, port }).collect();
+    ServiceBuilder { name: name(text), service }
+}
+
+impl ServiceBuilder {
+    /// Created at this second.
+    pub fn created(mut self, at: i64) -> Self {
+        self.service.created = Some(at);
+        self
+    }
+
+    /// With `ClientIP` affinity of so many seconds.
+    pub fn affinity(mut self, seconds: u32) -> Self {
+        self.service.affinity_seconds = Some(seconds);
+        self
+    }
+
+    /// With internal traffic policy Local.
+    pub fn local(mut self) -> Self {
+        self.service.internal_policy = TrafficPolicy::Local;
+        self
+    }
+
+    /// The Service alone.
+    pub fn build(self) -> Service {
+        self.service
+    }
+
+    /// The update that applies it.
+    pub fn applied(self) -> Update {
+        applied(Kind::Service, self.name, Object::Service(self.service))
+    }
+}
+
+/// An endpoint that is ready, on some other node.
+pub fn endpoint(address: &str) -> Endpoint {
+    Endpoint {
+        address: ip(address),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: Some("elsewhere".into()),
+        zone_hints: Box::default(),
+        node_hints: Box::default(),
+    }
+}
+
+/// The same on this node.
+pub fn on_node(mut endpoint: Endpoint) -> Endpoint {
+    endpoint.node = Some(NODE.into());
+    endpoint
+}
+
+/// The same, but it takes no connections.
+pub fn unready(mut endpoint: Endpoint) -> Endpoint {
+    endpoint.ready = false;
+    endpoint.serving = false;
+    endpoint
+}
+
+/// The same while its pod is being deleted: it still answers.
+pub fn terminating(mut endpoint: Endpoint) -> Endpoint {
+    endpoint.ready = false;
+    endpoint.terminating = true;
+    endpoint
+}
+
+/// The same with a zone hint.
+pub fn hinted(mut endpoint: Endpoint, zone: &str) -> Endpoint {
+    endpoint.zone_hints = Box::new([zone.into()]);
+    endpoint
+}
+
+/// The slice `NAME-slice` of the Service `NAME`; its family is that of its first endpoint.
+pub fn slice(service: &str, ports: &[&str], endpoints: &[Endpoint]) -> EndpointSlice {
+    let ports = ports.iter().map(|text| port(text));
+    EndpointSlice {
+        service: name(service),
+        family: endpoints.first().map_or(Family::V4, |endpoint| Family::of(endpoint.address)),
+        ports: ports.map(|(name, protocol, port)| EndpointPort { name, protocol, port }).collect(),
+        endpoints: endpoints.to_vec(),
+    }
+}
+
+/// The update that applies [`slice`].
+pub fn slice_applied(service: &str, ports: &[&str], endpoints: &[Endpoint]) -> Update {
+    let slice = slice(service, ports, endpoints);
+    applied(Kind::EndpointSlice, name(&format!("{service}-slice")), Object::EndpointSlice(slice))
+}
+
+/// The update that applies this node in a zone, with pod CIDRs.
+pub fn node_applied(zone: Option<&str>, pod_cidrs: &[&str]) -> Update {
+    let cidrs = pod_cidrs.iter().filter_map(|text| text.parse().ok());
+    let node = Node { zone: zone.map(Arc::from), pod_cidrs: cidrs.collect(), ..Node::default() };
+    applied(Kind::Node, name(NODE), Object::Node(node))
+}
+
+/// The update that applies an object of which nothing is rejected.
+pub fn applied(kind: Kind, name: ObjectName, object: Object) -> Update {
+    Update::Applied(kind, name, Parsed { object: Some(object), rejected: Vec::new() })
+}
+
+/// The updates of first lists with these objects: afterwards the store is complete.
+pub fn listed(updates: impl IntoIterator<Item = Update>) -> Vec<Update> {
+    let started = Kind::ALL.into_iter().map(Update::ListStarted);
+    let done = Kind::ALL.into_iter().map(Update::ListDone);
+    started.chain(updates).chain(done).collect()
+}

@@ -1,0 +1,164 @@
+//! One operation on the rows of a host, refused where the real kernel refuses it.
+//!
+//! An operation is a [`Step`] of a single change. Invariant: a refused operation changes nothing.
+
+use super::restore;
+use crate::model::ipset::{Entry, SetKey, SetSpec};
+use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
+use crate::model::tables::Tables;
+use crate::plan::step::{Change, Step};
+
+/// Why an operation was refused.
+pub type Refusal = String;
+
+/// The operations of a step, in their order.
+pub fn split(step: &Step) -> Vec<Step> {
+    fn each<K: Clone, V: Clone>(
+        changes: &[Change<K, V>],
+        wrap: fn(Vec<Change<K, V>>) -> Step,
+    ) -> Vec<Step> {
+        changes.iter().map(|change| wrap(vec![change.clone()])).collect()
+    }
+    match step {
+        Step::Settings(changes) => each(changes, Step::Settings),
+        Step::Sets(changes) => each(changes, Step::Sets),
+        Step::Device(_) | Step::Rules(_) => vec![step.clone()],
+        Step::Entries(changes) => each(changes, Step::Entries),
+        Step::Servers(changes) => each(changes, Step::Servers),
+        Step::Reals(changes) => each(changes, Step::Reals),
+        Step::Addresses(changes) => each(changes, Step::Addresses),
+    }
+}
+
+/// Carries out one operation.
+pub fn perform(tables: &mut Tables, operation: &Step) -> Result<(), Refusal> {
+    match operation {
+        Step::Settings(changes) => changes.iter().try_for_each(|change| {
+            let value = change.to.clone().ok_or("a setting cannot be removed")?;
+            tables.settings.insert(change.key.clone(), value);
+            Ok(())
+        }),
+        Step::Sets(changes) => changes.iter().try_for_each(|change| set(tables, change)),
+        Step::Device(present) => {
+            tables.device = *present;
+            if !present {
+                tables.addresses.clear();
+            }
+            Ok(())
+        }
+        Step::Rules(change) => {
+            let there = tables.rulesets.get(&change.family).cloned().unwrap_or_default();
+            let loaded = restore::restore(&there, &change.payload)?;
+            let sets = tables.sets.keys().map(|key| key.name()).collect();
+            restore::check_references(&loaded, &sets)?;
+            tables.rulesets.insert(change.family, loaded);
+            Ok(())
+        }
+        Step::Entries(changes) => changes.iter().try_for_each(|change| entry(tables, change)),
+        Step::Servers(changes) => changes.iter().try_for_each(|change| server(tables, change)),
+        Step::Reals(changes) => changes.iter().try_for_each(|change| real(tables, change)),
+        Step::Addresses(changes) => changes.iter().try_for_each(|change| match change.to {
+            Some(()) if !tables.device => Err(format!("{}: no such device", change.key)),
+            Some(()) => {
+                tables.addresses.insert(change.key);
+                Ok(())
+            }
+            None => {
+                tables.addresses.remove(&change.key);
+                Ok(())
+            }
+        }),
+    }
+}
+
+fn set(tables: &mut Tables, change: &Change<SetKey, SetSpec>) -> Result<(), Refusal> {
+    let key = change.key;
+    let there = tables.sets.get(&key);
+    match (change.to, there) {
+        (Some(wanted), Some(there)) if there.kind != wanted.kind => {
+            Err(format!("{key}: set exists with another type"))
+        }
+        (Some(wanted), _) => {
+            tables.sets.entry(key).or_insert(wanted);
+            Ok(())
+        }
+        (None, _)
+            if tables.rulesets.values().any(|rules| restore::refers_to(rules, key.name())) =>
+        {
+            Err(format!("{key}: set is in use by a rule"))
+        }
+        (None, _) => {
+            tables.sets.remove(&key);
+            tables.entries.retain(|entry| entry.key() != key);
+            Ok(())
+        }
+    }
+}
+
+fn entry(tables: &mut Tables, change: &Change<Entry, ()>) -> Result<(), Refusal> {
+    let entry = change.key;
+    let Some(spec) = tables.sets.get(&entry.key()) else {
+        return Err(format!("{entry}: no such set"));
+    };
+    if spec.kind != entry.set.spec().kind {
+        return Err(format!("{entry}: not an entry of this type"));
+    }
+    let members = || tables.entries.iter().filter(|other| other.key() == entry.key()).count();
+    match change.to {
+        Some(()) if tables.entries.contains(&entry) => {}
+        Some(()) if u32::try_from(members()).is_ok_and(|count| count >= spec.maxelem) => {
+            return Err(format!("{entry}: set is full"));
+        }
+        Some(()) => {
+            tables.entries.insert(entry);
+        }
+        None => {
+            tables.entries.remove(&entry);
+        }
+    }
+    Ok(())
+}
+
+fn server(tables: &mut Tables, change: &Change<ServerKey, VirtualServer>) -> Result<(), Refusal> {
+    let key = change.key;
+    match (&change.from, &change.to, tables.servers.get_mut(&key)) {
+        (None, Some(config), None) => {
+            tables.servers.insert(key, Server { config: config.clone(), reals: [].into() });
+        }
+        (None, Some(config), Some(there)) if there.config == *config => {}
+        (None, Some(_), Some(_)) => return Err(format!("{key}: virtual server exists")),
+        (Some(_), Some(config), Some(there)) => there.config = config.clone(),
+        (Some(_), Some(_), None) => return Err(format!("{key}: no such virtual server")),
+        (_, None, _) => {
+            tables.servers.remove(&key);
+        }
+    }
+    Ok(())
+}
+
+fn real(
+    tables: &mut Tables,
+    change: &Change<(ServerKey, RealKey), RealServer>,
+) -> Result<(), Refusal> {
+    let (key, real) = change.key;
+    let Some(server) = tables.servers.get_mut(&key) else {
+        return match change.to {
+            Some(_) => Err(format!("{key}: no such virtual server")),
+            None => Ok(()),
+        };
+    };
+    match (change.from, change.to, server.reals.get(&real)) {
+        (None, Some(value), there) if there.is_none_or(|there| *there == value) => {
+            server.reals.insert(real, value);
+        }
+        (Some(_), Some(value), Some(_)) => {
+            server.reals.insert(real, value);
+        }
+        (None, Some(_), _) => return Err(format!("{key} > {real}: real server exists")),
+        (Some(_), Some(_), None) => return Err(format!("{key} > {real}: no such real server")),
+        (_, None, _) => {
+            server.reals.remove(&real);
+        }
+    }
+    Ok(())
+}
