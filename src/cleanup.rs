@@ -61,6 +61,10 @@ fn plan(observed: Observed) -> (Mirror, Vec<Step>) {
 fn remove(kernel: &mut impl Kernel, mirror: &mut Mirror, steps: Vec<Step>) -> Report {
     let mut report = Report::default();
     for step in steps {
+        // Order: sets hold the proof of what is ours, so they outlive whatever could not go.
+        if matches!(step, Step::Sets(_)) && !report.is_complete() {
+            continue;
+        }
         let Some(step) = guard::admit(step, &Desired::default(), mirror) else { continue };
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
@@ -115,5 +119,73 @@ impl fmt::Display for Outcome {
             writeln!(f, "  {} = {value}", path.replace('/', "."))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Kind;
+    use crate::cluster::store::Store;
+    use crate::config::Periods;
+    use crate::model::ipvs::{Server, VirtualServer};
+    use crate::reconcile::engine::Engine;
+    use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
+    use crate::testing::objects;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    /// A host that the daemon has programmed with one Service.
+    fn programmed() -> FakeKernel {
+        let hour = Duration::from_secs(3600);
+        let periods = Periods { sync: hour, min_sync: Duration::ZERO, audit: hour };
+        let store = Store::new(&[Kind::Service]);
+        let mut engine = Engine::new(objects::policy(), periods, store);
+        let now = Instant::now();
+        engine.note(objects::service("default/web", &["10.96.0.1"], &["tcp 80"]).applied(), now);
+        engine.note(crate::cluster::Update::ListDone(Kind::Service), now);
+        let mut kernel = FakeKernel::default();
+        let report = engine.sync(&mut kernel, now);
+        assert!(report.is_complete(), "{report}");
+        assert_eq!((kernel.tables.servers.len(), kernel.tables.addresses.len()), (1, 1));
+        kernel
+    }
+
+    #[test]
+    fn everything_of_ours_goes_and_nothing_else() {
+        let mut kernel = programmed();
+        let config =
+            VirtualServer { scheduler: "rr".into(), scheduler_flags: 0, persistence: None };
+        let foreign =
+            (objects::front("tcp 192.0.2.1:80"), Server { config, reals: BTreeMap::new() });
+        kernel.tables.servers.extend([foreign.clone()]);
+        let settings = kernel.tables.settings.clone();
+
+        let outcome = run(&mut kernel, &objects::policy()).unwrap();
+        assert!(outcome.is_complete(), "{outcome}");
+        assert_eq!(kernel.tables.servers, BTreeMap::from([foreign]));
+        assert!(kernel.tables.sets.is_empty() && kernel.tables.entries.is_empty());
+        assert!(kernel.tables.addresses.is_empty() && !kernel.tables.device);
+        assert!(kernel.tables.rulesets.values().all(|ruleset| ruleset.is_empty()));
+        assert_eq!(kernel.tables.settings, settings);
+
+        let text = outcome.to_string();
+        assert!(text.starts_with("removed:\n  addresses: 1\n  device: 1\n"), "{text}");
+        let kept = "left as they are, since others may rely on them:\n  net.ipv4.ip_forward = 1\n";
+        assert!(text.contains(kept), "{text}");
+        let again = run(&mut kernel, &objects::policy()).unwrap().to_string();
+        assert!(again.starts_with("nothing to remove\n"), "{again}");
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_named() {
+        let mut kernel = programmed();
+        kernel.faults = Faults::When(|step| matches!(step, Step::Servers(_)), Fault::Refused);
+        let outcome = run(&mut kernel, &objects::policy()).unwrap();
+        assert!(!outcome.is_complete());
+        let text = outcome.to_string();
+        let (_, rest) = text.split_once("still there:\n").unwrap();
+        assert!(rest.starts_with("  servers: 1\n"), "{text}");
+        assert_eq!(kernel.tables.servers.len(), 1);
     }
 }

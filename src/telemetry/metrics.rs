@@ -76,24 +76,27 @@ impl Metrics {
         );
         Metrics {
             sync_duration,
-            last_success: names.new(
+            last_success: names.plain(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                 "When the last sync ended in which nothing failed",
             ),
-            last_queued: names.new(
+            last_queued: names.plain(
                 "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
                 "When a sync was last asked for",
             ),
             failures: names
-                .new("kubeipvs_sync_failures", "Operations that failed, tried again later"),
-            changes: names.new("kubeipvs_changes", "Rows of the kernel that were changed"),
-            audits: names.new("kubeipvs_audits", "Comparisons with all of the kernel's state"),
-            draining: names.new("kubeipvs_draining_real_servers", "Real servers that drain now"),
-            rejected: names.new("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
-            writes: names.new("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
-            programs: names.new("kubeipvs_programs_run", "Programs run, such as iptables-restore"),
-            healthz: names.new("kubeproxy_proxy_healthz", "Answers of /healthz by status"),
-            livez: names.new("kubeproxy_proxy_livez", "Answers of /livez by status"),
+                .plain("kubeipvs_sync_failures", "Operations that failed, tried again later"),
+            changes: names.plain("kubeipvs_changes", "Rows of the kernel that were changed"),
+            audits: names.plain("kubeipvs_audits", "Comparisons with all of the kernel's state"),
+            draining: names.plain("kubeipvs_draining_real_servers", "Real servers that drain now"),
+            rejected: names
+                .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
+            writes: names
+                .plain("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
+            programs: names
+                .plain("kubeipvs_programs_run", "Programs run, such as iptables-restore"),
+            healthz: names.plain("kubeproxy_proxy_healthz", "Answers of /healthz by status"),
+            livez: names.plain("kubeproxy_proxy_livez", "Answers of /livez by status"),
             registry: names.0.into(),
         }
     }
@@ -158,7 +161,7 @@ impl Metrics {
 struct Names(Registry);
 
 impl Names {
-    fn new<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+    fn plain<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
         self.add(name, help, M::default())
     }
 

@@ -25,7 +25,7 @@ pub struct Flags {
     pub daemon: DaemonFlags,
     /// Print the version and exit.
     #[arg(long, action = clap::ArgAction::Version, help_heading = "Run")]
-    version: (),
+    pub version: Option<bool>,
 }
 
 /// Commands other than the daemon.
