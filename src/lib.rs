@@ -12,6 +12,8 @@ pub mod kernel;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
-pub mod watch;
+pub mod serve;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod watch;

@@ -1,11 +1,91 @@
 //! How we were told to behave: validated, typed, the only form other modules see.
 
+pub mod flags;
+pub mod problem;
+pub mod resolve;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::model::net::PerFamily;
+
+/// The whole configuration of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// What decides rows.
+    pub policy: Policy,
+    /// When the loop acts.
+    pub periods: Periods,
+    /// Where objects come from.
+    pub source: SourceConfig,
+    /// Where health is served, if at all.
+    pub healthz: Option<SocketAddr>,
+    /// Where metrics are served, if at all.
+    pub metrics: Option<SocketAddr>,
+    /// How much to log, the number of `-v`.
+    pub verbosity: u8,
+    /// What kind of run is asked for.
+    pub run: Run,
+}
+
+/// What kind of run is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// Stay, and follow the cluster.
+    Daemon,
+    /// Sync until all is in place, then exit.
+    Once,
+    /// Remove everything of ours, then exit.
+    Cleanup,
+}
+
+/// Where objects come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceConfig {
+    /// The place they are read from.
+    pub origin: Origin,
+    /// The kind of object that endpoints are read from.
+    pub endpoints: EndpointsSource,
+}
+
+/// A place that objects are read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// An API server; with neither field, the one of the pod that we run in.
+    ApiServer {
+        /// File that says how to reach it.
+        kubeconfig: Option<PathBuf>,
+        /// Its URL, before the one of the file.
+        master: Option<String>,
+    },
+    /// A folder of manifests.
+    Manifests(PathBuf),
+}
+
+/// The kind of object that endpoints are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointsSource {
+    /// EndpointSlices where they are served, else core/v1 Endpoints.
+    Auto,
+    /// EndpointSlices.
+    EndpointSlices,
+    /// core/v1 Endpoints.
+    Endpoints,
+}
+
+/// What `render` needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderConfig {
+    /// What decides rows.
+    pub policy: Policy,
+    /// The folder of manifests.
+    pub source: SourceConfig,
+}
 
 /// What decides rows: the part of the configuration that the core reads.
 #[derive(Debug, Clone, PartialEq, Eq)]

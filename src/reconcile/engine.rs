@@ -261,7 +261,8 @@ impl Engine {
         }
     }
 
-    fn node(&self) -> Option<&Node> {
+    /// This node, if the cluster knows it.
+    pub fn node(&self) -> Option<&Node> {
         self.store.node(&self.policy.node_name)
     }
 

@@ -1,6 +1,166 @@
-//! The loop: waits, paces, calls the stages in order, reports.
+//! The loop: waits, paces, calls the engine, reports.
+//!
+//! It has a thread of its own, because the kernel edge blocks; a runtime of that one thread waits
+//! for whichever is first, an update or the next moment to act.
+//! Invariant: everything that is queued is taken in before a sync, so a burst costs one.
 
 pub mod engine;
+pub mod log;
+pub mod once;
 pub mod pace;
 pub mod report;
 pub mod status;
+
+use std::io;
+use std::time::{Instant, SystemTime};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Update;
+use crate::kernel::Kernel;
+use crate::telemetry::metrics::Metrics;
+use engine::Engine;
+use log::Log;
+use report::Report;
+use status::Status;
+
+/// What the loop is connected to.
+#[derive(Debug)]
+pub struct Wires {
+    /// What the cluster says.
+    pub updates: mpsc::Receiver<Update>,
+    /// How we are doing, for whoever wants to know.
+    pub publish: watch::Sender<Status>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Ends the loop; the data plane stays as it is.
+    pub stop: CancellationToken,
+}
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Nobody tells about the cluster any more.
+    SourceGone,
+}
+
+/// Keeps the kernel in line with the cluster, on the calling thread, until told to stop.
+pub fn run(engine: Engine, kernel: impl Kernel, wires: Wires) -> io::Result<Ended> {
+    let mut cycle = Cycle::new(engine, kernel, wires);
+    Ok(runtime()?.block_on(cycle.run()))
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_time().build()
+}
+
+/// The loop with everything it holds.
+struct Cycle<K> {
+    engine: Engine,
+    kernel: K,
+    wires: Wires,
+    status: Status,
+    log: Log,
+    node_was_known: bool,
+}
+
+impl<K: Kernel> Cycle<K> {
+    fn new(engine: Engine, kernel: K, wires: Wires) -> Self {
+        let (status, log) = (Status::default(), Log::default());
+        Cycle { engine, kernel, wires, status, log, node_was_known: false }
+    }
+
+    async fn run(&mut self) -> Ended {
+        loop {
+            match self.wait().await {
+                Ok(()) => drop(self.sync()),
+                Err(ended) => return ended,
+            }
+        }
+    }
+
+    /// Takes in what the cluster says until a sync is due.
+    async fn wait(&mut self) -> Result<(), Ended> {
+        loop {
+            self.take_queued();
+            let due = self.due();
+            tokio::select! {
+                biased;
+                () = self.wires.stop.cancelled() => return Err(Ended::Stopped),
+                () = until(due) => return Ok(()),
+                update = self.wires.updates.recv() => match update {
+                    Some(update) => self.note(update),
+                    None => return Err(Ended::SourceGone),
+                },
+            }
+        }
+    }
+
+    /// When to sync next; never before every kind was listed once.
+    fn due(&self) -> Option<Instant> {
+        let is_ready = self.engine.is_ready();
+        is_ready.then(|| self.engine.next_sync().unwrap_or_else(Instant::now))
+    }
+
+    /// Takes in what is queued now; what comes meanwhile waits, so that a flood cannot hold us.
+    fn take_queued(&mut self) {
+        for _ in 0..self.wires.updates.len() {
+            let Ok(update) = self.wires.updates.try_recv() else { break };
+            self.note(update);
+        }
+        self.publish();
+    }
+
+    fn note(&mut self, update: Update) {
+        let now = Instant::now();
+        let is_due = self.engine.note(update, now);
+        // Waiting for the first lists is no delay of ours.
+        if is_due && self.engine.is_ready() {
+            self.status.requested(now);
+            self.wires.metrics.queued();
+        }
+        let node = self.engine.node();
+        self.node_was_known |= node.is_some();
+        self.status.node_is_leaving = node.map_or(self.node_was_known, |node| node.is_leaving);
+    }
+
+    fn sync(&mut self) -> Report {
+        let started = Instant::now();
+        // A sync that hangs is to be seen from outside.
+        self.status.requested(started);
+        self.publish();
+        let report = self.engine.sync(&mut self.kernel, started);
+        let took = started.elapsed();
+        let rejected = self.engine.rejected();
+        self.status.synced(&report, (Instant::now(), SystemTime::now()));
+        self.wires.metrics.observe(&report, took);
+        self.wires.metrics.rejected(rejected.len());
+        self.log.sync(&report, took, rejected);
+        self.publish();
+        report
+    }
+
+    fn publish(&self) {
+        self.wires.publish.send_if_modified(|published| {
+            let is_new = *published != self.status;
+            if is_new {
+                published.clone_from(&self.status);
+            }
+            is_new
+        });
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -32,8 +32,18 @@ pub struct Counts {
     pub removed: usize,
 }
 
+impl Counts {
+    fn plus(self, other: Counts) -> Counts {
+        Counts {
+            added: self.added + other.added,
+            changed: self.changed + other.changed,
+            removed: self.removed + other.removed,
+        }
+    }
+}
+
 /// One thing that did not take effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Failed {
     /// What was being done: a kind of step, or `observe`.
     pub operation: &'static str,
@@ -55,18 +65,33 @@ impl Failed {
 }
 
 impl Report {
-    /// Rows changed in all.
-    pub fn changes(&self) -> usize {
-        self.counts.values().map(|counts| counts.added + counts.changed + counts.removed).sum()
-    }
-
-    /// Whether everything planned took effect.
+    /// Whether everything that was wanted is in place.
     pub fn is_complete(&self) -> bool {
         self.failed.is_empty() && self.postponed == 0
     }
 
+    /// Rows changed in all.
+    pub fn changes(&self) -> usize {
+        let Counts { added, changed, removed } = self.total();
+        added + changed + removed
+    }
+
+    /// Rows changed, over all kinds.
+    pub fn total(&self) -> Counts {
+        self.counts.values().fold(Counts::default(), |sum, counts| sum.plus(*counts))
+    }
+
+    /// This report with the changes of the syncs before it.
+    pub fn after(mut self, before: Report) -> Report {
+        for (kind, counts) in before.counts {
+            let sum = self.counts.entry(kind).or_default();
+            *sum = sum.plus(counts);
+        }
+        self
+    }
+
     /// Counts a step that was carried out.
-    pub(super) fn note(&mut self, step: &Step, failures: &[Failure]) {
+    pub(crate) fn note(&mut self, step: &Step, failures: &[Failure]) {
         let mut kinds = kinds(step);
         for failure in failures {
             if let Some(kind) = kinds.get_mut(failure.index) {

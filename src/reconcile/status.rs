@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::report::Failed;
+use super::report::{Failed, Report};
 
 /// How the daemon is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +23,20 @@ impl Status {
     /// Whether the first complete sync is done.
     pub fn is_ready(&self) -> bool {
         self.last_success.is_some()
+    }
+
+    /// Something waits to be programmed, or looked at, from now on.
+    pub fn requested(&mut self, now: Instant) {
+        self.pending_since.get_or_insert(now);
+    }
+
+    /// A sync has ended; what failed keeps waiting since it was first asked for.
+    pub fn synced(&mut self, report: &Report, end: (Instant, SystemTime)) {
+        self.failed.clone_from(&report.failed);
+        if report.is_complete() {
+            self.last_success = Some(end);
+            self.pending_since = None;
+        }
     }
 
     /// Whether nothing has waited longer than `limit` to be programmed.

@@ -1,0 +1,248 @@
+//! The command line: kube-proxy's flag names and meanings, and a few of our own.
+//!
+//! Values stay text here; [`super::resolve`] gives them meaning, so that every problem of a
+//! command line is told at once. [`parse`] lists every unknown flag, not only the first.
+
+use std::ffi::OsString;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::problem::{Problem, Problems, nearest};
+
+/// Keeps a node's kernel in the state that the cluster's Services ask for, on IPVS.
+///
+/// Takes the place of kube-proxy's ipvs mode, and takes its flags.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "kube-ipvs-proxy", version, disable_version_flag = true)]
+#[command(args_override_self = true, args_conflicts_with_subcommands = true)]
+#[command(disable_help_subcommand = true)]
+pub struct Flags {
+    /// What to do instead of running the daemon.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to run the daemon.
+    #[command(flatten)]
+    pub daemon: DaemonFlags,
+    /// Print the version and exit.
+    #[arg(long, action = clap::ArgAction::Version, help_heading = "Run")]
+    version: (),
+}
+
+/// Commands other than the daemon.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Print what would be programmed for a folder of manifests; needs no privilege.
+    #[command(args_override_self = true)]
+    Render(RenderFlags),
+}
+
+/// Flags of the daemon.
+#[derive(Debug, Clone, Args)]
+pub struct DaemonFlags {
+    /// Where objects come from.
+    #[command(flatten)]
+    pub source: SourceFlags,
+    /// What decides rows.
+    #[command(flatten)]
+    pub policy: PolicyFlags,
+    /// When to sync.
+    #[command(flatten)]
+    pub periods: PeriodFlags,
+    /// Where to answer.
+    #[command(flatten)]
+    pub serve: ServeFlags,
+    /// What kind of run.
+    #[command(flatten)]
+    pub run: RunFlags,
+}
+
+/// Flags of `render`.
+#[derive(Debug, Clone, Args)]
+pub struct RenderFlags {
+    /// Folder of YAML or JSON files with Services, EndpointSlices or Endpoints, and the Node.
+    #[arg(long, value_name = "DIR", default_value = "", help_heading = SOURCE)]
+    pub manifests: String,
+    /// Where endpoints are read from: auto, endpointslices or endpoints.
+    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = SOURCE)]
+    pub endpoints_source: String,
+    /// What decides rows.
+    #[command(flatten)]
+    pub policy: PolicyFlags,
+}
+
+/// Where objects come from.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = SOURCE)]
+pub struct SourceFlags {
+    /// File that says how to reach the API server; without it and --master, the pod's own account.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub kubeconfig: String,
+    /// URL of the API server, before the one that the kubeconfig names.
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
+    pub master: String,
+    /// Folder of YAML or JSON manifests to follow instead of an API server.
+    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true)]
+    pub manifests: String,
+    /// Where endpoints are read from: auto (EndpointSlices if served), endpointslices, endpoints.
+    ///
+    /// With core/v1 Endpoints an endpoint that leaves drains for seconds only: they do not tell
+    /// leaving from gone.
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub endpoints_source: String,
+}
+
+/// What decides rows.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Traffic")]
+pub struct PolicyFlags {
+    /// Name of this node in the cluster; the machine's host name if empty.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub hostname_override: String,
+    /// Accepted for kube-proxy's sake: ipvs or empty.
+    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
+    pub proxy_mode: String,
+    /// How new connections are spread: rr, wrr, lc, wlc, fo, ovf, lblc, lblcr, dh, sh, sed, nq, mh.
+    ///
+    /// Each needs its kernel module, ip_vs_rr and so on.
+    #[arg(long, value_name = "NAME", default_value = "rr")]
+    pub ipvs_scheduler: String,
+    /// Hide every client of a cluster IP behind the node's address; pods no longer see who calls.
+    #[arg(long, value_name = "BOOL", default_value = "false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub masquerade_all: String,
+    /// Bit of the packet mark that asks for masquerade, 0 to 31; must be nobody else's.
+    #[arg(long, value_name = "BIT", default_value = "14", allow_hyphen_values = true)]
+    pub iptables_masquerade_bit: String,
+    /// How pods are told from other clients, whose address is hidden from the endpoints.
+    ///
+    /// One of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix.
+    #[arg(long, value_name = "MODE", default_value = "ClusterCIDR")]
+    pub detect_local_mode: String,
+    /// Ranges of pod addresses, one per family, for ClusterCIDR; empty hides no client but the node.
+    #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
+    pub cluster_cidr: String,
+    /// Bridge that pods are attached to, for BridgeInterface.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub pod_bridge_interface: String,
+    /// How names of pod interfaces begin, for InterfaceNamePrefix.
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub pod_interface_name_prefix: String,
+    /// Ranges of service addresses, where ServiceCIDR objects do not tell them.
+    ///
+    /// An address in them that no Service has is refused at once.
+    #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
+    pub service_cidr: String,
+}
+
+/// When to sync.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Periods")]
+pub struct PeriodFlags {
+    /// Longest time between two syncs; one with nothing to do writes nothing.
+    #[arg(long, value_name = "DURATION", default_value = "30s", allow_hyphen_values = true)]
+    pub ipvs_sync_period: String,
+    /// Shortest time between two syncs; 0 follows every change at once.
+    ///
+    /// kube-proxy has 1s here, or 0s in its config file, because it rewrites whole tables. The
+    /// cost of a sync of ours is that of the change, so nothing is won by waiting.
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true)]
+    pub ipvs_min_sync_period: String,
+    /// Time between two comparisons with all of the kernel's state; each reads it whole.
+    #[arg(long, value_name = "DURATION", default_value = "5m", allow_hyphen_values = true)]
+    pub audit_period: String,
+}
+
+/// Where to answer.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Health and metrics")]
+pub struct ServeFlags {
+    /// Where /healthz, /livez and /readyz are served; empty disables them.
+    #[arg(long, value_name = "IP[:PORT]", default_value = "0.0.0.0:10256")]
+    pub healthz_bind_address: String,
+    /// Where /metrics and /proxyMode are served; empty disables them.
+    #[arg(long, value_name = "IP[:PORT]", default_value = "127.0.0.1:10249")]
+    pub metrics_bind_address: String,
+}
+
+/// What kind of run.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Run")]
+pub struct RunFlags {
+    /// Sync until all is in place, print a summary and exit.
+    #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub once: String,
+    /// Remove everything that this program, or kube-proxy in ipvs mode, has made, and exit.
+    #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub cleanup: String,
+    /// How much to log: 0 changes and failures, 2 every step, 4 libraries too, 6 bytes.
+    #[arg(short, long, value_name = "LEVEL", default_value = "0", allow_hyphen_values = true)]
+    pub v: String,
+}
+
+const SOURCE: &str = "Source";
+
+/// What became of a command line.
+#[derive(Debug)]
+pub enum Parsed {
+    /// Flags to resolve, and the problems that were found so far.
+    Flags(Box<Flags>, Problems),
+    /// Help, the version, or what is wrong with the syntax; and the problems found before.
+    Answer(clap::Error, Problems),
+}
+
+/// Reads a command line, program name included.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
+    let (known, problems) = without_unknown(args.into_iter().collect());
+    let matches = Flags::command().try_get_matches_from(known);
+    match matches.and_then(|matches| Flags::from_arg_matches(&matches)) {
+        Ok(flags) => Parsed::Flags(Box::new(flags), problems),
+        Err(error) => Parsed::Answer(error, problems),
+    }
+}
+
+/// Takes out the long flags that do not exist, each a problem of its own.
+fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) {
+    let names = long_names(&args);
+    let mut problems = Problems::default();
+    let mut known = Vec::new();
+    let mut args = args.into_iter().peekable();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy().into_owned();
+        let flag = text.strip_prefix("--").filter(|rest| !rest.is_empty());
+        let name = flag.map(|rest| rest.split_once('=').map_or(rest, |(name, _)| name));
+        match name {
+            Some(name) if !names.iter().any(|known| known == name) => {
+                problems.add(unknown(name, &names));
+                // Its value, if that is an argument of its own, is no command.
+                if !text.contains('=') {
+                    args.next_if(|next| !next.to_string_lossy().starts_with('-'));
+                }
+            }
+            _ => known.push(arg),
+        }
+    }
+    (known, problems)
+}
+
+fn unknown(name: &str, names: &[String]) -> Problem {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Problem {
+        flag: name.to_string(),
+        given: None,
+        complaint: "no such flag".to_string(),
+        nearest: nearest(name, &names).map(|near| format!("--{near}")),
+    }
+}
+
+/// Long flags of the command that is asked for.
+fn long_names(args: &[OsString]) -> Vec<String> {
+    let command = Flags::command();
+    let chosen = args.get(1).and_then(|arg| command.find_subcommand(arg)).unwrap_or(&command);
+    let names = chosen.get_arguments().filter_map(|arg| arg.get_long().map(String::from));
+    names.chain(["help".to_string()]).collect()
+}
+
+#[cfg(test)]
+mod tests;

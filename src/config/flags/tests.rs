@@ -1,0 +1,76 @@
+//! Which command lines are understood, in which spellings.
+
+use super::*;
+
+fn parsed(args: &[&str]) -> (Flags, Problems) {
+    let args = ["kube-ipvs-proxy"].iter().chain(args).map(OsString::from);
+    match parse(args) {
+        Parsed::Flags(flags, problems) => (*flags, problems),
+        Parsed::Answer(error, _) => panic!("{error}"),
+    }
+}
+
+fn answer(args: &[&str]) -> String {
+    let args = ["kube-ipvs-proxy"].iter().chain(args).map(OsString::from);
+    match parse(args) {
+        Parsed::Answer(error, _) => error.to_string(),
+        Parsed::Flags(flags, _) => panic!("{flags:?}"),
+    }
+}
+
+#[test]
+fn truth_flags_take_go_spellings() {
+    for (args, expected) in [
+        (&[][..], "false"),
+        (&["--masquerade-all"], "true"),
+        (&["--masquerade-all=true"], "true"),
+        (&["--masquerade-all=0"], "0"),
+        (&["--masquerade-all", "--masquerade-all=false"], "false"),
+    ] {
+        assert_eq!(parsed(args).0.daemon.policy.masquerade_all, expected, "{args:?}");
+    }
+}
+
+#[test]
+fn values_follow_an_equals_sign_or_a_blank() {
+    for args in [&["--ipvs-scheduler=sh"][..], &["--ipvs-scheduler", "sh"]] {
+        assert_eq!(parsed(args).0.daemon.policy.ipvs_scheduler, "sh");
+    }
+    for args in [&["-v", "4"][..], &["-v=4"], &["-v4"], &["--v=4"], &["--v", "4"]] {
+        assert_eq!(parsed(args).0.daemon.run.v, "4", "{args:?}");
+    }
+    let (flags, _) = parsed(&["--iptables-masquerade-bit", "-1"]);
+    assert_eq!(flags.daemon.policy.iptables_masquerade_bit, "-1");
+    let (flags, _) = parsed(&["--metrics-bind-address="]);
+    assert_eq!(flags.daemon.serve.metrics_bind_address, "");
+}
+
+#[test]
+fn every_unknown_flag_is_named() {
+    let (_, problems) = parsed(&["--hostname-overide=a", "--frobnicate", "9", "--once"]);
+    let expected = "--hostname-overide: no such flag; did you mean --hostname-override?\n\
+                    --frobnicate: no such flag";
+    assert_eq!(problems.to_string(), expected);
+}
+
+#[test]
+fn render_has_flags_of_its_own() {
+    let (flags, problems) = parsed(&["render", "--manifests", "dir", "--masquerade-all"]);
+    let Some(Command::Render(render)) = flags.command else { panic!("no render") };
+    assert_eq!((render.manifests.as_str(), render.policy.masquerade_all.as_str()), ("dir", "true"));
+    assert!(problems.is_empty());
+    let (_, problems) = parsed(&["render", "--manifests=dir", "--once"]);
+    assert_eq!(problems.to_string(), "--once: no such flag");
+}
+
+#[test]
+fn words_that_are_no_command_are_refused() {
+    assert!(answer(&["run"]).contains("run"));
+    assert!(answer(&["--masquerade-all", "render"]).contains("render"));
+}
+
+#[test]
+fn version_is_one_line() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(answer(&["--version"]), format!("kube-ipvs-proxy {version}\n"));
+}

@@ -1,0 +1,105 @@
+//! Problems of a configuration: collected, so that all of them are told at once.
+
+use std::fmt;
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The flag, without its dashes.
+    pub flag: String,
+    /// What was given, if anything was.
+    pub given: Option<String>,
+    /// What is wrong with it, and what is allowed.
+    pub complaint: String,
+    /// What was probably meant.
+    pub nearest: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--{}", self.flag)?;
+        if let Some(given) = &self.given {
+            write!(f, "={given}")?;
+        }
+        write!(f, ": {}", self.complaint)?;
+        match &self.nearest {
+            Some(nearest) => write!(f, "; did you mean {nearest}?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All problems of a configuration, in the order in which they were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Adds one.
+    pub fn add(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    /// Adds a complaint about the value of a flag.
+    pub fn complain(&mut self, flag: &str, given: &str, complaint: impl Into<String>) {
+        self.add(Problem {
+            flag: flag.to_string(),
+            given: Some(given.to_string()),
+            complaint: complaint.into(),
+            nearest: None,
+        });
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+/// The name that is nearest to a misspelt one, if one is near at all.
+pub fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
+    let given = given.to_ascii_lowercase();
+    let distances = names.iter().map(|name| (distance(&given, &name.to_ascii_lowercase()), *name));
+    let (distance, name) = distances.min_by_key(|(distance, _)| *distance)?;
+    (distance <= 1 + name.len() / 5).then_some(name)
+}
+
+/// Number of letters to insert, delete or replace to get from one word to the other.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, letter) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_name_is_offered_only_when_it_is_near() {
+        let names = ["rr", "wrr", "lc", "mh", "ClusterCIDR", "NodeCIDR"];
+        for (given, expected) in [
+            ("rrr", Some("rr")),
+            ("clustercidr", Some("ClusterCIDR")),
+            ("NodesCIDR", Some("NodeCIDR")),
+            ("source-hash", None),
+        ] {
+            assert_eq!(nearest(given, &names), expected, "{given}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! From flags to configuration: every check, also those across flags.
+//!
+//! Invariant: nothing is read but the arguments; all problems are found in one go.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::flags::{DaemonFlags, PeriodFlags, PolicyFlags, RenderFlags, RunFlags, SourceFlags};
+use super::problem::{Problem, Problems, nearest};
+use super::{
+    Config, DetectLocal, EndpointsSource, Origin, Periods, Policy, RenderConfig, Run, SourceConfig,
+    value,
+};
+
+/// Ports that are appended to addresses without one, as in kube-proxy.
+const HEALTHZ_PORT: u16 = 10256;
+const METRICS_PORT: u16 = 10249;
+
+/// Schedulers of the kernel.
+const SCHEDULERS: [&str; 13] =
+    ["rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "sed", "nq", "mh"];
+
+const DETECT_LOCAL_MODES: [&str; 4] =
+    ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
+
+const ENDPOINTS_SOURCES: [&str; 3] = ["auto", "endpointslices", "endpoints"];
+
+/// Kernel: names of interfaces have 15 letters at most; in a prefix one is taken by the `+`.
+const LONGEST_INTERFACE: usize = 15;
+
+/// Most of `-v`.
+const MOST_VERBOSE: u8 = 10;
+
+/// Resolves the flags of the daemon; `problems` were found before.
+pub fn daemon(
+    flags: &DaemonFlags,
+    os_host_name: &str,
+    problems: Problems,
+) -> Result<Config, Problems> {
+    let mut resolver = Resolver { problems };
+    let policy = resolver.policy(&flags.policy, os_host_name);
+    let periods = resolver.periods(&flags.periods);
+    let source = resolver.source(&flags.source);
+    let [healthz, metrics] = [
+        ("healthz-bind-address", &flags.serve.healthz_bind_address, HEALTHZ_PORT),
+        ("metrics-bind-address", &flags.serve.metrics_bind_address, METRICS_PORT),
+    ]
+    .map(|(flag, text, port)| resolver.take(flag, text, value::bind_address(text, port)).flatten());
+    if healthz.is_some() && healthz == metrics {
+        let text = &flags.serve.metrics_bind_address;
+        resolver.problems.complain("metrics-bind-address", text, "is --healthz-bind-address too");
+    }
+    let run = resolver.run(&flags.run);
+    let verbosity = resolver.take("v", &flags.run.v, value::number(&flags.run.v, MOST_VERBOSE));
+    match (policy, periods, source, run, verbosity) {
+        (Some(policy), Some(periods), Some(source), Some(run), Some(verbosity))
+            if resolver.problems.is_empty() =>
+        {
+            Ok(Config { policy, periods, source, healthz, metrics, verbosity, run })
+        }
+        _ => Err(resolver.problems),
+    }
+}
+
+/// Resolves the flags of `render`; `problems` were found before.
+pub fn render(
+    flags: &RenderFlags,
+    os_host_name: &str,
+    problems: Problems,
+) -> Result<RenderConfig, Problems> {
+    let mut resolver = Resolver { problems };
+    let policy = resolver.policy(&flags.policy, os_host_name);
+    let endpoints = resolver.endpoints_source(&flags.endpoints_source);
+    if flags.manifests.is_empty() {
+        resolver.problems.complain("manifests", "", "must name the folder to render");
+    }
+    match (policy, endpoints) {
+        (Some(policy), Some(endpoints)) if resolver.problems.is_empty() => {
+            let origin = Origin::Manifests(PathBuf::from(&flags.manifests));
+            Ok(RenderConfig { policy, source: SourceConfig { origin, endpoints } })
+        }
+        _ => Err(resolver.problems),
+    }
+}
+
+/// Resolves flag by flag and collects what is wrong; `None` stands for a value with a problem.
+struct Resolver {
+    problems: Problems,
+}
+
+impl Resolver {
+    fn policy(&mut self, flags: &PolicyFlags, os_host_name: &str) -> Option<Policy> {
+        if !["", "ipvs"].contains(&flags.proxy_mode.as_str()) {
+            let complaint = "this program is kube-proxy's ipvs mode only; allowed: ipvs, or empty";
+            self.problems.complain("proxy-mode", &flags.proxy_mode, complaint);
+        }
+        let node_name = self.node_name(&flags.hostname_override, os_host_name);
+        let scheduler = self.choose("ipvs-scheduler", &flags.ipvs_scheduler, &SCHEDULERS, "rr");
+        let masquerade_all = self.truth("masquerade-all", &flags.masquerade_all);
+        let bit = &flags.iptables_masquerade_bit;
+        let masquerade_bit = self.take("iptables-masquerade-bit", bit, value::number(bit, 31));
+        let detect_local = self.detect_local(flags);
+        let cidrs = &flags.service_cidr;
+        let service_cidrs = self.take("service-cidr", cidrs, value::ranges(cidrs));
+        Some(Policy {
+            node_name: node_name?.into(),
+            scheduler: scheduler?.into(),
+            masquerade_all: masquerade_all?,
+            masquerade_bit: masquerade_bit?,
+            detect_local: detect_local?,
+            service_cidrs: service_cidrs?,
+        })
+    }
+
+    fn node_name(&mut self, given: &str, os_host_name: &str) -> Option<String> {
+        let chosen = if given.is_empty() { os_host_name } else { given };
+        let name = value::node_name(chosen);
+        if name.is_none() {
+            let complaint = match given.is_empty() {
+                true => "is needed: this machine has no host name",
+                false => "must be the name of this node, not blank",
+            };
+            self.problems.complain("hostname-override", given, complaint);
+        }
+        name
+    }
+
+    fn detect_local(&mut self, flags: &PolicyFlags) -> Option<DetectLocal> {
+        let (flag, text) = ("detect-local-mode", &flags.detect_local_mode);
+        let bridge = &flags.pod_bridge_interface;
+        let prefix = &flags.pod_interface_name_prefix;
+        match self.choose(flag, text, &DETECT_LOCAL_MODES, "ClusterCIDR")? {
+            "NodeCIDR" => Some(DetectLocal::NodeCidr),
+            "BridgeInterface" => {
+                let name = value::interface(bridge, LONGEST_INTERFACE);
+                let name = needed(name, flag, "BridgeInterface");
+                self.take("pod-bridge-interface", bridge, name).map(DetectLocal::BridgeInterface)
+            }
+            "InterfaceNamePrefix" => {
+                let name = value::interface(prefix, LONGEST_INTERFACE - 1);
+                let name = needed(name, flag, "InterfaceNamePrefix");
+                let name = self.take("pod-interface-name-prefix", prefix, name);
+                name.map(DetectLocal::InterfaceNamePrefix)
+            }
+            _ => {
+                let ranges = value::range_per_family(&flags.cluster_cidr);
+                self.take("cluster-cidr", &flags.cluster_cidr, ranges).map(DetectLocal::ClusterCidr)
+            }
+        }
+    }
+
+    fn periods(&mut self, flags: &PeriodFlags) -> Option<Periods> {
+        let sync = self.positive("ipvs-sync-period", &flags.ipvs_sync_period);
+        let text = &flags.ipvs_min_sync_period;
+        let min_sync = self.take("ipvs-min-sync-period", text, value::duration(text));
+        let audit = self.positive("audit-period", &flags.audit_period);
+        let (sync, min_sync) = (sync?, min_sync?);
+        if min_sync > sync {
+            let period = &flags.ipvs_sync_period;
+            let complaint = format!("must not be longer than --ipvs-sync-period={period}");
+            self.problems.complain("ipvs-min-sync-period", text, complaint);
+        }
+        Some(Periods { sync, min_sync, audit: audit? })
+    }
+
+    fn source(&mut self, flags: &SourceFlags) -> Option<SourceConfig> {
+        let endpoints = self.endpoints_source(&flags.endpoints_source);
+        let master = self.take("master", &flags.master, value::server_url(&flags.master));
+        let manifests = path(&flags.manifests);
+        for (flag, text) in [("kubeconfig", &flags.kubeconfig), ("master", &flags.master)] {
+            if manifests.is_some() && !text.is_empty() {
+                let complaint = "objects come from --manifests; allowed is one of the two";
+                self.problems.complain(flag, text, complaint);
+            }
+        }
+        let origin = match manifests {
+            Some(folder) => Origin::Manifests(folder),
+            None => Origin::ApiServer { kubeconfig: path(&flags.kubeconfig), master: master? },
+        };
+        Some(SourceConfig { origin, endpoints: endpoints? })
+    }
+
+    fn endpoints_source(&mut self, text: &str) -> Option<EndpointsSource> {
+        match self.choose("endpoints-source", text, &ENDPOINTS_SOURCES, "auto")? {
+            "endpointslices" => Some(EndpointsSource::EndpointSlices),
+            "endpoints" => Some(EndpointsSource::Endpoints),
+            _ => Some(EndpointsSource::Auto),
+        }
+    }
+
+    fn run(&mut self, flags: &RunFlags) -> Option<Run> {
+        let once = self.truth("once", &flags.once);
+        let cleanup = self.truth("cleanup", &flags.cleanup);
+        match (once?, cleanup?) {
+            (false, false) => Some(Run::Daemon),
+            (true, false) => Some(Run::Once),
+            (false, true) => Some(Run::Cleanup),
+            (true, true) => {
+                self.problems.complain("once", &flags.once, "cannot go with --cleanup");
+                None
+            }
+        }
+    }
+
+    fn truth(&mut self, flag: &str, text: &str) -> Option<bool> {
+        self.take(flag, text, value::truth(text))
+    }
+
+    fn positive(&mut self, flag: &str, text: &str) -> Option<Duration> {
+        let duration = self.take(flag, text, value::duration(text))?;
+        if duration.is_zero() {
+            self.problems.complain(flag, text, "must be longer than 0");
+        }
+        Some(duration)
+    }
+
+    /// One of some names; empty is the default, as in kube-proxy.
+    fn choose(
+        &mut self,
+        flag: &str,
+        given: &str,
+        names: &[&'static str],
+        default: &'static str,
+    ) -> Option<&'static str> {
+        if given.is_empty() {
+            return Some(default);
+        }
+        let known = names.iter().copied().find(|name| *name == given);
+        if known.is_none() {
+            self.problems.add(Problem {
+                flag: flag.to_string(),
+                given: Some(given.to_string()),
+                complaint: format!("must be one of {}", names.join(", ")),
+                nearest: nearest(given, names).map(String::from),
+            });
+        }
+        known
+    }
+
+    /// The value, or its complaint noted.
+    fn take<T>(&mut self, flag: &str, given: &str, parsed: Result<T, String>) -> Option<T> {
+        parsed.map_err(|complaint| self.problems.complain(flag, given, complaint)).ok()
+    }
+}
+
+/// Adds to a complaint what the value is needed for.
+fn needed<T>(parsed: Result<T, String>, flag: &str, mode: &str) -> Result<T, String> {
+    parsed.map_err(|complaint| format!("{complaint}; --{flag}={mode} needs it"))
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+#[cfg(test)]
+mod tests;

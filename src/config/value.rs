@@ -1,0 +1,116 @@
+//! Values of single flags: text in, typed value or complaint out.
+//!
+//! Invariant: a complaint says what is allowed; the flag and the text are named by the caller.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::model::net::{Family, PerFamily};
+
+/// Longest text of a duration; beyond it the number would not fit.
+const LONGEST_DURATION: usize = 16;
+
+/// A truth value, in the spellings of Go's `strconv.ParseBool`.
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("must be true or false".to_string()),
+    }
+}
+
+/// A whole number from 0 to `most`.
+pub(super) fn number(text: &str, most: u8) -> Result<u8, String> {
+    let number = text.parse().ok().filter(|number| *number <= most);
+    number.ok_or_else(|| format!("must be a whole number from 0 to {most}"))
+}
+
+/// A duration in Go's syntax, such as `1m30s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let complaint = || "must be a duration of 0 or more, such as 500ms, 30s or 1m30s".to_string();
+    // The parser takes signs anywhere and overflows on long numbers.
+    let is_plain = text.chars().all(|c| c.is_alphanumeric() || c == '.');
+    if text.is_empty() || text.len() > LONGEST_DURATION || !is_plain {
+        return Err(complaint());
+    }
+    text.parse::<kube::core::Duration>().map(Duration::from).map_err(|_| complaint())
+}
+
+/// An address to serve on: `IP`, `IP:PORT` or `[IP]:PORT`; empty serves nothing.
+pub(super) fn bind_address(text: &str, default_port: u16) -> Result<Option<SocketAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = match (text.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+        (Ok(address), _) => Some(address),
+        (_, Ok(address)) => Some(SocketAddr::new(address, default_port)),
+        _ => None,
+    };
+    let address = address.filter(|address| address.port() != 0);
+    address.map(Some).ok_or_else(|| {
+        "must be IP, IP:PORT or [IPv6]:PORT with a port from 1 to 65535, or empty".to_string()
+    })
+}
+
+/// Ranges of addresses, separated by commas.
+pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let range = |part: &str| {
+        let parsed = part.parse::<IpNet>().map(|net| net.trunc());
+        parsed.map_err(|_| format!("{part} is not a range such as 10.244.0.0/16 or fd00::/64"))
+    };
+    parts.map(range).collect()
+}
+
+/// One range per family at most.
+pub(super) fn range_per_family(text: &str) -> Result<PerFamily<Option<IpNet>>, String> {
+    let mut per_family = PerFamily::<Option<IpNet>>::default();
+    for range in ranges(text)? {
+        let family = Family::of(range.addr());
+        let slot = per_family.get_mut(family);
+        if slot.is_some() {
+            return Err(format!("names two {family} ranges; allowed is one per family"));
+        }
+        *slot = Some(range);
+    }
+    Ok(per_family)
+}
+
+/// The name of a network interface, or the beginning of one, of `longest` letters at most.
+pub(super) fn interface(text: &str, longest: usize) -> Result<String, String> {
+    // The name becomes part of a rule, where a blank or quote would end it.
+    let is_plain = |c: char| c.is_ascii_graphic() && !"/\"'\\+!".contains(c);
+    let fits = !text.is_empty() && text.len() <= longest && text.chars().all(is_plain);
+    match fits {
+        true => Ok(text.to_string()),
+        false => Err(format!(
+            "must be an interface name: 1 to {longest} letters, digits, dots or dashes"
+        )),
+    }
+}
+
+/// The URL of an API server; like kubectl, plain HTTP where no scheme is given.
+pub(super) fn server_url(text: &str) -> Result<Option<String>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let url = match text.contains("://") {
+        true => text.to_string(),
+        false => format!("http://{text}"),
+    };
+    let complaint = || "must be a URL such as https://10.0.0.1:6443".to_string();
+    let parsed: hyper::Uri = url.parse().map_err(|_| complaint())?;
+    match (parsed.scheme_str(), parsed.host()) {
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(Some(url)),
+        _ => Err(complaint()),
+    }
+}
+
+/// The name of a node: trimmed and in lower case, as the cluster knows it.
+pub(super) fn node_name(text: &str) -> Option<String> {
+    let name = text.trim().to_lowercase();
+    (!name.is_empty()).then_some(name)
+}

@@ -1,0 +1,62 @@
+//! What the loop says: one summary per sync, and each complaint once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::report::{Counts, Failed, Report};
+use crate::desired::Rejected;
+
+/// Failures that are named in one sync; of a missing module there may be thousands.
+const MOST_NAMED: usize = 10;
+
+/// What was said so far.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    sync: u64,
+    rejected: BTreeSet<Rejected>,
+    failed: BTreeSet<Failed>,
+}
+
+impl Log {
+    /// Says what a sync did, and what is new to complain about.
+    pub(super) fn sync(&mut self, report: &Report, took: Duration, rejected: Vec<Rejected>) {
+        self.sync += 1;
+        self.rejected(rejected.into_iter().collect());
+        self.failed(report.failed.iter().cloned().collect());
+        let Counts { added, changed, removed } = report.total();
+        let (sync, drains, audit) = (self.sync, report.drains, report.is_audit);
+        let (failed, rejected) = (report.failed.len(), self.rejected.len());
+        if report.changes() > 0 || failed > 0 {
+            info!(sync, ?took, added, changed, removed, failed, rejected, drains, audit, "synced");
+        } else {
+            debug!(sync, ?took, added, changed, removed, failed, rejected, drains, audit, "synced");
+        }
+    }
+
+    fn rejected(&mut self, rejected: BTreeSet<Rejected>) {
+        for Rejected { object, reason } in rejected.difference(&self.rejected) {
+            warn!(%object, reason, "object rejected");
+        }
+        for Rejected { object, reason } in self.rejected.difference(&rejected) {
+            info!(%object, reason, "object no longer rejected");
+        }
+        self.rejected = rejected;
+    }
+
+    /// Names failures that the sync before did not have; a retry that fails alike is not news.
+    fn failed(&mut self, failed: BTreeSet<Failed>) {
+        let new: Vec<&Failed> = failed.difference(&self.failed).collect();
+        for Failed { operation, error } in new.iter().take(MOST_NAMED) {
+            warn!(operation, error, "operation failed, it is tried again");
+        }
+        if new.len() > MOST_NAMED {
+            warn!(count = new.len() - MOST_NAMED, "more operations failed");
+        }
+        if failed.is_empty() && !self.failed.is_empty() {
+            info!(count = self.failed.len(), "what failed before works again");
+        }
+        self.failed = failed;
+    }
+}

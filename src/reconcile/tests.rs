@@ -1,0 +1,363 @@
+//! The loop over a kernel that is a mirror, driven through its channels.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tracing::field::{Field, Visit};
+use tracing::subscriber::{DefaultGuard, Interest};
+use tracing::{Event, Metadata, Subscriber, span};
+
+use super::once::Patience;
+use super::*;
+use crate::cluster::store::Store;
+use crate::cluster::{Kind, Node, Object, ObjectName, Parsed, Service, ServicePort};
+use crate::config::{DetectLocal, Periods, Policy};
+use crate::kernel::{Error, Failure};
+use crate::model::net::{PerFamily, Protocol};
+use crate::model::observed::{Host, Observed, Scope};
+use crate::plan::mirror::Mirror;
+use crate::plan::step::Step;
+use crate::telemetry::FIELDS;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A kernel that does as it is told; shared, so that a test can look in and make it fail.
+#[derive(Clone, Default)]
+struct Stub(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    mirror: Mirror,
+    /// The kind of step that fails, as often as the number says.
+    failing: Option<(&'static str, u32)>,
+    observations: u32,
+}
+
+impl Stub {
+    fn failing(kind: &'static str, times: u32) -> Self {
+        let state = State { failing: Some((kind, times)), ..State::default() };
+        Stub(Arc::new(Mutex::new(state)))
+    }
+
+    fn servers(&self) -> usize {
+        self.0.lock().unwrap().mirror.tables.servers.len()
+    }
+}
+
+impl Kernel for Stub {
+    fn observe(&mut self, _: &Scope) -> Result<Observed, Error> {
+        let mut state = self.0.lock().unwrap();
+        state.observations += 1;
+        let families = PerFamily { v4: true, v6: false };
+        let host = Host { families, kernel: (6, 1), ..Host::default() };
+        Ok(Observed { tables: state.mirror.tables.clone(), host, ..Observed::default() })
+    }
+
+    fn apply(&mut self, step: &Step) -> Vec<Failure> {
+        let mut state = self.0.lock().unwrap();
+        let fails = match &mut state.failing {
+            Some((kind, times)) if *kind == step.kind() && *times > 0 => {
+                *times -= 1;
+                true
+            }
+            _ => false,
+        };
+        let failed: BTreeSet<usize> =
+            if fails { (0..step.len()).collect() } else { BTreeSet::new() };
+        state.mirror.note(step, &failed);
+        failed.into_iter().map(|index| Failure { index, error: refused() }).collect()
+    }
+}
+
+fn refused() -> Error {
+    Error::Io { operation: "cannot do it".into(), source: io::Error::other("refused") }
+}
+
+fn engine() -> Engine {
+    let policy = Policy {
+        node_name: "n1".into(),
+        scheduler: "rr".into(),
+        masquerade_all: false,
+        masquerade_bit: 14,
+        detect_local: DetectLocal::NodeCidr,
+        service_cidrs: Vec::new(),
+    };
+    let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
+    Engine::new(policy, periods, Store::new(&[Kind::Service]))
+}
+
+/// A running loop and the other ends of its wires.
+struct Running {
+    updates: mpsc::Sender<Update>,
+    status: watch::Receiver<Status>,
+    stop: CancellationToken,
+    metrics: Metrics,
+    thread: JoinHandle<io::Result<Ended>>,
+}
+
+fn wires() -> (Wires, mpsc::Sender<Update>, watch::Receiver<Status>) {
+    let (sender, updates) = mpsc::channel(64);
+    let (publish, status) = watch::channel(Status::default());
+    let wires = Wires { updates, publish, metrics: Metrics::new(), stop: CancellationToken::new() };
+    (wires, sender, status)
+}
+
+fn start(stub: &Stub) -> Running {
+    let (wires, updates, status) = wires();
+    let (stop, metrics, kernel) = (wires.stop.clone(), wires.metrics.clone(), stub.clone());
+    let thread = std::thread::spawn(move || run(engine(), kernel, wires));
+    Running { updates, status, stop, metrics, thread }
+}
+
+impl Running {
+    fn say(&self, update: Update) {
+        self.updates.blocking_send(update).unwrap();
+    }
+
+    /// Waits until a status is published that is as told.
+    fn wait_for(&mut self, what: impl FnMut(&Status) -> bool) -> Status {
+        let waiting = async {
+            tokio::time::timeout(LIMIT, self.status.wait_for(what)).await.unwrap().unwrap().clone()
+        };
+        runtime().unwrap().block_on(waiting)
+    }
+
+    fn stop(self) -> Ended {
+        self.stop.cancel();
+        self.thread.join().unwrap().unwrap()
+    }
+}
+
+fn name(name: &str) -> ObjectName {
+    ObjectName { namespace: "default".into(), name: name.into() }
+}
+
+fn service(object: &str, address: [u8; 4]) -> Update {
+    let service = Service {
+        cluster_ips: PerFamily { v4: Some(address.into()), v6: None },
+        ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80 }],
+        ..Service::default()
+    };
+    let object_value = Some(Object::Service(service));
+    let parsed = Parsed { object: object_value, ..Parsed::default() };
+    Update::Applied(Kind::Service, name(object), parsed)
+}
+
+fn rejected(object: &str, reason: &str) -> Update {
+    let parsed = Parsed { object: None, rejected: vec![reason.into()] };
+    Update::Applied(Kind::Service, name(object), parsed)
+}
+
+fn node(is_leaving: bool) -> Update {
+    let object = Object::Node(Node { is_leaving, ..Node::default() });
+    let parsed = Parsed { object: Some(object), ..Parsed::default() };
+    let name = ObjectName { namespace: "".into(), name: "n1".into() };
+    Update::Applied(Kind::Node, name, parsed)
+}
+
+#[test]
+fn nothing_is_touched_before_the_first_lists_are_complete() {
+    let stub = Stub::default();
+    let mut running = start(&stub);
+    running.say(Update::ListStarted(Kind::Service));
+    running.say(service("web", [10, 96, 0, 1]));
+    running.say(node(true));
+    let status = running.wait_for(|status| status.node_is_leaving);
+    assert_eq!((status.is_ready(), status.pending_since), (false, None));
+    assert_eq!(stub.0.lock().unwrap().observations, 0);
+
+    running.say(Update::ListDone(Kind::Service));
+    running.wait_for(Status::is_ready);
+    assert_eq!(stub.servers(), 1);
+    assert_eq!(running.stop(), Ended::Stopped);
+}
+
+#[test]
+fn a_change_is_followed_and_the_end_leaves_everything_in_place() {
+    let stub = Stub::default();
+    let mut running = start(&stub);
+    running.say(Update::ListDone(Kind::Service));
+    let first = running.wait_for(Status::is_ready);
+    running.say(service("web", [10, 96, 0, 1]));
+    let changed = running.wait_for(|status| status.last_success > first.last_success);
+    assert_eq!((changed.pending_since, stub.servers()), (None, 1));
+    running.say(Update::Deleted(Kind::Service, name("web")));
+    running.wait_for(|status| status.last_success > changed.last_success);
+    assert_eq!(stub.servers(), 0);
+
+    running.say(service("web", [10, 96, 0, 1]));
+    running.wait_for(|_| stub.servers() == 1);
+    assert_eq!(running.stop(), Ended::Stopped);
+    assert_eq!(stub.servers(), 1);
+}
+
+#[test]
+fn a_failure_is_published_retried_and_counted() {
+    let stub = Stub::failing("servers", 1);
+    let mut running = start(&stub);
+    running.say(service("web", [10, 96, 0, 1]));
+    running.say(Update::ListDone(Kind::Service));
+    let failing = running.wait_for(|status| !status.failed.is_empty());
+    assert_eq!(failing.failed[0].error, "cannot do it: refused");
+    assert!(failing.pending_since.is_some() && !failing.is_ready());
+    let mended = running.wait_for(Status::is_ready);
+    assert_eq!((mended.failed.len(), mended.pending_since, stub.servers()), (0, None, 1));
+    let text = running.metrics.text();
+    assert!(text.contains(r#"ipvs_sync_failures_total{operation="servers"} 1"#), "{text}");
+    running.stop();
+}
+
+#[test]
+fn the_end_of_the_source_ends_the_loop() {
+    let running = start(&Stub::default());
+    drop(running.updates);
+    assert_eq!(running.thread.join().unwrap().unwrap(), Ended::SourceGone);
+}
+
+#[test]
+fn a_node_that_is_deleted_is_leaving() {
+    let mut running = start(&Stub::default());
+    running.say(Update::ListDone(Kind::Service));
+    assert!(!running.wait_for(Status::is_ready).node_is_leaving);
+    running.say(node(false));
+    let Update::Applied(kind, name, _) = node(false) else { panic!() };
+    running.say(Update::Deleted(kind, name));
+    running.wait_for(|status| status.node_is_leaving);
+    running.stop();
+}
+
+/// One run of `--once` over what is queued.
+fn once(stub: &Stub, queued: Vec<Update>, attempts: u32) -> Result<Report, once::Error> {
+    let (wires, updates, _status) = wires();
+    for update in queued {
+        updates.try_send(update).unwrap();
+    }
+    let patience = Patience { lists: Duration::from_millis(50), attempts };
+    once::run(engine(), stub.clone(), wires, patience)
+}
+
+#[test]
+fn once_syncs_until_nothing_fails() {
+    let stub = Stub::failing("servers", 1);
+    let queued = vec![service("web", [10, 96, 0, 1]), Update::ListDone(Kind::Service)];
+    let report = once(&stub, queued, 3).unwrap();
+    assert!(report.is_complete());
+    // What the failed attempt added counts too.
+    assert_eq!((report.counts["servers"].added, report.counts["sets"].added > 0), (1, true));
+}
+
+#[test]
+fn once_gives_up() {
+    let stub = Stub::failing("servers", 9);
+    let queued = vec![service("web", [10, 96, 0, 1]), Update::ListDone(Kind::Service)];
+    let report = once(&stub, queued, 2).unwrap();
+    assert_eq!((report.is_complete(), report.failed.len()), (false, 1));
+    let error = once(&Stub::default(), Vec::new(), 1).unwrap_err();
+    assert_eq!(error.to_string(), "the cluster did not tell everything within 50ms");
+}
+
+/// Log events as text, each checked to use listed fields only.
+#[derive(Clone, Default)]
+struct Events(Arc<Mutex<Vec<String>>>);
+
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        match field.name() {
+            "message" => self.0 = format!("{value:?}{}", self.0),
+            // Differs from run to run.
+            "took" => {}
+            name => {
+                assert!(FIELDS.contains(&name), "{name} is not a listed field");
+                self.0 += &format!(" {name}={value:?}");
+            }
+        }
+    }
+}
+
+impl Subscriber for Events {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("kube_ipvs_proxy")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(format!("{} {}", event.metadata().level(), text.0));
+    }
+}
+
+impl Events {
+    fn record(&self) -> DefaultGuard {
+        tracing::subscriber::set_default(self.clone())
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+/// A loop to be driven by hand, with its updates.
+fn cycle(stub: &Stub) -> (Cycle<Stub>, mpsc::Sender<Update>) {
+    let (wires, updates, _status) = wires();
+    (Cycle::new(engine(), stub.clone(), wires), updates)
+}
+
+#[test]
+fn each_complaint_is_said_once() {
+    let events = Events::default();
+    let _recording = events.record();
+    let (mut cycle, updates) = cycle(&Stub::failing("sets", 2));
+    let mut sync_after = |update| {
+        updates.try_send(update).unwrap();
+        cycle.take_queued();
+        cycle.sync();
+        events.take()
+    };
+    sync_after(Update::ListDone(Kind::Service));
+    let repeated = sync_after(rejected("bad", "spec.clusterIP: none"));
+    assert_eq!(repeated.len(), 2, "{repeated:#?}");
+    assert_eq!(
+        repeated[0],
+        "WARN object rejected object=default/bad reason=\"spec.clusterIP: none\""
+    );
+    assert!(repeated[1].starts_with("INFO synced sync=2"), "{repeated:#?}");
+
+    let mended = sync_after(node(false));
+    assert_eq!(mended[0], "INFO what failed before works again count=1");
+    let no_longer = sync_after(Update::Deleted(Kind::Service, name("bad")));
+    assert!(no_longer[0].starts_with("INFO object no longer rejected object=default/bad"));
+    assert!(no_longer[1].starts_with("DEBUG synced sync=4 added=0 changed=0"), "{no_longer:#?}");
+}
+
+#[test]
+fn a_failure_is_named_with_its_operation() {
+    let events = Events::default();
+    let _recording = events.record();
+    let (mut cycle, updates) = cycle(&Stub::failing("device", 1));
+    updates.try_send(Update::ListDone(Kind::Service)).unwrap();
+    cycle.take_queued();
+    cycle.sync();
+    let said = events.take();
+    let expected = "WARN operation failed, it is tried again operation=\"device\" \
+                    error=\"cannot do it: refused\"";
+    assert_eq!(said[0], expected);
+    assert!(said[1].contains("failed=1"), "{said:#?}");
+}

@@ -1,0 +1,107 @@
+//! Answers of the health address (spec 10.1).
+//!
+//! | path | 200 while |
+//! |---|---|
+//! | `/livez` | nothing has waited too long to be programmed, and the loop runs |
+//! | `/readyz` | the same, once the first complete sync is done |
+//! | `/healthz` | the same, and the node is not leaving: load balancers ask here |
+//!
+//! Parity: kube-proxy is healthy before its first sync, and a sync that fails with nothing queued
+//! never makes it unhealthy; ours is not ready until all is in place, and what failed counts as
+//! waiting.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use hyper::StatusCode;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::Answer;
+use crate::reconcile::status::Status;
+use crate::telemetry::metrics::Metrics;
+
+/// What the health address answers from.
+#[derive(Debug, Clone)]
+pub struct Health {
+    status: watch::Receiver<Status>,
+    metrics: Metrics,
+    longest_wait: Duration,
+}
+
+/// The body; the order of its fields is that of kube-proxy.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    last_updated: String,
+    current_time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_eligible: Option<bool>,
+    healthy: bool,
+}
+
+impl Health {
+    /// Health as published; unhealthy once something has waited for two sync periods.
+    pub fn new(status: watch::Receiver<Status>, metrics: Metrics, sync_period: Duration) -> Self {
+        Health { status, metrics, longest_wait: sync_period * 2 }
+    }
+
+    /// Answers a path of the health address.
+    pub fn answer(&self, path: &str) -> Answer {
+        let now = Instant::now();
+        let (is_alive, is_ready, is_eligible, last_success) = {
+            let status = self.status.borrow();
+            // The sender is gone if the loop has ended, in whatever way.
+            let is_alive =
+                self.status.has_changed().is_ok() && status.is_alive(now, self.longest_wait);
+            let last_success = status.last_success.map(|(_, time)| time);
+            (is_alive, status.is_ready(), !status.node_is_leaving, last_success)
+        };
+        let is_healthy = is_alive && is_ready;
+        match path {
+            "/healthz" => {
+                let answer =
+                    respond(is_healthy && is_eligible, is_healthy, Some(is_eligible), last_success);
+                self.metrics.answered_healthz(answer.status.as_u16());
+                answer
+            }
+            "/livez" => {
+                let answer = respond(is_alive, is_alive, None, last_success);
+                self.metrics.answered_livez(answer.status.as_u16());
+                answer
+            }
+            "/readyz" => respond(is_healthy, is_healthy, None, last_success),
+            _ => Answer::not_found(),
+        }
+    }
+}
+
+fn respond(
+    is_ok: bool,
+    healthy: bool,
+    node_eligible: Option<bool>,
+    last_success: Option<SystemTime>,
+) -> Answer {
+    let now = SystemTime::now();
+    let last_updated = if is_ok { Some(now) } else { last_success };
+    let body = Body {
+        last_updated: last_updated.map_or_else(never, in_words),
+        current_time: in_words(now),
+        node_eligible,
+        healthy,
+    };
+    Answer {
+        status: if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
+        content_type: "application/json",
+        body: serde_json::to_string(&body).expect("strings and booleans always serialise"),
+    }
+}
+
+/// The time as RFC 3339, to the nanosecond.
+fn in_words(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| never(), |time| time.to_string())
+}
+
+/// The zero time of Go.
+fn never() -> String {
+    "0001-01-01T00:00:00Z".to_string()
+}

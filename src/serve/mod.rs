@@ -1,0 +1,41 @@
+//! The edge towards those who watch us: health, readiness and metrics over plain HTTP.
+//!
+//! [`listen`] speaks HTTP within fixed bounds; [`health`] and [`metrics`] decide the answers.
+//! Invariant: an answer is a function of the published status and the clock; nothing here blocks
+//! the loop, and nothing a client does can take more than the bounds allow.
+
+pub mod health;
+pub mod listen;
+pub mod metrics;
+
+use hyper::StatusCode;
+
+/// What a path answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    fn text(body: &str) -> Self {
+        Answer { status: StatusCode::OK, content_type: TEXT, body: body.to_string() }
+    }
+
+    fn not_found() -> Self {
+        Answer {
+            status: StatusCode::NOT_FOUND,
+            content_type: TEXT,
+            body: "404 page not found\n".to_string(),
+        }
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+#[cfg(test)]
+mod tests;

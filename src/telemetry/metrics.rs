@@ -1,0 +1,225 @@
+//! Metrics: their names, their help, and where their values come from.
+//!
+//! Names are those of kube-proxy where the meaning is the same; ours alone begin with
+//! `kubeproxy_ipvs_`. Parity: kube-proxy labels syncs by `ip_family`; one engine of ours syncs
+//! both families at once, so the label is left out.
+
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::reconcile::report::Report;
+
+/// The media type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A time in seconds since 1970, as Prometheus wants it.
+type Timestamp = Gauge<f64, AtomicU64>;
+
+/// Every metric of the daemon; clones share their values.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: std::sync::Arc<Registry>,
+    sync_duration: Histogram,
+    last_success: Timestamp,
+    last_queued: Timestamp,
+    failures: Family<Operation, Counter>,
+    changes: Family<Change, Counter>,
+    audits: Counter,
+    draining: Gauge,
+    rejected: Gauge,
+    healthz: Family<Code, Counter>,
+    livez: Family<Code, Counter>,
+}
+
+/// What failed: a kind of step, or `observe`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+}
+
+/// What happened to rows of which kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Change {
+    kind: &'static str,
+    action: &'static str,
+}
+
+/// The status of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: u16,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let mut names = Names(Registry::with_prefix("kubeproxy"));
+        let sync_duration = names.add(
+            "sync_proxy_rules_duration_seconds",
+            "How long a sync took",
+            Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+        );
+        Metrics {
+            sync_duration,
+            last_success: names.new(
+                "sync_proxy_rules_last_timestamp_seconds",
+                "When the last sync ended in which nothing failed",
+            ),
+            last_queued: names.new(
+                "sync_proxy_rules_last_queued_timestamp_seconds",
+                "When a sync was last asked for",
+            ),
+            failures: names.new("ipvs_sync_failures", "Operations that failed, tried again later"),
+            changes: names.new("ipvs_changes", "Rows of the kernel that were changed"),
+            audits: names.new("ipvs_audits", "Comparisons with all of the kernel's state"),
+            draining: names.new("ipvs_draining_real_servers", "Real servers that drain now"),
+            rejected: names.new("ipvs_rejected", "Objects, or parts, that are not programmed"),
+            healthz: names.new("proxy_healthz", "Answers of /healthz by status"),
+            livez: names.new("proxy_livez", "Answers of /livez by status"),
+            registry: names.0.into(),
+        }
+    }
+
+    /// Counts one sync.
+    pub fn observe(&self, report: &Report, took: Duration) {
+        self.sync_duration.observe(took.as_secs_f64());
+        if report.is_complete() {
+            self.last_success.set(seconds(SystemTime::now()));
+        }
+        if report.is_audit {
+            self.audits.inc();
+        }
+        for failed in &report.failed {
+            self.failures.get_or_create(&Operation { operation: failed.operation }).inc();
+        }
+        for (kind, counts) in &report.counts {
+            let actions =
+                [("added", counts.added), ("changed", counts.changed), ("removed", counts.removed)];
+            for (action, count) in actions {
+                self.changes.get_or_create(&Change { kind, action }).inc_by(count as u64);
+            }
+        }
+        self.draining.set(count(report.drains));
+    }
+
+    /// A sync was asked for.
+    pub fn queued(&self) {
+        self.last_queued.set(seconds(SystemTime::now()));
+    }
+
+    /// So many objects, or parts of them, are not programmed.
+    pub fn rejected(&self, number: usize) {
+        self.rejected.set(count(number));
+    }
+
+    /// `/healthz` was answered.
+    pub fn answered_healthz(&self, code: u16) {
+        self.healthz.get_or_create(&Code { code }).inc();
+    }
+
+    /// `/livez` was answered.
+    pub fn answered_livez(&self, code: u16) {
+        self.livez.get_or_create(&Code { code }).inc();
+    }
+
+    /// All metrics in the OpenMetrics text format, which Prometheus reads.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("a string takes all that is written to it");
+        out
+    }
+}
+
+/// A registry that hands back what it registers.
+struct Names(Registry);
+
+impl Names {
+    fn new<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        self.add(name, help, M::default())
+    }
+
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::report::{Counts, Failed};
+
+    fn lines(metrics: &Metrics) -> Vec<String> {
+        metrics.text().lines().map(String::from).collect()
+    }
+
+    #[track_caller]
+    fn assert_line(metrics: &Metrics, line: &str) {
+        let lines = lines(metrics);
+        assert!(lines.iter().any(|there| there == line), "{line} is not in {lines:#?}");
+    }
+
+    #[test]
+    fn a_sync_is_counted_under_the_names_of_kube_proxy() {
+        let metrics = Metrics::new();
+        let mut report = Report { is_audit: true, drains: 3, ..Report::default() };
+        report.counts.insert("reals", Counts { added: 2, changed: 0, removed: 1 });
+        metrics.observe(&report, Duration::from_millis(3));
+        for line in [
+            "# TYPE kubeproxy_sync_proxy_rules_duration_seconds histogram",
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.002"} 0"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.004"} 1"#,
+            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="16.384"} 1"#,
+            r#"kubeproxy_ipvs_changes_total{kind="reals",action="added"} 2"#,
+            r#"kubeproxy_ipvs_changes_total{kind="reals",action="removed"} 1"#,
+            "kubeproxy_ipvs_audits_total 1",
+            "kubeproxy_ipvs_draining_real_servers 3",
+        ] {
+            assert_line(&metrics, line);
+        }
+        assert_eq!(lines(&metrics).last().map(String::as_str), Some("# EOF"));
+        assert!(metrics.last_success.get() > 1.0e9);
+    }
+
+    #[test]
+    fn a_failed_sync_counts_as_failure_and_not_as_success() {
+        let metrics = Metrics::new();
+        let failed = Failed { operation: "servers", error: "no".into() };
+        let report = Report { failed: vec![failed.clone(), failed], ..Report::default() };
+        metrics.observe(&report, Duration::ZERO);
+        assert_line(&metrics, r#"kubeproxy_ipvs_sync_failures_total{operation="servers"} 2"#);
+        assert_line(&metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0.0");
+    }
+
+    #[test]
+    fn answers_and_rejections_are_counted() {
+        let metrics = Metrics::new();
+        metrics.answered_healthz(503);
+        metrics.answered_livez(200);
+        metrics.rejected(4);
+        assert_line(&metrics, r#"kubeproxy_proxy_healthz_total{code="503"} 1"#);
+        assert_line(&metrics, r#"kubeproxy_proxy_livez_total{code="200"} 1"#);
+        assert_line(&metrics, "kubeproxy_ipvs_rejected 4");
+    }
+}

@@ -1,0 +1,70 @@
+//! Logs and metrics: how they are set up, and the one list of names they use.
+//!
+//! Invariant: a log message is a constant phrase; whatever varies is a field out of [`FIELDS`].
+
+pub mod metrics;
+
+use tracing_subscriber::EnvFilter;
+
+/// Names of the fields of log events; no event uses another.
+pub const FIELDS: [&str; 23] = [
+    // One sync: its number, how long it took, what it did.
+    "sync",
+    "took",
+    "added",
+    "changed",
+    "removed",
+    "failed",
+    "rejected",
+    "drains",
+    "audit",
+    // What something is about.
+    "object",
+    "kind",
+    "device",
+    "address",
+    "flag",
+    "path",
+    "server",
+    "operation",
+    "count",
+    // Why.
+    "reason",
+    "error",
+    "retry",
+    "signal",
+    "version",
+];
+
+/// Starts logging as text on standard error, as much as `-v` asks for.
+///
+/// `RUST_LOG` overrides it, for the rare case that one module is of interest.
+pub fn start_log(verbosity: u8) {
+    let filter = EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(directives(verbosity)));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start keeps the first: tests of the whole program share a process.
+    drop(log.try_init());
+}
+
+/// What each level of `-v` shows; libraries stay quiet longer than we do.
+fn directives(verbosity: u8) -> &'static str {
+    match verbosity {
+        0..=1 => "warn,kube_ipvs_proxy=info",
+        2..=3 => "warn,kube_ipvs_proxy=debug",
+        4..=5 => "debug",
+        6.. => "trace",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_is_a_filter_that_parses() {
+        for verbosity in [0, 1, 2, 3, 4, 5, 6, 10, u8::MAX] {
+            assert!(EnvFilter::try_new(directives(verbosity)).is_ok(), "{verbosity}");
+        }
+    }
+}
