@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use kube_ipvs_proxy::kernel::link::{Client, DUMMY, Link};
+use kube_ipvs_proxy::kernel::netlink::Error;
 use nix::errno::Errno;
 
 use crate::namespace::command;
 
 pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
-    let tests: [(&'static str, fn()); 3] = [
+    let tests: [(&'static str, fn()); 4] = [
         ("addresses read back", addresses_read_back),
         ("a device is found by name", a_device_is_found_by_name),
         ("many addresses", many_addresses),
+        ("a list that changes while it is read", a_list_that_changes_while_it_is_read),
     ];
     tests.into_iter()
 }
@@ -79,4 +83,34 @@ fn many_addresses() {
     assert_eq!(client.written(), 1_000);
     let found: BTreeSet<_> = client.addresses(&link).expect("listed").into_iter().collect();
     assert_eq!(found, ips.into_iter().collect());
+}
+
+fn a_list_that_changes_while_it_is_read() {
+    let mut client = Client::open().expect("rtnetlink");
+    let link = device(&mut client);
+    let constant: Vec<_> =
+        (0..500u32).map(|number| IpAddr::from((0x0a60_0000 + number).to_be_bytes())).collect();
+    assert!(client.add_addresses(&link, &constant).iter().all(Result::is_ok));
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // A thread begins in the namespace of the one that starts it.
+        scope.spawn(|| {
+            let mut client = Client::open().expect("rtnetlink");
+            let changing = parse(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+            while !is_done.load(Ordering::Relaxed) {
+                client.add_addresses(&link, &changing);
+                client.delete_addresses(&link, &changing);
+            }
+        });
+        for _ in 0..200 {
+            match client.addresses(&link) {
+                Ok(found) => {
+                    let found: BTreeSet<_> = found.into_iter().collect();
+                    assert!(constant.iter().all(|ip| found.contains(ip)));
+                }
+                Err(error) => assert_eq!(error, Error::Interrupted(5)),
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
 }

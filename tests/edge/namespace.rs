@@ -12,7 +12,7 @@ use nix::unistd::Uid;
 /// What a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    /// The right to make network namespaces.
+    /// The right to make network namespaces, and the programs to look into them.
     Root,
     /// IPVS and dummy devices as well.
     Ipvs,
@@ -22,9 +22,8 @@ impl Needs {
     /// What this machine lacks of it.
     pub fn missing(self) -> Option<&'static str> {
         match self {
-            _ if !Uid::effective().is_root() => Some("not root"),
-            Needs::Root => None,
-            Needs::Ipvs => missing_in_kernel(),
+            Needs::Root => missing_on_host(),
+            Needs::Ipvs => missing_on_host().or_else(missing_in_kernel),
         }
     }
 }
@@ -48,6 +47,25 @@ pub fn command(program: &str, arguments: &[&str]) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {complaint}");
     String::from_utf8(output.stdout).expect("the program prints text")
+}
+
+fn missing_on_host() -> Option<&'static str> {
+    static MISSING: OnceLock<Option<&'static str>> = OnceLock::new();
+    *MISSING.get_or_init(|| {
+        if !Uid::effective().is_root() {
+            return Some("not root");
+        }
+        let unshared = thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET));
+        if unshared.join().expect("the probe does not panic").is_err() {
+            return Some("may not make network namespaces");
+        }
+        let is_missing = |program: &str| Command::new(program).arg("--version").output().is_err();
+        let has_ip = Command::new("ip").arg("-V").output().is_ok();
+        match !has_ip || is_missing("ipset") || is_missing("iptables") {
+            true => Some("ip, ipset or iptables is not installed"),
+            false => None,
+        }
+    })
 }
 
 fn missing_in_kernel() -> Option<&'static str> {
