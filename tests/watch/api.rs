@@ -74,7 +74,7 @@ async fn follow(url: String, endpoints: EndpointsSource, timing: Timing) -> Foll
         timing,
         ..ApiSettings::default()
     };
-    Follower::start(Source::Api(ApiSource::connect(settings).await.unwrap()))
+    Follower::start(Source::Api(Box::new(ApiSource::connect(settings).await.unwrap())))
 }
 
 /// Goes through all steps and compares the state after each.
@@ -224,7 +224,7 @@ async fn silent_connections() {
     server.advance(628);
     let before = watches();
     follower.until_true("new watches", |_| watches() > before).await;
-    assert_eq!(follower.store.service(&ObjectName::new("default", "web-np")).is_some(), true);
+    assert!(follower.store.service(&ObjectName::new("default", "web-named")).is_some());
     server.set(|faults| faults.stalls = false);
     let expected = golden::lines(&server.expected(Kind::EndpointSlice));
     follower.until_lines("what happened in the silence", &expected).await;
