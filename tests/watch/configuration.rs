@@ -23,7 +23,8 @@ const CLUSTER: &str = "clusters: [{name: c, cluster: {server: 'https://192.0.2.1
     contexts: [{name: x, context: {cluster: c, user: u}}]\n";
 
 fn kubeconfig(name: &str, content: &str) -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kubeconfigs");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("kubeconfigs-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join(name);
     fs::write(&path, content).unwrap();

@@ -36,7 +36,9 @@ pub fn trials() -> Vec<Trial> {
 
 /// An empty folder of this test's own.
 fn folder(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("manifests").join(name);
+    // Named by the process, so that several runs at once do not meet.
+    let run = format!("manifests-{}", std::process::id());
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(run).join(name);
     if path.exists() {
         fs::remove_dir_all(&path).unwrap();
     }
