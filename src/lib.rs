@@ -5,6 +5,8 @@
 //!  (edge)    parsed      rows        steps    (edge)
 //! ```
 
+pub mod app;
+pub mod cleanup;
 pub mod cluster;
 pub mod config;
 pub mod desired;

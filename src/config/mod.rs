@@ -46,22 +46,15 @@ pub enum Run {
 
 /// Where objects come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceConfig {
-    /// The place they are read from.
-    pub origin: Origin,
-    /// The kind of object that endpoints are read from.
-    pub endpoints: EndpointsSource,
-}
-
-/// A place that objects are read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// An API server; with neither field, the one of the pod that we run in.
+pub enum SourceConfig {
+    /// An API server; with neither file nor URL, the one of the pod that we run in.
     ApiServer {
         /// File that says how to reach it.
         kubeconfig: Option<PathBuf>,
         /// Its URL, before the one of the file.
         master: Option<String>,
+        /// The kind of object that endpoints are read from.
+        endpoints: EndpointsSource,
     },
     /// A folder of manifests.
     Manifests(PathBuf),
@@ -84,7 +77,7 @@ pub struct RenderConfig {
     /// What decides rows.
     pub policy: Policy,
     /// The folder of manifests.
-    pub source: SourceConfig,
+    pub manifests: PathBuf,
 }
 
 /// What decides rows: the part of the configuration that the core reads.

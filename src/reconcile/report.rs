@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::fmt;
 
 use crate::kernel::{Error, Failure};
 use crate::plan::step::{Change, Step};
@@ -30,6 +31,24 @@ pub struct Counts {
     pub changed: usize,
     /// Rows that are gone.
     pub removed: usize,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { added, changed, removed } = self.total();
+        let (drains, failed) = (self.drains, self.failed.len());
+        writeln!(f, "{added} added, {changed} changed, {removed} removed, {failed} failed")?;
+        for (kind, Counts { added, changed, removed }) in &self.counts {
+            writeln!(f, "  {kind}: {added} added, {changed} changed, {removed} removed")?;
+        }
+        for Failed { operation, error } in &self.failed {
+            writeln!(f, "  failed: {operation}: {error}")?;
+        }
+        match drains {
+            0 => Ok(()),
+            _ => writeln!(f, "{drains} real servers still drain"),
+        }
+    }
 }
 
 impl Counts {
@@ -65,11 +84,6 @@ impl Failed {
 }
 
 impl Report {
-    /// Whether everything that was wanted is in place.
-    pub fn is_complete(&self) -> bool {
-        self.failed.is_empty() && self.postponed == 0
-    }
-
     /// Rows changed in all.
     pub fn changes(&self) -> usize {
         let Counts { added, changed, removed } = self.total();

@@ -206,7 +206,7 @@ fn a_failure_is_published_retried_and_counted() {
     let mended = running.wait_for(Status::is_ready);
     assert_eq!((mended.failed.len(), mended.pending_since, stub.servers()), (0, None, 1));
     let text = running.metrics.text();
-    assert!(text.contains(r#"ipvs_sync_failures_total{operation="servers"} 1"#), "{text}");
+    assert!(text.contains(r#"kubeipvs_sync_failures_total{operation="servers"} 1"#), "{text}");
     running.stop();
 }
 

@@ -1,10 +1,10 @@
 //! Metrics: their names, their help, and where their values come from.
 //!
-//! Names are those of kube-proxy where the meaning is the same; ours alone begin with
-//! `kubeproxy_ipvs_`. Parity: kube-proxy labels syncs by `ip_family`; one engine of ours syncs
+//! Names are those of kube-proxy, `kubeproxy_…`, where the meaning is the same; what is ours alone
+//! begins with `kubeipvs_`. Parity: kube-proxy labels syncs by `ip_family`; one engine of ours syncs
 //! both families at once, so the label is left out.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -34,6 +34,8 @@ pub struct Metrics {
     audits: Counter,
     draining: Gauge,
     rejected: Gauge,
+    writes: Counter,
+    programs: Counter,
     healthz: Family<Code, Counter>,
     livez: Family<Code, Counter>,
 }
@@ -66,29 +68,32 @@ impl Default for Metrics {
 impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
-        let mut names = Names(Registry::with_prefix("kubeproxy"));
+        let mut names = Names(Registry::default());
         let sync_duration = names.add(
-            "sync_proxy_rules_duration_seconds",
+            "kubeproxy_sync_proxy_rules_duration_seconds",
             "How long a sync took",
             Histogram::new(exponential_buckets(0.001, 2.0, 15)),
         );
         Metrics {
             sync_duration,
             last_success: names.new(
-                "sync_proxy_rules_last_timestamp_seconds",
+                "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                 "When the last sync ended in which nothing failed",
             ),
             last_queued: names.new(
-                "sync_proxy_rules_last_queued_timestamp_seconds",
+                "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
                 "When a sync was last asked for",
             ),
-            failures: names.new("ipvs_sync_failures", "Operations that failed, tried again later"),
-            changes: names.new("ipvs_changes", "Rows of the kernel that were changed"),
-            audits: names.new("ipvs_audits", "Comparisons with all of the kernel's state"),
-            draining: names.new("ipvs_draining_real_servers", "Real servers that drain now"),
-            rejected: names.new("ipvs_rejected", "Objects, or parts, that are not programmed"),
-            healthz: names.new("proxy_healthz", "Answers of /healthz by status"),
-            livez: names.new("proxy_livez", "Answers of /livez by status"),
+            failures: names
+                .new("kubeipvs_sync_failures", "Operations that failed, tried again later"),
+            changes: names.new("kubeipvs_changes", "Rows of the kernel that were changed"),
+            audits: names.new("kubeipvs_audits", "Comparisons with all of the kernel's state"),
+            draining: names.new("kubeipvs_draining_real_servers", "Real servers that drain now"),
+            rejected: names.new("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
+            writes: names.new("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
+            programs: names.new("kubeipvs_programs_run", "Programs run, such as iptables-restore"),
+            healthz: names.new("kubeproxy_proxy_healthz", "Answers of /healthz by status"),
+            livez: names.new("kubeproxy_proxy_livez", "Answers of /livez by status"),
             registry: names.0.into(),
         }
     }
@@ -123,6 +128,12 @@ impl Metrics {
     /// So many objects, or parts of them, are not programmed.
     pub fn rejected(&self, number: usize) {
         self.rejected.set(count(number));
+    }
+
+    /// So much was done to the host since the start.
+    pub fn activity(&self, writes: u64, programs: u64) {
+        self.writes.inner().store(writes, Ordering::Relaxed);
+        self.programs.inner().store(programs, Ordering::Relaxed);
     }
 
     /// `/healthz` was answered.
@@ -191,10 +202,10 @@ mod tests {
             r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.002"} 0"#,
             r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.004"} 1"#,
             r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="16.384"} 1"#,
-            r#"kubeproxy_ipvs_changes_total{kind="reals",action="added"} 2"#,
-            r#"kubeproxy_ipvs_changes_total{kind="reals",action="removed"} 1"#,
-            "kubeproxy_ipvs_audits_total 1",
-            "kubeproxy_ipvs_draining_real_servers 3",
+            r#"kubeipvs_changes_total{kind="reals",action="added"} 2"#,
+            r#"kubeipvs_changes_total{kind="reals",action="removed"} 1"#,
+            "kubeipvs_audits_total 1",
+            "kubeipvs_draining_real_servers 3",
         ] {
             assert_line(&metrics, line);
         }
@@ -208,7 +219,7 @@ mod tests {
         let failed = Failed { operation: "servers", error: "no".into() };
         let report = Report { failed: vec![failed.clone(), failed], ..Report::default() };
         metrics.observe(&report, Duration::ZERO);
-        assert_line(&metrics, r#"kubeproxy_ipvs_sync_failures_total{operation="servers"} 2"#);
+        assert_line(&metrics, r#"kubeipvs_sync_failures_total{operation="servers"} 2"#);
         assert_line(&metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0.0");
     }
 
@@ -220,6 +231,6 @@ mod tests {
         metrics.rejected(4);
         assert_line(&metrics, r#"kubeproxy_proxy_healthz_total{code="503"} 1"#);
         assert_line(&metrics, r#"kubeproxy_proxy_livez_total{code="200"} 1"#);
-        assert_line(&metrics, "kubeproxy_ipvs_rejected 4");
+        assert_line(&metrics, "kubeipvs_rejected 4");
     }
 }

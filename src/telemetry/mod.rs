@@ -7,7 +7,7 @@ pub mod metrics;
 use tracing_subscriber::EnvFilter;
 
 /// Names of the fields of log events; no event uses another.
-pub const FIELDS: [&str; 23] = [
+pub const FIELDS: [&str; 35] = [
     // One sync: its number, how long it took, what it did.
     "sync",
     "took",
@@ -19,21 +19,33 @@ pub const FIELDS: [&str; 23] = [
     "drains",
     "audit",
     // What something is about.
-    "object",
-    "kind",
-    "device",
     "address",
-    "flag",
-    "path",
-    "server",
-    "operation",
     "count",
-    // Why.
-    "reason",
-    "error",
-    "retry",
+    "file",
+    "flag",
+    "folder",
+    "ignored",
+    "kind",
+    "line",
+    "module",
+    "name",
+    "node",
+    "object",
+    "operation",
+    "process",
+    "server",
+    "setting",
     "signal",
+    "used",
+    "value",
     "version",
+    // Why, and what next.
+    "code",
+    "error",
+    "failure",
+    "message",
+    "reason",
+    "retry",
 ];
 
 /// Starts logging as text on standard error, as much as `-v` asks for.

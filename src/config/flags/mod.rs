@@ -62,9 +62,6 @@ pub struct RenderFlags {
     /// Folder of YAML or JSON files with Services, EndpointSlices or Endpoints, and the Node.
     #[arg(long, value_name = "DIR", default_value = "", help_heading = SOURCE)]
     pub manifests: String,
-    /// Where endpoints are read from: auto, endpointslices or endpoints.
-    #[arg(long, value_name = "KIND", default_value = "auto", help_heading = SOURCE)]
-    pub endpoints_source: String,
     /// What decides rows.
     #[command(flatten)]
     pub policy: PolicyFlags,
@@ -86,7 +83,7 @@ pub struct SourceFlags {
     /// Where endpoints are read from: auto (EndpointSlices if served), endpointslices, endpoints.
     ///
     /// With core/v1 Endpoints an endpoint that leaves drains for seconds only: they do not tell
-    /// leaving from gone.
+    /// leaving from gone. In a folder of manifests both kinds count.
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub endpoints_source: String,
 }

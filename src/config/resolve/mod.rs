@@ -8,8 +8,7 @@ use std::time::Duration;
 use super::flags::{DaemonFlags, PeriodFlags, PolicyFlags, RenderFlags, RunFlags, SourceFlags};
 use super::problem::{Problem, Problems, nearest};
 use super::{
-    Config, DetectLocal, EndpointsSource, Origin, Periods, Policy, RenderConfig, Run, SourceConfig,
-    value,
+    Config, DetectLocal, EndpointsSource, Periods, Policy, RenderConfig, Run, SourceConfig, value,
 };
 
 /// Ports that are appended to addresses without one, as in kube-proxy.
@@ -70,14 +69,13 @@ pub fn render(
 ) -> Result<RenderConfig, Problems> {
     let mut resolver = Resolver { problems };
     let policy = resolver.policy(&flags.policy, os_host_name);
-    let endpoints = resolver.endpoints_source(&flags.endpoints_source);
-    if flags.manifests.is_empty() {
+    let manifests = path(&flags.manifests);
+    if manifests.is_none() {
         resolver.problems.complain("manifests", "", "must name the folder to render");
     }
-    match (policy, endpoints) {
-        (Some(policy), Some(endpoints)) if resolver.problems.is_empty() => {
-            let origin = Origin::Manifests(PathBuf::from(&flags.manifests));
-            Ok(RenderConfig { policy, source: SourceConfig { origin, endpoints } })
+    match (policy, manifests) {
+        (Some(policy), Some(manifests)) if resolver.problems.is_empty() => {
+            Ok(RenderConfig { policy, manifests })
         }
         _ => Err(resolver.problems),
     }
@@ -164,20 +162,23 @@ impl Resolver {
     }
 
     fn source(&mut self, flags: &SourceFlags) -> Option<SourceConfig> {
-        let endpoints = self.endpoints_source(&flags.endpoints_source);
-        let master = self.take("master", &flags.master, value::server_url(&flags.master));
-        let manifests = path(&flags.manifests);
+        let endpoints = self.endpoints_source(&flags.endpoints_source)?;
+        let master = self.take("master", &flags.master, value::server_url(&flags.master))?;
+        let kubeconfig = path(&flags.kubeconfig);
+        let Some(folder) = path(&flags.manifests) else {
+            return Some(SourceConfig::ApiServer { kubeconfig, master, endpoints });
+        };
         for (flag, text) in [("kubeconfig", &flags.kubeconfig), ("master", &flags.master)] {
-            if manifests.is_some() && !text.is_empty() {
+            if !text.is_empty() {
                 let complaint = "objects come from --manifests; allowed is one of the two";
                 self.problems.complain(flag, text, complaint);
             }
         }
-        let origin = match manifests {
-            Some(folder) => Origin::Manifests(folder),
-            None => Origin::ApiServer { kubeconfig: path(&flags.kubeconfig), master: master? },
-        };
-        Some(SourceConfig { origin, endpoints: endpoints? })
+        if endpoints != EndpointsSource::Auto {
+            let complaint = "is of no use with --manifests, where both kinds count";
+            self.problems.complain("endpoints-source", &flags.endpoints_source, complaint);
+        }
+        Some(SourceConfig::Manifests(folder))
     }
 
     fn endpoints_source(&mut self, text: &str) -> Option<EndpointsSource> {

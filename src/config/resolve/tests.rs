@@ -29,8 +29,8 @@ fn defaults_are_those_of_kube_proxy() {
     assert_eq!(config.healthz, "0.0.0.0:10256".parse::<SocketAddr>().ok());
     assert_eq!(config.metrics, "127.0.0.1:10249".parse::<SocketAddr>().ok());
     assert_eq!((config.verbosity, config.run), (0, Run::Daemon));
-    let origin = Origin::ApiServer { kubeconfig: None, master: None };
-    assert_eq!(config.source, SourceConfig { origin, endpoints: EndpointsSource::Auto });
+    let (kubeconfig, master, endpoints) = (None, None, EndpointsSource::Auto);
+    assert_eq!(config.source, SourceConfig::ApiServer { kubeconfig, master, endpoints });
 }
 
 #[test]
@@ -77,12 +77,14 @@ fn each_way_to_detect_local_traffic_resolves() {
 
 #[test]
 fn sources_resolve() {
-    let source = good(&["--manifests=dir", "--endpoints-source=endpoints"]).source;
-    assert_eq!(source.origin, Origin::Manifests("dir".into()));
-    assert_eq!(source.endpoints, EndpointsSource::Endpoints);
-    let source = good(&["--kubeconfig=k", "--master=10.0.0.1:8080"]).source;
-    let master = Some("http://10.0.0.1:8080".to_string());
-    assert_eq!(source.origin, Origin::ApiServer { kubeconfig: Some("k".into()), master });
+    assert_eq!(good(&["--manifests=dir"]).source, SourceConfig::Manifests("dir".into()));
+    let args = ["--kubeconfig=k", "--master=10.0.0.1:8080", "--endpoints-source=endpoints"];
+    let expected = SourceConfig::ApiServer {
+        kubeconfig: Some("k".into()),
+        master: Some("http://10.0.0.1:8080".into()),
+        endpoints: EndpointsSource::Endpoints,
+    };
+    assert_eq!(good(&args).source, expected);
 }
 
 #[test]
@@ -173,6 +175,11 @@ fn values_that_do_not_fit_each_other_are_named() {
             &["--manifests=d", "--kubeconfig=k", "--master=http://m"],
             "--kubeconfig=k: objects come from --manifests; allowed is one of the two\n\
              --master=http://m: objects come from --manifests; allowed is one of the two"
+                .to_string(),
+        ),
+        (
+            &["--manifests=d", "--endpoints-source=endpoints"],
+            "--endpoints-source=endpoints: is of no use with --manifests, where both kinds count"
                 .to_string(),
         ),
         (&["--once", "--cleanup"], "--once=true: cannot go with --cleanup".to_string()),

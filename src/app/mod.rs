@@ -1,0 +1,124 @@
+//! The composition root: from a command line to an exit status.
+//!
+//! Everything that talks to a person on the terminal is here; the daemon itself only logs.
+
+mod daemon;
+mod edges;
+mod render;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use tracing::info;
+
+use crate::cleanup;
+use crate::config::flags::{self, Command, Flags, Parsed};
+use crate::config::problem::Problems;
+use crate::config::{Config, RenderConfig, Run, resolve};
+use crate::kernel::lock;
+use crate::telemetry;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All went well.
+    Done,
+    /// Something went wrong at run time.
+    Failed,
+    /// The command line, or the configuration, is wrong.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        match exit {
+            Exit::Done => ExitCode::SUCCESS,
+            Exit::Failed => ExitCode::from(1),
+            Exit::Usage => ExitCode::from(2),
+        }
+    }
+}
+
+/// Runs the program with its arguments, its own name included.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let done = match flags::parse(args) {
+        Parsed::Answer(answer, problems) => return reply(&answer, &problems),
+        Parsed::Flags(flags, problems) => match resolve_all(&flags, problems) {
+            Ok(Task::Render(config)) => render::text(&config).and_then(|text| show(&text)),
+            Ok(Task::Keep(config)) => keep(config),
+            Err(problems) => return refuse(&problems),
+        },
+    };
+    done.unwrap_or_else(|error| {
+        complain(&format!("error: {error:#}\n"));
+        Exit::Failed
+    })
+}
+
+/// What a command line asks for.
+enum Task {
+    Render(RenderConfig),
+    Keep(Config),
+}
+
+fn resolve_all(flags: &Flags, problems: Problems) -> Result<Task, Problems> {
+    let host_name = edges::host_name();
+    match &flags.command {
+        Some(Command::Render(flags)) => {
+            resolve::render(flags, &host_name, problems).map(Task::Render)
+        }
+        None => resolve::daemon(&flags.daemon, &host_name, problems).map(Task::Keep),
+    }
+}
+
+/// Does what needs the host.
+fn keep(config: Config) -> anyhow::Result<Exit> {
+    telemetry::start_log(config.verbosity);
+    info!(version = env!("CARGO_PKG_VERSION"), node = &*config.policy.node_name, "started");
+    match config.run {
+        Run::Daemon => daemon::run(config),
+        Run::Once => {
+            let report = daemon::once(config)?;
+            show(&report.to_string())?;
+            Ok(if report.is_complete() { Exit::Done } else { Exit::Failed })
+        }
+        Run::Cleanup => {
+            let _lock = lock::take()?;
+            let outcome = cleanup::run(&mut edges::open_kernel()?, &config.policy)?;
+            show(&outcome.to_string())?;
+            Ok(if outcome.is_complete() { Exit::Done } else { Exit::Failed })
+        }
+    }
+}
+
+/// Prints help or the version, or refuses a line that cannot be read.
+fn reply(answer: &clap::Error, problems: &Problems) -> Exit {
+    if answer.use_stderr() {
+        if !problems.is_empty() {
+            complain(&format!("error: the command line is wrong\n{problems}\n"));
+        }
+        complain(&answer.render().to_string());
+        return Exit::Usage;
+    }
+    show(&answer.render().to_string()).unwrap_or(Exit::Failed)
+}
+
+fn refuse(problems: &Problems) -> Exit {
+    let text = format!("error: the command line is wrong\n{problems}\n");
+    complain(&(text + "See kube-ipvs-proxy --help.\n"));
+    Exit::Usage
+}
+
+/// Writes to standard output; a reader that has gone away wants no more.
+fn show(text: &str) -> anyhow::Result<Exit> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(Exit::Done),
+    }
+}
+
+fn complain(text: &str) {
+    // Nobody is left to tell if even that fails.
+    drop(io::stderr().write_all(text.as_bytes()));
+}

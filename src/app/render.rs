@@ -1,0 +1,60 @@
+//! `render`: what would be programmed for a folder of manifests, as text.
+//!
+//! The engine runs once on paper: a kernel that takes everything. So what is shown is what the
+//! daemon would do, by the same code.
+
+use std::time::{Duration, Instant};
+
+use crate::cluster::Kind;
+use crate::cluster::store::Store;
+use crate::config::{Periods, RenderConfig};
+use crate::kernel::{Error, Failure, Kernel};
+use crate::model::net::PerFamily;
+use crate::model::observed::{Host, Observed, Scope};
+use crate::model::tables::Tables;
+use crate::plan::step::Step;
+use crate::reconcile::engine::Engine;
+use crate::watch::manifests;
+
+/// A period that no single sync sees the end of.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// What would be programmed, as text.
+pub(super) fn text(config: &RenderConfig) -> anyhow::Result<String> {
+    let updates = manifests::read_once(&config.manifests)?;
+    let periods = Periods { sync: NEVER, min_sync: Duration::ZERO, audit: NEVER };
+    let mut engine = Engine::new(config.policy.clone(), periods, Store::new(&Kind::ALL));
+    let now = Instant::now();
+    for update in updates {
+        engine.note(update, now);
+    }
+    engine.sync(&mut Paper, now);
+    for rejected in engine.rejected() {
+        super::complain(&format!("rejected: {}: {}\n", rejected.object, rejected.reason));
+    }
+    as_text(engine.state().0.tables())
+}
+
+/// The rows in the syntax of the tools that list them.
+fn as_text(_tables: &Tables) -> anyhow::Result<String> {
+    anyhow::bail!("this build cannot render")
+}
+
+/// A node with nothing on it, that takes every step, and has both families.
+struct Paper;
+
+impl Kernel for Paper {
+    fn observe(&mut self, _: &Scope) -> Result<Observed, Error> {
+        let host = Host {
+            families: PerFamily { v4: true, v6: true },
+            kernel: (6, 1),
+            random_fully: true,
+            ..Host::default()
+        };
+        Ok(Observed { host, ..Observed::default() })
+    }
+
+    fn apply(&mut self, _: &Step) -> Vec<Failure> {
+        Vec::new()
+    }
+}

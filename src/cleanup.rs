@@ -1,0 +1,119 @@
+//! `--cleanup`: removes everything of ours, and only that.
+//!
+//! It is a plan toward nothing, so what is ours is decided where it always is. Settings stay:
+//! what they were before is not known, and others may rely on them by now.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Instant;
+
+use crate::config::Policy;
+use crate::desired::{Desired, foundation};
+use crate::kernel::{Error, Kernel};
+use crate::model::observed::{Observed, Scope};
+use crate::plan::drain::Drains;
+use crate::plan::mirror::Mirror;
+use crate::plan::step::Step;
+use crate::plan::{self, Extent, guard};
+use crate::reconcile::report::Report;
+
+/// Rounds of looking and removing; what failed may be free in the next.
+const ROUNDS: u32 = 3;
+
+/// What a cleanup came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What was removed; failures are those of the last round.
+    pub report: Report,
+    /// What is there still, by kind.
+    pub remaining: Vec<(&'static str, usize)>,
+    /// Settings that are as the daemon wants them, and stay so.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Removes everything of ours from the kernel.
+pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> {
+    let mut outcome = Outcome::default();
+    for _ in 0..ROUNDS {
+        let observed = kernel.observe(&Scope::Everything)?;
+        outcome.settings = settings(&observed, policy);
+        let (mut mirror, steps) = plan(observed);
+        if steps.is_empty() {
+            return Ok(outcome);
+        }
+        outcome.report = remove(kernel, &mut mirror, steps).after(outcome.report);
+    }
+    let (_, steps) = plan(kernel.observe(&Scope::Everything)?);
+    outcome.remaining = steps.iter().map(|step| (step.kind(), step.len())).collect();
+    Ok(outcome)
+}
+
+/// The steps from what was seen to nothing.
+fn plan(observed: Observed) -> (Mirror, Vec<Step>) {
+    let mut mirror = Mirror::default();
+    mirror.replace(observed.tables);
+    // No draining here, so the moment does not matter.
+    let now = Instant::now();
+    let steps = plan::build(&Desired::default(), &mirror, &Drains::default(), &Extent::All, now);
+    (mirror, steps)
+}
+
+fn remove(kernel: &mut impl Kernel, mirror: &mut Mirror, steps: Vec<Step>) -> Report {
+    let mut report = Report::default();
+    for step in steps {
+        let Some(step) = guard::admit(step, &Desired::default(), mirror) else { continue };
+        let failures = kernel.apply(&step);
+        let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
+        mirror.note(&step, &failed);
+        report.note(&step, &failures);
+    }
+    report
+}
+
+/// Settings of the daemon that the host has.
+fn settings(observed: &Observed, policy: &Policy) -> Vec<(String, String)> {
+    let wanted = foundation::tables(policy, &observed.host, &[]).settings;
+    let there = &observed.tables.settings;
+    wanted.into_iter().filter(|(path, value)| there.get(path) == Some(value)).collect()
+}
+
+impl Outcome {
+    /// Whether nothing of ours is left.
+    pub fn is_complete(&self) -> bool {
+        self.remaining.is_empty()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.report.changes() {
+            0 => writeln!(f, "nothing to remove")?,
+            _ => writeln!(f, "removed:")?,
+        }
+        for (kind, counts) in &self.report.counts {
+            // Rules are rewritten without ours, which counts as a change.
+            let number = counts.removed + counts.changed;
+            if number > 0 {
+                writeln!(f, "  {kind}: {number}")?;
+            }
+        }
+        if !self.remaining.is_empty() {
+            writeln!(f, "still there:")?;
+        }
+        for (kind, number) in &self.remaining {
+            writeln!(f, "  {kind}: {number}")?;
+        }
+        let failed: BTreeSet<&str> =
+            self.report.failed.iter().map(|failed| failed.error.as_str()).collect();
+        for error in failed.iter().filter(|_| !self.is_complete()) {
+            writeln!(f, "  {error}")?;
+        }
+        if !self.settings.is_empty() {
+            writeln!(f, "left as they are, since others may rely on them:")?;
+        }
+        for (path, value) in &self.settings {
+            writeln!(f, "  {} = {value}", path.replace('/', "."))?;
+        }
+        Ok(())
+    }
+}
