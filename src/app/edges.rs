@@ -41,7 +41,7 @@ pub(super) async fn open_source(config: &Config) -> Result<Source, watch::Error>
                 },
                 ..ApiSettings::default()
             };
-            ApiSource::connect(settings).await.map(Source::Api)
+            ApiSource::connect(settings).await.map(|source| Source::Api(Box::new(source)))
         }
     }
 }

@@ -84,6 +84,11 @@ impl Failed {
 }
 
 impl Report {
+    /// Whether everything that was wanted is in place.
+    pub fn is_complete(&self) -> bool {
+        self.failed.is_empty() && self.postponed == 0
+    }
+
     /// Rows changed in all.
     pub fn changes(&self) -> usize {
         let Counts { added, changed, removed } = self.total();
@@ -102,11 +107,6 @@ impl Report {
             *sum = sum.plus(counts);
         }
         self
-    }
-
-    /// Whether everything planned took effect.
-    pub fn is_complete(&self) -> bool {
-        self.failed.is_empty() && self.postponed == 0
     }
 
     /// Counts a step that was carried out.

@@ -4,10 +4,12 @@
 //! directly, as another program on the host would.
 
 use std::collections::BTreeMap;
-use std::io;
+
+use nix::errno::Errno;
 
 use super::operation;
 use super::random::Random;
+use crate::kernel::netlink::{self, Refusal};
 use crate::kernel::{Error, Failure, Kernel};
 use crate::model::ipvs::{Connections, RealKey, ServerKey};
 use crate::model::net::PerFamily;
@@ -172,15 +174,14 @@ impl Kernel for FakeKernel {
 
 /// An operation that is known not to have taken effect.
 fn refused(why: &str) -> Error {
-    failed(io::ErrorKind::InvalidInput, why)
+    failed(why, netlink::Error::Refused(Refusal::of(Errno::EINVAL as i32)))
 }
 
 /// An operation of which nobody knows whether it took effect.
 fn unknown(why: &str) -> Error {
-    failed(io::ErrorKind::TimedOut, why)
+    failed(why, netlink::Error::NoAnswer)
 }
 
-fn failed(kind: io::ErrorKind, why: &str) -> Error {
-    let source = io::Error::new(kind, why.to_string());
-    Error::Io { operation: "fake kernel".into(), source }
+fn failed(why: &str, cause: netlink::Error) -> Error {
+    Error::Netlink { operation: "do in the fake kernel:", key: why.to_string(), cause }
 }

@@ -24,7 +24,7 @@ use crate::cluster::Update;
 /// Where the cluster's objects come from.
 pub enum Source {
     /// An API server.
-    Api(api::ApiSource),
+    Api(Box<api::ApiSource>),
     /// A folder of manifest files.
     Manifests(PathBuf),
 }

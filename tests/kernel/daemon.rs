@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, PipeReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -17,11 +17,13 @@ use crate::wait;
 
 /// How long the daemon may take to end after a signal.
 const END: Duration = Duration::from_secs(10);
+const END_OF_LOG: Duration = Duration::from_secs(1);
 
 /// A running daemon; killed when dropped, and its log shown if the test is failing.
 pub struct Daemon {
     child: Child,
     log: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Daemon {
@@ -37,8 +39,8 @@ impl Daemon {
         let child = namespace.run(|| command.spawn()).expect("a daemon");
         let log = Arc::default();
         let lines = Arc::clone(&log);
-        thread::spawn(move || collect(reader, &lines));
-        Self { child, log }
+        let reader = thread::spawn(move || collect(reader, &lines));
+        Self { child, log, reader }
     }
 
     /// Everything the daemon has said.
@@ -63,14 +65,20 @@ impl Daemon {
         self.wait_for_end(END);
     }
 
-    /// Waits until the daemon ends by itself.
+    /// Waits until the daemon ends by itself; its log is complete then.
     pub fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
         let mut status = None;
         wait::until("the daemon's end", limit, || {
             status = self.child.try_wait().expect("a child to wait for");
             status.is_some()
         });
+        self.wait_for_end_of_log();
         status.expect("an end")
+    }
+
+    /// A program that the daemon has left behind may keep its log open, so this never fails.
+    fn wait_for_end_of_log(&self) {
+        wait::holds_within(END_OF_LOG, || self.reader.is_finished());
     }
 
     fn signal(&self, signal: Signal) {
@@ -85,6 +93,7 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
+            self.wait_for_end_of_log();
             eprintln!("--- the daemon's log\n{}---", self.log());
         }
     }

@@ -9,10 +9,13 @@
 //! world. Traffic is routed, never bridged. The node does not forward until someone tells it to.
 //! Its default route leads outside, where unknown destinations vanish without an answer.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use crate::namespace::Namespace;
 use crate::pod_server::PodServer;
+use crate::wait;
 use crate::whoami::Transport;
 
 /// An address family.
@@ -60,6 +63,9 @@ struct Host {
 const NODE: Host = Host { ipv4: Ipv4Addr::new(192, 0, 2, 1), ipv6: documentation(1), pods: 1 };
 const OUTSIDE: Host = Host { ipv4: Ipv4Addr::new(192, 0, 2, 2), ipv6: documentation(2), pods: 2 };
 
+const LINK_LIMIT: Duration = Duration::from_secs(10);
+const LINK_ATTEMPT: Duration = Duration::from_millis(200);
+
 /// What every pod takes for its gateway.
 const GATEWAY_IPV4: &str = "169.254.1.1";
 const GATEWAY_IPV6: &str = "fe80::1";
@@ -76,15 +82,13 @@ impl World {
         world.node.ip(&OUTSIDE.as_default_route());
         set_forwarding(&world.outside, "1");
         set_forwarding(&world.node, "0");
+        wait_for_link(&world.node, &OUTSIDE);
         world
     }
 
     /// The node's own address of either family.
     pub fn node_address(family: Family) -> IpAddr {
-        match family {
-            Family::Ipv4 => NODE.ipv4.into(),
-            Family::Ipv6 => NODE.ipv6.into(),
-        }
+        NODE.address(family)
     }
 
     /// Lets the node forward, in tests without the daemon.
@@ -106,6 +110,7 @@ impl World {
         };
         host_namespace.ip(&host.link_to(&pod, &format!("pod{number}")));
         pod.namespace.ip(&pod.links());
+        wait_for_link(&pod.namespace, host);
         pod
     }
 }
@@ -139,6 +144,13 @@ impl Pod {
 }
 
 impl Host {
+    fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::Ipv4 => self.ipv4.into(),
+            Family::Ipv6 => self.ipv6.into(),
+        }
+    }
+
     /// `ip` lines for the link to the other host and the way to its pods.
     fn uplink(&self, other: &Host) -> String {
         let Self { ipv4, ipv6, .. } = self;
@@ -174,6 +186,22 @@ impl Host {
             pod_ipv6 = pod.ipv6,
         )
     }
+}
+
+/// Returns once packets get to the host and back, in both families.
+///
+/// Kernel: what is sent over IPv6 in the first moments of a new device can get lost, and is sent
+/// again only a second later.
+fn wait_for_link(from: &Namespace, host: &Host) {
+    for family in Family::BOTH {
+        let closed_port = SocketAddr::new(host.address(family), 1);
+        wait::until("a link", LINK_LIMIT, || from.run(|| is_refused(closed_port)));
+    }
+}
+
+fn is_refused(to: SocketAddr) -> bool {
+    let attempt = TcpStream::connect_timeout(&to, LINK_ATTEMPT);
+    attempt.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 const fn documentation(host: u16) -> Ipv6Addr {

@@ -119,7 +119,7 @@ impl From<netlink::Error> for Error {
 
 fn words(number: i32) -> &'static str {
     match number {
-        PROTOCOL => "the kernel does not understand the request",
+        PROTOCOL => "entry or request is malformed, or of another family than the set",
         FIND_TYPE => "the kernel has no set type of this name, family and revision",
         MAX_SETS => "the kernel takes no more sets",
         BUSY => "set is in use by a rule or another set",

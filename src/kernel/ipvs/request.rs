@@ -21,6 +21,23 @@ pub struct Timeouts {
     pub udp: u32,
 }
 
+impl Timeouts {
+    /// Reads the answer to `GET_CONFIG`.
+    pub(super) fn parse(answer: &[u8]) -> Result<Self, Error> {
+        let mut timeouts = Timeouts::default();
+        for attribute in Attributes::after(answer, generic::HEADER_LENGTH)? {
+            let attribute = attribute?;
+            match attribute.kind {
+                top::TIMEOUT_TCP => timeouts.tcp = attribute.to_u32()?,
+                top::TIMEOUT_TCP_FIN => timeouts.tcp_fin = attribute.to_u32()?,
+                top::TIMEOUT_UDP => timeouts.udp = attribute.to_u32()?,
+                _ => {}
+            }
+        }
+        Ok(timeouts)
+    }
+}
+
 /// Facts about the kernel's IPVS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Info {
@@ -28,6 +45,25 @@ pub struct Info {
     pub version: (u8, u8, u8),
     /// Number of buckets of the connection table.
     pub connection_buckets: u32,
+}
+
+impl Info {
+    /// Reads the answer to `GET_INFO`.
+    pub(super) fn parse(answer: &[u8]) -> Result<Self, Error> {
+        let mut facts = Info::default();
+        for attribute in Attributes::after(answer, generic::HEADER_LENGTH)? {
+            let attribute = attribute?;
+            match attribute.kind {
+                info::VERSION => {
+                    let [_, major, minor, patch] = attribute.to_u32()?.to_be_bytes();
+                    facts.version = (major, minor, patch);
+                }
+                info::CONN_TAB_SIZE => facts.connection_buckets = attribute.to_u32()?,
+                _ => {}
+            }
+        }
+        Ok(facts)
+    }
 }
 
 /// A connection to IPVS in the network namespace of the opening thread.
@@ -41,7 +77,7 @@ impl Client {
     pub fn open() -> Result<Self, Error> {
         let mut connection = Connection::open(Protocol::Generic)?;
         let family = generic::family(&mut connection, FAMILY_NAME)?;
-        Ok(Client { connection, commands: Commands { family } })
+        Ok(Client { connection, commands: Commands::of_family(family) })
     }
 
     /// Number of messages sent that were meant to change something.
@@ -73,36 +109,12 @@ impl Client {
 
     /// The idle times of the network namespace.
     pub fn timeouts(&mut self) -> Result<Timeouts, Error> {
-        let answer = self.connection.query(self.commands.request(command::GET_CONFIG))?;
-        let mut timeouts = Timeouts::default();
-        for attribute in Attributes::after(&answer, generic::HEADER_LENGTH)? {
-            let attribute = attribute?;
-            match attribute.kind {
-                top::TIMEOUT_TCP => timeouts.tcp = attribute.to_u32()?,
-                top::TIMEOUT_TCP_FIN => timeouts.tcp_fin = attribute.to_u32()?,
-                top::TIMEOUT_UDP => timeouts.udp = attribute.to_u32()?,
-                _ => {}
-            }
-        }
-        Ok(timeouts)
+        Timeouts::parse(&self.connection.query(self.commands.request(command::GET_CONFIG))?)
     }
 
     /// Facts about the kernel's IPVS.
     pub fn info(&mut self) -> Result<Info, Error> {
-        let answer = self.connection.query(self.commands.request(command::GET_INFO))?;
-        let mut facts = Info::default();
-        for attribute in Attributes::after(&answer, generic::HEADER_LENGTH)? {
-            let attribute = attribute?;
-            match attribute.kind {
-                info::VERSION => {
-                    let [_, major, minor, patch] = attribute.to_u32()?.to_be_bytes();
-                    facts.version = (major, minor, patch);
-                }
-                info::CONN_TAB_SIZE => facts.connection_buckets = attribute.to_u32()?,
-                _ => {}
-            }
-        }
-        Ok(facts)
+        Info::parse(&self.connection.query(self.commands.request(command::GET_INFO))?)
     }
 
     /// All services that are found by address.
@@ -143,6 +155,11 @@ pub struct Commands {
 }
 
 impl Commands {
+    /// A builder for the kernel's number of the family.
+    pub(super) fn of_family(family: u16) -> Self {
+        Commands { family }
+    }
+
     /// Adds a service: `EEXIST` if it is there, `ENOENT` if the kernel lacks the scheduler.
     pub fn new_service(&self, service: &Service) -> Message {
         self.with_service(command::NEW_SERVICE, service)

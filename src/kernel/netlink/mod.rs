@@ -15,6 +15,8 @@ mod message;
 mod reply;
 
 #[cfg(test)]
+pub(crate) mod captures;
+#[cfg(test)]
 mod tests;
 
 pub use attribute::{Attribute, Attributes};

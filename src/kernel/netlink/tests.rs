@@ -1,3 +1,5 @@
+//! Codec tests of the folder: both directions on bytes of real kernels, and no panic on any bytes.
+
 use proptest::prelude::*;
 
 use super::reply::{Meaning, replies};

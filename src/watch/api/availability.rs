@@ -78,3 +78,96 @@ impl Availability {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged at the default level.
+    fn logged(events: impl FnOnce(&Availability)) -> Vec<String> {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            events(&Availability::new("https://192.0.2.1/".to_owned()));
+        });
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    fn unreachable() -> Failure {
+        Failure::Unreachable("Connection refused".to_owned())
+    }
+
+    fn refused(code: u16) -> Failure {
+        Failure::Refused { code, message: "forbidden".to_owned() }
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_mentioned_once_and_once_more_when_it_is_back() {
+        let log = logged(|availability| {
+            for _ in 0..3 {
+                for kind in Kind::ALL {
+                    availability.failed(kind, &unreachable());
+                }
+            }
+            for kind in Kind::ALL {
+                availability.works(kind);
+            }
+        });
+        let away = "WARN API server cannot be reached, it is waited for \
+                    server=\"https://192.0.2.1/\" reason=\"Connection refused\"";
+        assert_eq!(log, [away, "INFO API server is back server=\"https://192.0.2.1/\""]);
+    }
+
+    #[test]
+    fn a_refused_kind_is_mentioned_once_per_answer() {
+        let log = logged(|availability| {
+            for code in [403, 403, 500, 500] {
+                availability.failed(Kind::Node, &refused(code));
+            }
+            availability.works(Kind::Node);
+            availability.works(Kind::Node);
+        });
+        let refused = |code: u16| {
+            format!(
+                "WARN API server refuses a list or watch, it is tried again \
+                 kind=Node code={code} reason=\"forbidden\""
+            )
+        };
+        let granted = "INFO API server grants the list or watch again kind=Node".to_owned();
+        assert_eq!(log, [refused(403), refused(500), granted]);
+    }
+
+    #[test]
+    fn the_ordinary_end_of_a_watch_is_not_worth_a_word() {
+        let log = logged(|availability| {
+            for failure in [Failure::Ended, Failure::Expired, Failure::Broken(String::new())] {
+                availability.failed(Kind::Service, &failure);
+            }
+            availability.works(Kind::Service);
+        });
+        assert_eq!(log, Vec::<String>::new());
+    }
+}

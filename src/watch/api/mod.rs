@@ -109,6 +109,7 @@ impl ApiSource {
         let (resource, unused) = if has_slices {
             (Resource::endpoint_slices(), Kind::Endpoints)
         } else {
+            info!("core/v1 Endpoints are read instead of EndpointSlices");
             (Resource::endpoints(), Kind::EndpointSlice)
         };
         for update in [Update::ListStarted(unused), Update::ListDone(unused)] {
@@ -126,14 +127,18 @@ impl ApiSource {
         loop {
             let request = resource::get("/apis/discovery.k8s.io/v1");
             let answer = reflector::within(self.timing.answer, self.client.request_text(request));
-            match answer.await {
-                Ok(_) => return true,
-                Err(Failure::Refused { code: 404, .. }) => {
-                    info!("API server has no EndpointSlices, core/v1 Endpoints are read instead");
-                    return false;
-                }
+            let has_slices = match answer.await {
+                Ok(_) => Ok(true),
+                Err(Failure::Refused { code: 404, .. }) => Ok(false),
                 // Whoever may not ask can still be allowed to read.
-                Err(Failure::Refused { code: 401 | 403, .. }) => return true,
+                Err(Failure::Refused { code: 401 | 403, .. }) => Ok(true),
+                Err(failure) => Err(failure),
+            };
+            match has_slices {
+                Ok(has_slices) => {
+                    self.availability.works(kind);
+                    return has_slices;
+                }
                 Err(failure) => self.availability.failed(kind, &failure),
             }
             sleep(backoff.next_wait()).await;

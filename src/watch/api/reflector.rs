@@ -166,6 +166,7 @@ impl Reflector {
                 let is_final =
                     matches!(failure, Failure::Refused { code: 400 | 406 | 422 | 500, .. });
                 self.can_stream &= !is_final;
+                // The list in pages is the second half of this attempt: it need not wait.
                 self.starts = Starts::default();
                 return Ok(Plan { streaming: false, ..plan });
             }

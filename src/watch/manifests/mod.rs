@@ -12,10 +12,12 @@ mod document;
 mod folder;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -41,8 +43,8 @@ pub fn read_once(path: &Path) -> Result<Vec<Update>, Error> {
 pub(super) async fn run(path: &Path, updates: &Sender<Update>) -> Result<(), Error> {
     // Order: watch, then read, so that no change falls between.
     let mut changes = Changes::watch(path)?;
-    let mut folder = Folder::new(path);
-    let mut faults = folder.read_again(&BTreeSet::new())?;
+    let (mut folder, outcome) = read_again(Folder::new(path), BTreeSet::new()).await;
+    let mut faults = outcome?;
     let mut known_duplicates = BTreeSet::new();
     loop {
         report(faults);
@@ -53,16 +55,28 @@ pub(super) async fn run(path: &Path, updates: &Sender<Update>) -> Result<(), Err
             }
         }
         changes.settled().await;
-        faults = match folder.read_again(changes.half_written()) {
-            Ok(faults) if !changes.is_lost() => faults,
-            outcome => {
-                // What was read may be of a folder that has been replaced meanwhile.
-                drop(outcome);
-                changes = found_again(path).await;
-                folder.read_again(&BTreeSet::new()).unwrap_or_default()
-            }
-        };
+        let (same, mut outcome) = read_again(folder, changes.half_written().clone()).await;
+        folder = same;
+        if outcome.is_err() || changes.is_lost() {
+            // What was read may be of a folder that has been replaced meanwhile.
+            changes = found_again(path).await;
+            (folder, outcome) = read_again(folder, BTreeSet::new()).await;
+        }
+        // If it is gone once more, the new watch tells.
+        faults = outcome.unwrap_or_default();
     }
+}
+
+/// Reads what changed on a thread that may block: a large folder takes a while.
+async fn read_again(
+    mut folder: Folder,
+    except: BTreeSet<OsString>,
+) -> (Folder, Result<Vec<(PathBuf, Fault)>, Error>) {
+    let reading = spawn_blocking(move || {
+        let outcome = folder.read_again(&except);
+        (folder, outcome)
+    });
+    reading.await.expect("reading a folder does not panic")
 }
 
 /// Waits until the folder can be watched again.

@@ -1,0 +1,116 @@
+//! Devices and addresses, on a bridge where the kernel has no dummy devices.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use kube_ipvs_proxy::kernel::link::{Client, DUMMY, Link};
+use kube_ipvs_proxy::kernel::netlink::Error;
+use nix::errno::Errno;
+
+use crate::namespace::command;
+
+pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
+    let tests: [(&'static str, fn()); 4] = [
+        ("addresses read back", addresses_read_back),
+        ("a device is found by name", a_device_is_found_by_name),
+        ("many addresses", many_addresses),
+        ("a list that changes while it is read", a_list_that_changes_while_it_is_read),
+    ];
+    tests.into_iter()
+}
+
+/// A device that is down, of a type that every kernel has.
+fn device(client: &mut Client) -> Link {
+    command("ip", &["link", "add", "one", "type", "bridge"]);
+    client.find("one").expect("asked").expect("there")
+}
+
+fn parse(texts: &[&str]) -> Vec<IpAddr> {
+    texts.iter().map(|text| text.parse().expect("an address")).collect()
+}
+
+fn addresses_read_back() {
+    let mut client = Client::open().expect("rtnetlink");
+    let link = device(&mut client);
+    let ips = parse(&["10.96.0.1", "10.96.0.10", "fd00:10:96::1", "192.0.2.1"]);
+    assert_eq!(client.add_addresses(&link, &ips), vec![Ok(()); 4]);
+    let found: BTreeSet<_> = client.addresses(&link).expect("listed").into_iter().collect();
+    // Those of the loopback device are not among them.
+    assert_eq!(found, ips.iter().copied().collect());
+    let listed = command("ip", &["-o", "address", "show", "one"]);
+    assert!(listed.contains("10.96.0.1/32") && listed.contains("fd00:10:96::1/128"), "{listed}");
+    assert!(!listed.contains("tentative"), "{listed}");
+    let again = client.add_addresses(&link, &ips);
+    assert!(
+        again.iter().all(|outcome| {
+            outcome.as_ref().is_err_and(|error| error.is_refusal(Errno::EEXIST))
+        })
+    );
+    assert_eq!(client.delete_addresses(&link, &ips), vec![Ok(()); 4]);
+    for outcome in client.delete_addresses(&link, &ips) {
+        let error = outcome.expect_err("gone");
+        assert!(error.is_refusal(Errno::EADDRNOTAVAIL), "{error}");
+    }
+    assert_eq!(client.addresses(&link), Ok(vec![]));
+}
+
+fn a_device_is_found_by_name() {
+    let mut client = Client::open().expect("rtnetlink");
+    assert_eq!(client.find("none"), Ok(None));
+    assert_eq!(device(&mut client).kind, "bridge");
+    match client.create_dummy("two") {
+        Ok(()) => {
+            let link = client.find("two").expect("asked").expect("there");
+            assert_eq!(link.kind, DUMMY);
+            let error = client.create_dummy("two").expect_err("there already");
+            assert!(error.is_refusal(Errno::EEXIST), "{error}");
+            assert_eq!(client.delete(&link), Ok(()));
+            let error = client.delete(&link).expect_err("gone");
+            assert!(error.is_refusal(Errno::ENODEV), "{error}");
+        }
+        Err(error) => assert!(error.is_refusal(Errno::EOPNOTSUPP), "{error}"),
+    }
+}
+
+fn many_addresses() {
+    let mut client = Client::open().expect("rtnetlink");
+    let link = device(&mut client);
+    let ips: Vec<_> =
+        (0..1_000u32).map(|number| IpAddr::from((0x0a60_0000 + number).to_be_bytes())).collect();
+    assert!(client.add_addresses(&link, &ips).iter().all(Result::is_ok));
+    assert_eq!(client.written(), 1_000);
+    let found: BTreeSet<_> = client.addresses(&link).expect("listed").into_iter().collect();
+    assert_eq!(found, ips.into_iter().collect());
+}
+
+fn a_list_that_changes_while_it_is_read() {
+    let mut client = Client::open().expect("rtnetlink");
+    let link = device(&mut client);
+    let constant: Vec<_> =
+        (0..500u32).map(|number| IpAddr::from((0x0a60_0000 + number).to_be_bytes())).collect();
+    assert!(client.add_addresses(&link, &constant).iter().all(Result::is_ok));
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // A thread begins in the namespace of the one that starts it.
+        scope.spawn(|| {
+            let mut client = Client::open().expect("rtnetlink");
+            let changing = parse(&["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+            while !is_done.load(Ordering::Relaxed) {
+                client.add_addresses(&link, &changing);
+                client.delete_addresses(&link, &changing);
+            }
+        });
+        for _ in 0..200 {
+            match client.addresses(&link) {
+                Ok(found) => {
+                    let found: BTreeSet<_> = found.into_iter().collect();
+                    assert!(constant.iter().all(|ip| found.contains(ip)));
+                }
+                Err(error) => assert_eq!(error, Error::Interrupted(5)),
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
+}

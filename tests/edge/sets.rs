@@ -1,0 +1,208 @@
+//! Sets: every kind in both families, and what the kernel says no to.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use kube_ipvs_proxy::kernel::ipset::{Client, Error, Extent, NewSet};
+use kube_ipvs_proxy::model::ipset::{Member, SetType};
+use kube_ipvs_proxy::model::net::{Family, Protocol};
+
+use crate::namespace::command;
+
+pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
+    let tests: [(&'static str, fn()); 9] = [
+        ("every kind of entry reads back", every_kind_of_entry_reads_back),
+        ("a failing entry costs only itself", a_failing_entry_costs_only_itself),
+        ("a full set says so", a_full_set_says_so),
+        ("what is as wanted already is a success", what_is_as_wanted_already_is_a_success),
+        ("a missing set", a_missing_set),
+        ("a set of another type is named", a_set_of_another_type_is_named),
+        ("a set in use is not destroyed", a_set_in_use_is_not_destroyed),
+        ("a set in use is given other options", a_set_in_use_is_given_other_options),
+        ("a large set is read whole", a_large_set_is_read_whole),
+    ];
+    tests.into_iter()
+}
+
+const KINDS: [SetType; 4] =
+    [SetType::HashIp, SetType::HashIpPort, SetType::HashIpPortIp, SetType::HashNet];
+
+fn new_set(name: &str, kind: SetType, family: Family) -> NewSet<'_> {
+    NewSet { name, kind, family, maxelem: 65_536, hashsize: 1_024 }
+}
+
+fn address(family: Family, number: u32) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::from(0x0a60_0000 + number)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::from((0xfd00 << 112) + u128::from(number))),
+    }
+}
+
+fn ips(count: u32) -> Vec<Member> {
+    (1..=count).map(|number| Member::Ip(address(Family::V4, number))).collect()
+}
+
+fn samples(kind: SetType, family: Family) -> Vec<Member> {
+    let (one, two) = (address(family, 1), address(family, 0x102));
+    match kind {
+        SetType::HashIp => vec![Member::Ip(one), Member::Ip(two)],
+        SetType::HashIpPort => {
+            Protocol::ALL.map(|protocol| Member::IpPort(one, protocol, 443)).to_vec()
+        }
+        SetType::HashIpPortIp => {
+            Protocol::ALL.map(|protocol| Member::IpPortIp(one, protocol, 53, two)).to_vec()
+        }
+        SetType::HashNet => {
+            let texts = match family {
+                Family::V4 => ["10.96.0.0/12", "192.0.2.1/32"],
+                Family::V6 => ["fd00:10:96::/112", "2001:db8::1/128"],
+            };
+            texts.map(|text| Member::Net(text.parse().expect("a network"))).to_vec()
+        }
+    }
+}
+
+fn every_kind_of_entry_reads_back() {
+    let mut client = Client::open().expect("sets");
+    for kind in KINDS {
+        for family in Family::ALL {
+            client.create(&new_set("one", kind, family)).expect("created");
+            let members = samples(kind, family);
+            assert!(client.add("one", &members).iter().all(Result::is_ok));
+            let listing = client.list("one", Extent::Members).expect("listed").expect("there");
+            assert_eq!(listing.kind, Some(kind));
+            assert_eq!(listing.family, Some(family));
+            assert_eq!(listing.maxelem, Some(65_536));
+            let found: BTreeSet<_> = listing.members.iter().copied().collect();
+            assert_eq!(found, members.iter().copied().collect());
+            assert_eq!(saved("one"), members.iter().map(Member::to_string).collect());
+            assert!(client.delete("one", &members).iter().all(Result::is_ok));
+            let listing = client.list("one", Extent::Members).expect("listed").expect("there");
+            assert_eq!(listing.members, []);
+            client.destroy("one").expect("destroyed");
+        }
+    }
+}
+
+/// What the `ipset` program says that a set holds.
+fn saved(name: &str) -> BTreeSet<String> {
+    let text = command("ipset", &["save", name]);
+    let prefix = format!("add {name} ");
+    text.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+}
+
+fn a_failing_entry_costs_only_itself() {
+    let mut client = Client::open().expect("sets");
+    client.create(&new_set("one", SetType::HashIp, Family::V4)).expect("created");
+    let mut members = ips(2_000);
+    let bad = [0, 3, 510, 511, 512, 700, 701, 702, 1_999];
+    for index in bad {
+        members[index] = Member::Ip(address(Family::V6, index as u32));
+    }
+    let outcomes = client.add("one", &members);
+    assert_eq!(outcomes.len(), members.len());
+    for (index, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            Ok(()) => assert!(!bad.contains(&index), "{index} is of another family"),
+            Err(error) => {
+                assert!(bad.contains(&index), "{index}: {error}");
+                assert!(error.to_string().contains("of another family"), "{error}");
+            }
+        }
+    }
+    let listing = client.list("one", Extent::Members).expect("listed").expect("there");
+    assert_eq!(listing.members.len(), members.len() - bad.len());
+}
+
+fn a_full_set_says_so() {
+    let mut client = Client::open().expect("sets");
+    let set = NewSet { maxelem: 64, ..new_set("one", SetType::HashIp, Family::V4) };
+    client.create(&set).expect("created");
+    let outcomes = client.add("one", &ips(1_000));
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 64);
+    let error = outcomes[999].as_ref().expect_err("the set is full");
+    assert_eq!(error.to_string(), "set is full: maxelem 64");
+    // What is in a full set can be added again, and makes room when it goes.
+    assert_eq!(client.add("one", &ips(64)), vec![Ok(()); 64]);
+    assert_eq!(client.delete("one", &ips(1)), [Ok(())]);
+    assert_eq!(client.add("one", &ips(1_000)[998..999]), [Ok(())]);
+}
+
+fn what_is_as_wanted_already_is_a_success() {
+    let mut client = Client::open().expect("sets");
+    for _ in 0..2 {
+        client.create(&new_set("one", SetType::HashIp, Family::V4)).expect("created");
+    }
+    for _ in 0..2 {
+        assert_eq!(client.add("one", &ips(600)), vec![Ok(()); 600]);
+    }
+    for _ in 0..2 {
+        assert_eq!(client.delete("one", &ips(600)), vec![Ok(()); 600]);
+    }
+    for _ in 0..2 {
+        client.destroy("one").expect("destroyed");
+    }
+}
+
+fn a_missing_set() {
+    let mut client = Client::open().expect("sets");
+    assert_eq!(client.list("none", Extent::Members), Ok(None));
+    assert_eq!(client.list("none", Extent::Header), Ok(None));
+    assert_eq!(client.delete("none", &ips(2)), [Ok(()), Ok(())]);
+    let outcomes = client.add("none", &ips(2));
+    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_err_and(Error::is_gone)));
+    assert_eq!(outcomes.len(), 2);
+}
+
+fn a_set_of_another_type_is_named() {
+    let mut client = Client::open().expect("sets");
+    command("ipset", &["create", "one", "bitmap:port", "range", "0-65535"]);
+    command("ipset", &["add", "one", "30000"]);
+    let error =
+        client.create(&new_set("one", SetType::HashIp, Family::V4)).expect_err("another type");
+    let expected = "it exists as bitmap:port, but hash:ip of IPv4 with maxelem 65536 is wanted: \
+                    destroy it first";
+    assert_eq!(error.to_string(), expected);
+    let listing = client.list("one", Extent::Members).expect("listed").expect("there");
+    assert_eq!((listing.kind, listing.members.len()), (None, 0));
+}
+
+fn a_set_in_use_is_not_destroyed() {
+    let mut client = Client::open().expect("sets");
+    client.create(&new_set("one", SetType::HashIp, Family::V4)).expect("created");
+    use_in_rule("one");
+    let error = client.destroy("one").expect_err("a rule uses it");
+    assert!(error.is_in_use(), "{error}");
+}
+
+fn a_set_in_use_is_given_other_options() {
+    let mut client = Client::open().expect("sets");
+    let small = NewSet { maxelem: 100, ..new_set("one", SetType::HashIp, Family::V4) };
+    client.create(&small).expect("created");
+    assert_eq!(client.add("one", &ips(100)), vec![Ok(()); 100]);
+    use_in_rule("one");
+    let error = client
+        .create(&new_set("one", SetType::HashIp, Family::V4))
+        .expect_err("the capacity differs");
+    assert!(error.to_string().starts_with("it exists as hash:ip of IPv4 with maxelem 100"));
+    client.replace(&new_set("one", SetType::HashIp, Family::V4)).expect("replaced");
+    let listing = client.list("one", Extent::Members).expect("listed").expect("there");
+    assert_eq!((listing.maxelem, listing.members.len()), (Some(65_536), 100));
+    assert_eq!(command("ipset", &["list", "-n"]), "one\n");
+}
+
+fn a_large_set_is_read_whole() {
+    let mut client = Client::open().expect("sets");
+    client.create(&new_set("one", SetType::HashIp, Family::V4)).expect("created");
+    assert!(client.add("one", &ips(20_000)).iter().all(Result::is_ok));
+    let listing = client.list("one", Extent::Members).expect("listed").expect("there");
+    let found: BTreeSet<_> = listing.members.into_iter().collect();
+    assert_eq!(found, ips(20_000).into_iter().collect());
+    let messages = client.written();
+    assert!(messages < 50, "20,000 entries took {messages} messages");
+}
+
+fn use_in_rule(set: &str) {
+    let rule = ["-A", "INPUT", "-m", "set", "--match-set", set, "src", "-j", "DROP"];
+    command(crate::rules::working_program(), &rule);
+}

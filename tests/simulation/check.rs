@@ -1,0 +1,167 @@
+//! What must hold: at every instant of a sync, and once the world has settled.
+
+use std::collections::BTreeSet;
+
+use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
+use kube_ipvs_proxy::model::iptables::TableName;
+use kube_ipvs_proxy::model::ipvs::{Server, ServerKey};
+use kube_ipvs_proxy::model::net::Family;
+use kube_ipvs_proxy::model::tables::Tables;
+use kube_ipvs_proxy::plan::step::Step;
+use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
+use kube_ipvs_proxy::testing::operation;
+
+use crate::host;
+
+/// All is well, or what is wrong.
+pub type Verdict = Result<(), String>;
+
+/// Most endpoints that a port of a Service has in a run.
+pub const ENDPOINTS: usize = 10;
+
+/// Fails with the text if the condition does not hold.
+pub fn that(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+/// Replays the operations of a sync and looks at the host after each of them.
+pub fn every_instant(before: &Tables, history: &[Step], wanted: &Tables) -> Verdict {
+    let mut state = before.clone();
+    let promised = promised(before, wanted);
+    for operation in history {
+        let mut next = state.clone();
+        operation::perform(&mut next, operation)?;
+        let at = |error| format!("after {}: {error}", operation.to_string().trim_end());
+        order(&state, &next, operation, wanted).map_err(at)?;
+        for front in &promised {
+            that(is_reached(&next, front), || at(format!("{front} no longer served")))?;
+        }
+        state = next;
+    }
+    Ok(())
+}
+
+/// Fronts that clients reach before a sync and are to reach after it.
+fn promised(before: &Tables, wanted: &Tables) -> Vec<ServerKey> {
+    let serving = wanted.servers.iter().filter(|(_, server)| server.is_serving());
+    serving.map(|(front, _)| *front).filter(|front| is_reached(before, front)).collect()
+}
+
+/// Whether a client that connects to the front now gets to a live real server.
+fn is_reached(tables: &Tables, front: &ServerKey) -> bool {
+    tables.addresses.contains(&front.address)
+        && tables.servers.get(front).is_some_and(Server::is_serving)
+        && is_admitted(tables, front)
+}
+
+/// Whether the filter, if there is one, lets the front pass.
+fn is_admitted(tables: &Tables, front: &ServerKey) -> bool {
+    let rules = tables.rulesets.get(&front.family());
+    let filter = rules.and_then(|rules| rules.tables.get(&TableName::Filter));
+    let Some(chain) = filter.and_then(|rules| rules.chains.get("KUBE-IPVS-FILTER")) else {
+        return true;
+    };
+    let admits = |id: SetId| {
+        let set = Entry::of_front(id, front).key().name();
+        let rule = format!("--match-set {set} dst,dst -j RETURN");
+        chain.iter().any(|line| line.contains(&rule)) && tables.lists(id, front)
+    };
+    admits(SetId::Pass) || admits(SetId::ClusterIp)
+}
+
+/// Make before break, and proof before property.
+fn order(state: &Tables, next: &Tables, operation: &Step, wanted: &Tables) -> Verdict {
+    let exposed = exposed(next);
+    let mut newly = exposed.difference(&self::exposed(state)).copied().collect::<Vec<_>>();
+    that(newly.pop().is_none(), || format!("{exposed:?} pass without a live real server"))?;
+    match operation {
+        Step::Addresses(changes) => {
+            for address in changes.iter().filter(|c| c.to.is_some()).map(|c| c.key) {
+                let family = Family::of(address);
+                let proof = Entry { set: SetId::IpvsIps, member: Member::Ip(address) };
+                let has_rules = state.rulesets.get(&family) == wanted.rulesets.get(&family);
+                that(has_rules, || format!("{address} bound before the rules"))?;
+                that(state.entries.contains(&proof), || format!("{address} bound unproven"))?;
+            }
+        }
+        Step::Servers(changes) => {
+            for change in changes.iter().filter(|change| change.to.is_some()) {
+                let is_noted = state.lists(SetId::Servers, &change.key);
+                that(is_noted, || format!("{} added unproven", change.key))?;
+            }
+        }
+        Step::Entries(changes) => {
+            for change in changes {
+                entry(state, &change.key, change.to.is_some())?;
+            }
+        }
+        Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) | Step::Reals(_) => {}
+    }
+    Ok(())
+}
+
+fn entry(state: &Tables, entry: &Entry, is_added: bool) -> Verdict {
+    let Member::IpPort(address, protocol, port) = entry.member else { return Ok(()) };
+    let front = ServerKey { address, port, protocol };
+    match (entry.set, is_added) {
+        (SetId::Pass, true) => that(state.lists(SetId::ClusterIp, &front), || {
+            format!("{front} passes before its masquerade entry")
+        }),
+        (SetId::Servers, false) => that(!state.servers.contains_key(&front), || {
+            format!("{front} is there and no longer in the journal")
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Fronts that traffic may pass to though nothing live is there.
+fn exposed(tables: &Tables) -> BTreeSet<ServerKey> {
+    let passing = tables.entries.iter().filter(|entry| entry.set == SetId::Pass);
+    let fronts = passing.filter_map(|entry| match entry.member {
+        Member::IpPort(address, protocol, port) => Some(ServerKey { address, port, protocol }),
+        _ => None,
+    });
+    fronts.filter(|front| !tables.servers.get(front).is_some_and(Server::is_serving)).collect()
+}
+
+/// Whether draining real servers may still be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drains {
+    /// They may.
+    MayGoOn,
+    /// They must be gone.
+    AreOver,
+}
+
+/// The host holds what is wanted, and of others what it held.
+pub fn converged(kernel: &FakeKernel, wanted: &Tables, drains: Drains) -> Verdict {
+    let there = &kernel.tables;
+    let mut addresses = there.addresses.clone();
+    addresses.remove(&host::foreign_address());
+    that(addresses == wanted.addresses, || format!("addresses: {addresses:?}"))?;
+    that(there.entries == wanted.entries, || {
+        let difference: Vec<_> = there.entries.symmetric_difference(&wanted.entries).collect();
+        format!("entries: {difference:?}")
+    })?;
+    that(there.sets == wanted.sets, || "sets".into())?;
+    that(there.rulesets == wanted.rulesets, || "rules".into())?;
+    that(there.device == wanted.device, || "device".into())?;
+    that(
+        wanted.settings.iter().all(|(path, value)| there.settings.get(path) == Some(value)),
+        || "settings".into(),
+    )?;
+    servers(there, wanted, drains)
+}
+
+fn servers(there: &Tables, wanted: &Tables, drains: Drains) -> Verdict {
+    let mut ours = there.servers.clone();
+    ours.retain(|key, _| !host::is_foreign(key));
+    for (key, server) in &mut ours {
+        let reals = wanted.servers.get(key).map(|server| server.reals.clone()).unwrap_or_default();
+        let may_drain = drains == Drains::MayGoOn && key.protocol.drains();
+        server
+            .reals
+            .retain(|real, value| !(may_drain && value.weight == 0 && !reals.contains_key(real)));
+    }
+    that(ours == wanted.servers, || format!("servers: {ours:?}, wanted {:?}", wanted.servers))
+}

@@ -1,0 +1,172 @@
+//! The cluster of a run: its objects now, and how numbers shape them.
+
+use std::collections::BTreeMap;
+
+use kube_ipvs_proxy::cluster::{
+    Endpoint, EndpointSlice, Kind, Object, ObjectName, Service, Update,
+};
+use kube_ipvs_proxy::testing::objects::{self, endpoint, hinted, on_node, terminating, unready};
+use kube_ipvs_proxy::testing::random::Random;
+
+/// Services share few addresses and ports, so that they meet often.
+const ADDRESSES: [&str; 3] = ["10.96.0.1", "10.96.0.2", "10.96.0.3"];
+const ADDRESSES_V6: [&str; 2] = ["fd00:96::1", "fd00:96::2"];
+const PORTS: [&str; 5] =
+    ["http tcp 80", "https tcp 443", "dns udp 53", "dns-tcp tcp 53", "sig sctp 9999"];
+const TARGETS: [&str; 6] = [
+    "http tcp 8080",
+    "http tcp 9090",
+    "https tcp 8443",
+    "dns udp 5353",
+    "dns-tcp tcp 5353",
+    "sig sctp 9999",
+];
+
+/// The objects that exist.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    objects: BTreeMap<Kind, BTreeMap<ObjectName, Object>>,
+}
+
+impl Cluster {
+    /// Puts an object in place; the update that says so.
+    pub fn put(&mut self, kind: Kind, name: ObjectName, object: Object) -> Update {
+        self.objects.entry(kind).or_default().insert(name.clone(), object.clone());
+        objects::applied(kind, name, object)
+    }
+
+    /// Removes an object; the update that says so, if it was there.
+    pub fn remove(&mut self, kind: Kind, name: &ObjectName) -> Option<Update> {
+        let removed = self.objects.get_mut(&kind)?.remove(name);
+        removed.map(|_| Update::Deleted(kind, name.clone()))
+    }
+
+    /// Removes about one in three objects of a kind without a word.
+    pub fn lose(&mut self, kind: Kind, random: &mut Random) {
+        if let Some(objects) = self.objects.get_mut(&kind) {
+            objects.retain(|_, _| !random.one_in(3));
+        }
+    }
+
+    /// A list of a kind, as a source would give it.
+    pub fn list(&self, kind: Kind) -> Vec<Update> {
+        let objects = self.objects.get(&kind).into_iter().flatten();
+        let applied =
+            objects.map(|(name, object)| objects::applied(kind, name.clone(), object.clone()));
+        [Update::ListStarted(kind)]
+            .into_iter()
+            .chain(applied)
+            .chain([Update::ListDone(kind)])
+            .collect()
+    }
+
+    /// The Service of a name.
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        match self.objects.get(&Kind::Service)?.get(name)? {
+            Object::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// The slice of a name.
+    pub fn slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
+        match self.objects.get(&Kind::EndpointSlice)?.get(name)? {
+            Object::EndpointSlice(slice) => Some(slice),
+            _ => None,
+        }
+    }
+}
+
+/// The name of a Service.
+pub fn service_name(number: usize) -> ObjectName {
+    objects::name(&format!("default/service-{number}"))
+}
+
+/// The name of a slice of a Service.
+pub fn slice_name(number: usize, part: usize) -> ObjectName {
+    objects::name(&format!("default/service-{number}-{part}"))
+}
+
+/// A Service.
+pub fn service(number: usize, shape: u64) -> Object {
+    let random = &mut Random::new(shape);
+    let mut addresses = Vec::new();
+    if !random.one_in(6) {
+        addresses.extend(random.pick(&ADDRESSES));
+    }
+    if random.one_in(2) {
+        addresses.extend(random.pick(&ADDRESSES_V6));
+    }
+    let ports: Vec<&str> = PORTS.into_iter().filter(|_| random.one_in(2)).collect();
+    let name = service_name(number).to_string();
+    let mut builder = objects::service(&name, &addresses, &ports);
+    if random.one_in(3) {
+        builder = builder.local();
+    }
+    if random.one_in(3) {
+        builder = builder.affinity(600);
+    }
+    if random.one_in(2) {
+        builder = builder.created(random.below(3) as i64);
+    }
+    Object::Service(builder.build())
+}
+
+/// A slice of a Service.
+pub fn slice(number: usize, shape: u64) -> Object {
+    let random = &mut Random::new(shape);
+    let is_v6 = random.one_in(3);
+    let hosts: Vec<usize> = (1..6).filter(|_| random.one_in(2)).collect();
+    let endpoints: Vec<Endpoint> =
+        hosts.into_iter().map(|host| some_endpoint(host, is_v6, random)).collect();
+    let ports: Vec<&str> = TARGETS.into_iter().filter(|_| !random.one_in(4)).collect();
+    let service = service_name(number).to_string();
+    Object::EndpointSlice(objects::slice(&service, &ports, &endpoints))
+}
+
+/// The slice after one of its endpoints changed.
+pub fn with_other_endpoint(slice: &EndpointSlice, choice: u64) -> EndpointSlice {
+    let random = &mut Random::new(choice);
+    let mut slice = slice.clone();
+    let is_v6 = slice.endpoints.first().is_some_and(|endpoint| endpoint.address.is_ipv6());
+    let changed = some_endpoint(1 + random.below(5), is_v6, random);
+    slice.endpoints.retain(|endpoint| endpoint.address != changed.address);
+    if !random.one_in(4) {
+        slice.endpoints.push(changed);
+    }
+    slice
+}
+
+fn some_endpoint(host: usize, is_v6: bool, random: &mut Random) -> Endpoint {
+    let address = match is_v6 {
+        true => format!("fd00:244::{host}"),
+        false => format!("10.244.0.{host}"),
+    };
+    let mut endpoint = endpoint(&address);
+    if host % 2 == 0 {
+        endpoint = on_node(endpoint);
+    }
+    if random.one_in(4) {
+        endpoint = hinted(endpoint, if random.one_in(2) { "a" } else { "b" });
+    }
+    match random.below(6) {
+        0 => unready(endpoint),
+        1 => terminating(endpoint),
+        _ => endpoint,
+    }
+}
+
+/// The own Node.
+pub fn node(shape: u64) -> Update {
+    let random = &mut Random::new(shape);
+    let zone = random.pick(&[None, Some("a"), Some("b")]).copied().flatten();
+    let cidrs: &[&[&str]] = &[&[], &["10.244.1.0/24"], &["10.244.2.0/24", "fd00:244:2::/64"]];
+    objects::node_applied(zone, random.pick(cidrs).copied().unwrap_or_default())
+}
+
+/// The ranges of service addresses.
+pub fn service_cidr(shape: u64) -> Object {
+    let ranges: &[&[&str]] = &[&["10.96.0.0/16"], &["10.96.0.0/12", "fd00:96::/112"], &[]];
+    let texts = Random::new(shape).pick(ranges).copied().unwrap_or_default();
+    Object::ServiceCidr(texts.iter().filter_map(|text| text.parse().ok()).collect())
+}

@@ -1,0 +1,194 @@
+//! The host of a run: how it looks before the first start, and what others do to it.
+
+use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId, SetKey};
+use kube_ipvs_proxy::model::iptables::{Rules, Ruleset, TableName};
+use kube_ipvs_proxy::model::ipvs::{Connections, RealServer, Server, VirtualServer};
+use kube_ipvs_proxy::model::net::Family;
+use kube_ipvs_proxy::model::tables::Tables;
+use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
+use kube_ipvs_proxy::testing::objects::{front, ip, real};
+use kube_ipvs_proxy::testing::random::Random;
+
+/// Servers of another program: one of them on an address that Services use.
+const FOREIGN_SERVERS: [&str; 3] = ["tcp 192.0.2.1:80", "tcp 10.96.0.1:8888", "udp 10.96.0.2:1"];
+
+/// An address of another program on our device.
+const FOREIGN_ADDRESS: &str = "192.0.2.77";
+
+/// A host as some earlier life left it: empty, with things of others, or run by kube-proxy.
+pub fn new(random: &mut Random) -> FakeKernel {
+    let mut kernel = FakeKernel::default();
+    if random.one_in(4) {
+        kernel.host.families.v6 = false;
+    }
+    if random.one_in(3) {
+        take_over_from_kube_proxy(&mut kernel, random);
+    }
+    if random.one_in(2) {
+        let servers =
+            FOREIGN_SERVERS.iter().map(|text| (front(text), server("wlc", &["192.0.2.9:80"])));
+        kernel.tables.servers.extend(servers);
+    }
+    if random.one_in(3) {
+        kernel.tables.device = true;
+        kernel.tables.addresses.insert(ip(FOREIGN_ADDRESS));
+    }
+    if random.one_in(4) {
+        kernel.host.router_advertised.insert("eth0".into());
+    }
+    kernel
+}
+
+/// What is there of others.
+pub fn foreign(tables: &Tables) -> (Vec<(&str, Option<&Server>)>, bool) {
+    let servers = FOREIGN_SERVERS.iter().map(|text| (*text, tables.servers.get(&front(text))));
+    (servers.collect(), tables.addresses.contains(&ip(FOREIGN_ADDRESS)))
+}
+
+/// Whether a server is of another program.
+pub fn is_foreign(key: &kube_ipvs_proxy::model::ipvs::ServerKey) -> bool {
+    FOREIGN_SERVERS.iter().any(|text| front(text) == *key)
+}
+
+/// The address of another program.
+pub fn foreign_address() -> std::net::IpAddr {
+    ip(FOREIGN_ADDRESS)
+}
+
+fn server(scheduler: &str, reals: &[&str]) -> Server {
+    let config =
+        VirtualServer { scheduler: scheduler.into(), scheduler_flags: 0, persistence: None };
+    let reals = reals.iter().map(|text| (real(text), RealServer::weighing(1))).collect();
+    Server { config, reals }
+}
+
+/// Rows as kube-proxy leaves them: its sets, rules, servers and addresses, and no journal.
+fn take_over_from_kube_proxy(kernel: &mut FakeKernel, random: &mut Random) {
+    let fronts = ["tcp 10.96.0.1:80", "udp 10.96.0.2:53", "tcp 10.96.0.3:443", "tcp 10.96.7.7:80"];
+    let tables = &mut kernel.tables;
+    tables.device = true;
+    for id in [SetId::LoopBack, SetId::ClusterIp, SetId::IpvsIps] {
+        let keys = Family::ALL.map(|family| SetKey { id, family });
+        let keys = keys.into_iter().filter(|key| *kernel.host.families.get(key.family));
+        tables.sets.extend(keys.map(|key| (key, id.spec())));
+    }
+    for key in fronts.map(front) {
+        if random.one_in(4) {
+            continue;
+        }
+        let reals: Vec<&str> = ["10.244.0.1:8080", "10.244.0.2:8080"]
+            .into_iter()
+            .filter(|_| !random.one_in(3))
+            .collect();
+        tables.servers.insert(key, server("rr", &reals));
+        tables.entries.insert(Entry::of_front(SetId::ClusterIp, &key));
+        tables.entries.insert(Entry { set: SetId::IpvsIps, member: Member::Ip(key.address) });
+        tables.addresses.insert(key.address);
+    }
+    tables.rulesets.insert(Family::V4, kube_proxy_rules());
+}
+
+/// A part of kube-proxy's rules: its filter lets every cluster IP front pass.
+fn kube_proxy_rules() -> Ruleset {
+    let lines = |pairs: &[(&str, &[&str])]| {
+        let owned = |lines: &[&str]| lines.iter().map(ToString::to_string).collect();
+        pairs.iter().map(|(chain, lines)| (chain.to_string(), owned(lines))).collect()
+    };
+    let filter = Rules {
+        chains: lines(&[
+            (
+                "KUBE-IPVS-FILTER",
+                &[
+                    "-m set --match-set KUBE-CLUSTER-IP dst,dst -j RETURN",
+                    "-m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j REJECT",
+                ],
+            ),
+            ("KUBE-NODE-PORT", &[]),
+        ]),
+        jumps: lines(&[(
+            "INPUT",
+            &[
+                "-m comment --comment \"kubernetes ipvs access filter\" -j KUBE-IPVS-FILTER",
+                "-m comment --comment \"kubernetes health check rules\" -j KUBE-NODE-PORT",
+            ],
+        )]),
+    };
+    let nat = Rules {
+        chains: lines(&[
+            ("KUBE-SERVICES", &["-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT"]),
+            ("KUBE-NODE-PORT", &[]),
+        ]),
+        jumps: lines(&[("OUTPUT", &["-j KUBE-SERVICES"])]),
+    };
+    Ruleset { tables: [(TableName::Filter, filter), (TableName::Nat, nat)].into() }
+}
+
+/// Another program changes rows of ours.
+///
+/// It never takes away the last proof that something is ours: nobody could repair that.
+pub fn drift(tables: &mut Tables, random: &mut Random) {
+    let ours: Vec<_> = tables.servers.keys().copied().filter(|key| !is_foreign(key)).collect();
+    let server = random.pick(&ours).and_then(|key| tables.servers.get_mut(key));
+    match (random.below(9), server) {
+        (0, Some(server)) => {
+            server.reals.pop_first();
+        }
+        (1, Some(server)) => {
+            for value in server.reals.values_mut() {
+                value.weight = random.below(3) as u32;
+            }
+        }
+        (2, Some(server)) => {
+            server.reals.insert(real("10.244.9.9:1"), RealServer::weighing(random.below(2) as u32));
+        }
+        (3, Some(server)) => server.config.scheduler = "wlc".into(),
+        (4, Some(_)) => {
+            tables.servers.retain(|key, _| is_foreign(key) || Some(key) != ours.first());
+        }
+        (5, _) => tables.rulesets.clear(),
+        (6, _) => {
+            tables.addresses.retain(|address| *address == foreign_address() || random.one_in(2));
+        }
+        (7, _) => tables.entries.retain(|entry| {
+            !matches!(entry.set, SetId::Pass | SetId::LoopBack | SetId::ServiceCidr)
+                || random.one_in(2)
+        }),
+        _ => drift_of_sets(tables),
+    }
+}
+
+fn drift_of_sets(tables: &mut Tables) {
+    let v4 = |id| SetKey { id, family: Family::V4 };
+    for id in [SetId::LoopBack, SetId::Pass] {
+        if tables.sets.contains_key(&v4(id)) {
+            let junk = match id {
+                SetId::Pass => Entry::of_front(id, &front("tcp 10.96.0.9:9")),
+                _ => Entry {
+                    set: id,
+                    member: Member::IpPortIp(
+                        ip("10.0.0.9"),
+                        front("tcp 1.1.1.1:1").protocol,
+                        1,
+                        ip("10.0.0.9"),
+                    ),
+                },
+            };
+            tables.entries.insert(junk);
+        }
+    }
+}
+
+/// Some real servers get other connection counts.
+pub fn connections(kernel: &mut FakeKernel, random: &mut Random) {
+    let reals: Vec<_> = kernel
+        .tables
+        .servers
+        .iter()
+        .flat_map(|(key, server)| server.reals.keys().map(move |real| (*key, *real)))
+        .collect();
+    for key in reals {
+        let active = random.below(3) as u32;
+        let inactive = random.below(2) as u32;
+        kernel.connections.insert(key, Connections { active, inactive });
+    }
+}

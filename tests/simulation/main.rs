@@ -1,0 +1,92 @@
+//! Seeded worlds with faults: the engine over a strict kernel in memory.
+//!
+//! `SIMULATION_SEEDS=100000` runs more seeds, `SIMULATION_SEED=7` runs one and prints its events.
+
+mod check;
+mod cluster;
+mod event;
+mod host;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+use event::Event;
+use kube_ipvs_proxy::testing::random::Random;
+
+/// Seeds that once failed; they run always.
+const REGRESSIONS: [u64; 0] = [];
+
+/// Seeds in an ordinary run.
+const SEEDS: u64 = 2_500;
+
+#[test]
+fn the_engine_keeps_its_promises_in_every_world() {
+    if let Some(seed) = number("SIMULATION_SEED") {
+        return report(seed, true);
+    }
+    let seeds = number("SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let all: Vec<u64> = REGRESSIONS.into_iter().chain(0..seeds).collect();
+    let workers = thread::available_parallelism().map_or(2, usize::from);
+    let first_failure = &|worker: usize| {
+        let mut share = all.iter().copied().skip(worker).step_by(workers);
+        share.find(|seed| run(*seed, &events(*seed)).is_err())
+    };
+    let failed = thread::scope(|scope| {
+        let start = |worker| scope.spawn(move || first_failure(worker));
+        let threads: Vec<_> = (0..workers).map(start).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap()).min()
+    });
+    if let Some(seed) = failed {
+        report(seed, false);
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+fn events(seed: u64) -> Vec<Event> {
+    // Not the generator of the world, so that a shorter list meets the same world.
+    event::list(&mut Random::new(!seed))
+}
+
+/// Runs one world; a panic is a failure like any other.
+fn run(seed: u64, events: &[Event]) -> check::Verdict {
+    let outcome = catch_unwind(AssertUnwindSafe(|| world::run(seed, events)));
+    outcome.unwrap_or_else(|_| Err("panic".into()))
+}
+
+/// Runs a seed and, if it fails, says how with the shortest list of events that still fails.
+fn report(seed: u64, is_verbose: bool) {
+    let events = events(seed);
+    if is_verbose {
+        println!("{events:#?}");
+    }
+    if run(seed, &events).is_ok() {
+        return;
+    }
+    let events = shortest(seed, events);
+    let error = run(seed, &events).expect_err("a shortened list fails still");
+    panic!("seed {seed}: {error}\n{events:#?}");
+}
+
+/// Leaves out ever smaller parts of the list for as long as the rest fails.
+fn shortest(seed: u64, mut events: Vec<Event>) -> Vec<Event> {
+    let mut part = events.len().div_ceil(2);
+    loop {
+        let mut start = 0;
+        while start < events.len() {
+            let mut fewer = events.clone();
+            fewer.drain(start..(start + part).min(events.len()));
+            match run(seed, &fewer) {
+                Err(_) => events = fewer,
+                Ok(()) => start += part,
+            }
+        }
+        if part <= 1 {
+            return events;
+        }
+        part = part.div_ceil(2);
+    }
+}

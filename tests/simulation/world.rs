@@ -1,0 +1,301 @@
+//! A run: a cluster, a host and the engine between them, under a list of events.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use kube_ipvs_proxy::cluster::store::Store;
+use kube_ipvs_proxy::cluster::{Kind, Object, Update};
+use kube_ipvs_proxy::config::{Periods, Policy};
+use kube_ipvs_proxy::model::ipvs::{RealKey, ServerKey};
+use kube_ipvs_proxy::model::tables::Tables;
+use kube_ipvs_proxy::plan::step::Step;
+use kube_ipvs_proxy::reconcile::engine::Engine;
+use kube_ipvs_proxy::testing::fake_kernel::{FakeKernel, Faults};
+use kube_ipvs_proxy::testing::objects;
+use kube_ipvs_proxy::testing::random::Random;
+
+use crate::check::{self, Verdict};
+use crate::cluster::{self, Cluster};
+use crate::event::{self, Event};
+use crate::host;
+
+const PERIODS: Periods = Periods {
+    sync: Duration::from_secs(30),
+    min_sync: Duration::from_millis(100),
+    audit: Duration::from_secs(300),
+};
+
+/// Shortest pause before what failed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Shortest drain of a real server that still has connections.
+const SHORTEST_DRAIN: Duration = Duration::from_secs(10);
+
+/// Longest drain.
+const LONGEST_DRAIN: Duration = Duration::from_secs(15 * 60);
+
+/// Everything that a run consists of.
+pub struct World {
+    policy: Policy,
+    cluster: Cluster,
+    kernel: FakeKernel,
+    engine: Engine,
+    now: Instant,
+    /// Another program changed rows since the engine last read all of them.
+    has_unseen_drift: bool,
+    drained_since: BTreeMap<(ServerKey, RealKey), Instant>,
+}
+
+/// Runs the events on the world of a seed, then lets it settle.
+pub fn run(seed: u64, events: &[Event]) -> Verdict {
+    let random = &mut Random::new(seed);
+    let mut world = World::new(random);
+    for event in events {
+        world.meet(*event).map_err(|error| format!("at {event:?}: {error}"))?;
+    }
+    world.settle()?;
+    world.change_one_endpoint_at_a_time(random)
+}
+
+impl World {
+    fn new(random: &mut Random) -> Self {
+        let mut policy = objects::policy();
+        policy.scheduler = if random.one_in(3) { "mh".into() } else { "rr".into() };
+        policy.masquerade_all = random.one_in(4);
+        World {
+            engine: engine(&policy),
+            policy,
+            cluster: Cluster::default(),
+            kernel: host::new(random),
+            now: Instant::now(),
+            has_unseen_drift: false,
+            drained_since: BTreeMap::new(),
+        }
+    }
+
+    fn meet(&mut self, event: Event) -> Verdict {
+        match event {
+            Event::Service { number, shape } => {
+                let object = cluster::service(number, shape);
+                self.put(Kind::Service, cluster::service_name(number), object);
+            }
+            Event::ServiceGone { number } => {
+                let update = self.cluster.remove(Kind::Service, &cluster::service_name(number));
+                self.tell(update);
+            }
+            Event::Slice { number, part, shape } => {
+                let object = cluster::slice(number, shape);
+                self.put(Kind::EndpointSlice, cluster::slice_name(number, part), object);
+            }
+            Event::SliceGone { number, part } => {
+                let name = cluster::slice_name(number, part);
+                let update = self.cluster.remove(Kind::EndpointSlice, &name);
+                self.tell(update);
+            }
+            Event::Endpoint { number, part, choice } => self.change_endpoint(number, part, choice),
+            Event::Node { shape } => {
+                if let Update::Applied(kind, name, parsed) = cluster::node(shape)
+                    && let Some(object) = parsed.object
+                {
+                    self.put(kind, name, object);
+                }
+            }
+            Event::ServiceCidr { shape } => {
+                let name = objects::name("kubernetes");
+                self.put(Kind::ServiceCidr, name, cluster::service_cidr(shape));
+            }
+            Event::Relist { kind, losses } => {
+                let kind = Kind::ALL[kind % Kind::ALL.len()];
+                self.cluster.lose(kind, &mut Random::new(losses));
+                self.tell(self.cluster.list(kind));
+            }
+            Event::Time { millis } => self.now += Duration::from_millis(millis),
+            Event::Connections { choice } => {
+                host::connections(&mut self.kernel, &mut Random::new(choice));
+            }
+            Event::Drift { choice } => {
+                host::drift(&mut self.kernel.tables, &mut Random::new(choice));
+                self.has_unseen_drift = true;
+            }
+            Event::Sync => self.sync()?,
+            Event::FaultySync { seed, one_in } => {
+                self.kernel.faults = Faults::Random(Random::new(seed), one_in);
+                self.sync()?;
+                self.kernel.faults = Faults::None;
+            }
+            Event::KilledSync { after } => {
+                self.kernel.dies_after = Some(after);
+                self.sync()?;
+                self.kernel.dies_after = None;
+                self.restart()?;
+            }
+            Event::Restart => self.restart()?,
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, kind: Kind, name: kube_ipvs_proxy::cluster::ObjectName, object: Object) {
+        let update = self.cluster.put(kind, name, object);
+        self.tell([update]);
+    }
+
+    fn tell(&mut self, updates: impl IntoIterator<Item = Update>) {
+        for update in updates {
+            self.engine.note(update, self.now);
+        }
+    }
+
+    fn change_endpoint(&mut self, number: usize, part: usize, choice: u64) {
+        let name = cluster::slice_name(number, part);
+        if let Some(slice) = self.cluster.slice(&name) {
+            let slice = cluster::with_other_endpoint(slice, choice);
+            self.put(Kind::EndpointSlice, name, Object::EndpointSlice(slice));
+        }
+    }
+
+    /// A new process: it must touch nothing before it knows the whole cluster.
+    fn restart(&mut self) -> Verdict {
+        self.engine = engine(&self.policy);
+        self.drained_since.clear();
+        let (last, first) = Kind::ALL.split_last().ok_or("there are kinds")?;
+        for kind in first {
+            self.tell(self.cluster.list(*kind));
+        }
+        let writes = self.kernel.writes;
+        self.engine.sync(&mut self.kernel, self.now);
+        check::that(self.kernel.writes == writes, || "wrote before all lists were in".into())?;
+        self.tell(self.cluster.list(*last));
+        Ok(())
+    }
+
+    /// One sync, with everything that must hold during and after it.
+    fn sync(&mut self) -> Verdict {
+        if !self.engine.is_ready() {
+            self.tell(
+                Kind::ALL.into_iter().flat_map(|kind| self.cluster.list(kind)).collect::<Vec<_>>(),
+            );
+        }
+        let before = self.kernel.tables.clone();
+        let connections = self.kernel.connections.clone();
+        self.kernel.history.clear();
+        let report = self.engine.sync(&mut self.kernel, self.now);
+        let history = std::mem::take(&mut self.kernel.history);
+
+        let after = &self.kernel.tables;
+        check::that(host::foreign(&before) == host::foreign(after), || {
+            "touched foreign rows".into()
+        })?;
+        if report.is_audit || !self.has_unseen_drift {
+            let wanted = self.engine.state().0.tables();
+            check::every_instant(&before, &history, wanted)?;
+        }
+        self.has_unseen_drift &= !report.is_audit;
+        self.check_pace(report.is_complete())?;
+        self.check_drains(&history, &connections)
+    }
+
+    fn check_pace(&self, is_complete: bool) -> Verdict {
+        let next = self.engine.next_sync().ok_or("no next sync")?;
+        let pause = if is_complete { PERIODS.min_sync } else { RETRY };
+        check::that(next >= self.now + pause, || format!("next sync after {:?}", next - self.now))
+    }
+
+    /// A real server that keeps connections goes only after its drain.
+    fn check_drains(
+        &mut self,
+        history: &[Step],
+        connections: &BTreeMap<(ServerKey, RealKey), kube_ipvs_proxy::model::ipvs::Connections>,
+    ) -> Verdict {
+        let changes = history.iter().filter_map(|step| match step {
+            Step::Reals(changes) => Some(changes),
+            _ => None,
+        });
+        for change in changes.flatten().filter(|change| change.key.0.protocol.drains()) {
+            let key = change.key;
+            match (change.from, change.to) {
+                (_, Some(to)) if to.weight == 0 => {
+                    self.drained_since.insert(key, self.now);
+                }
+                (_, Some(_)) => {
+                    self.drained_since.remove(&key);
+                }
+                (Some(from), None) => {
+                    check::that(from.weight == 0, || format!("{} removed undrained", key.1))?;
+                    let is_idle = connections.get(&key).is_none_or(|count| count.total() == 0);
+                    let since = self.drained_since.remove(&key);
+                    let is_over = since.is_none_or(|since| self.now >= since + SHORTEST_DRAIN);
+                    check::that(is_idle || is_over, || format!("{} cut off", key.1))?;
+                }
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// With nothing going wrong the host comes to hold what is wanted, and stays so.
+    fn settle(&mut self) -> Verdict {
+        // What others did is found by the next audit.
+        self.now += PERIODS.audit;
+        for _ in 0..3 {
+            self.sync()?;
+            self.now += Duration::from_millis(500);
+        }
+        check::converged(&self.kernel, self.wanted(), check::Drains::MayGoOn)?;
+        self.now += LONGEST_DRAIN;
+        self.sync()?;
+        check::converged(&self.kernel, self.wanted(), check::Drains::AreOver)?;
+        self.check_quiet()?;
+        self.now += PERIODS.audit;
+        self.check_quiet()?;
+        self.check_from_scratch()
+    }
+
+    fn wanted(&self) -> &Tables {
+        self.engine.state().0.tables()
+    }
+
+    fn check_quiet(&mut self) -> Verdict {
+        let writes = self.kernel.writes;
+        self.sync()?;
+        check::that(self.kernel.writes == writes, || {
+            format!("not quiet: {:?}", self.kernel.history)
+        })
+    }
+
+    /// Rows kept up to date by changes equal rows computed at once from all objects.
+    fn check_from_scratch(&self) -> Verdict {
+        let mut kernel = FakeKernel { host: self.kernel.host.clone(), ..FakeKernel::default() };
+        let mut fresh = engine(&self.policy);
+        for update in Kind::ALL.into_iter().flat_map(|kind| self.cluster.list(kind)) {
+            fresh.note(update, self.now);
+        }
+        fresh.sync(&mut kernel, self.now);
+        let is_equal = fresh.state().0.tables() == self.wanted();
+        check::that(is_equal, || "rows differ from rows computed from scratch".into())
+    }
+
+    /// The cost of a change follows its size, not that of the cluster.
+    fn change_one_endpoint_at_a_time(&mut self, random: &mut Random) -> Verdict {
+        for _ in 0..3 {
+            let (number, part) = (random.below(event::SERVICES), random.below(event::SLICES));
+            self.change_endpoint(number, part, random.number());
+            let writes = self.kernel.writes;
+            let fronts = self.fronts_of(number);
+            self.sync()?;
+            let spent = self.kernel.writes - writes;
+            // Hints and fallbacks may exchange all of the few endpoints of a front.
+            let most = 3 * fronts * check::ENDPOINTS;
+            check::that(spent <= most, || format!("{spent} writes for {fronts} fronts"))?;
+        }
+        Ok(())
+    }
+
+    fn fronts_of(&self, number: usize) -> usize {
+        let service = self.cluster.service(&cluster::service_name(number));
+        service.map_or(0, |service| 2 * service.ports.len())
+    }
+}
+
+fn engine(policy: &Policy) -> Engine {
+    Engine::new(policy.clone(), PERIODS, Store::new(&Kind::ALL))
+}
