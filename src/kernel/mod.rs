@@ -2,6 +2,9 @@
 //!
 //! One narrow door: [`Kernel`] looks and acts. [`linux`] does so on the real kernel, on one
 //! thread with blocking sockets; the tests' fake does so in memory.
+//!
+//! Invariant: the rest of the daemon reaches the host through this door only, and the door
+//! decides once which refusals mean that things are as wanted already.
 
 mod error;
 pub mod exec;

@@ -1,6 +1,6 @@
 //! Sets over netlink: nfnetlink subsystem 6, without the `ipset` program.
 //!
-//! [`Client`] asks and commands, [`member`] turns entries into attributes and back, [`Error`]
+//! [`Client`] asks and commands, `member` turns entries into attributes and back, [`Error`]
 //! puts the subsystem's own error numbers into words.
 //!
 //! Invariant: every entry has its own outcome, although many of them share a message.

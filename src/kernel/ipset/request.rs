@@ -4,6 +4,8 @@
 //! are sent without `NLM_F_EXCL`.
 //! Invariant: sets are found by name; no command is sent without one, for that means all sets.
 
+use std::iter::repeat_n;
+
 use nix::errno::Errno;
 
 use super::attribute::{
@@ -125,30 +127,26 @@ impl Client {
         while outcomes.len() < members.len() {
             let rest = &members[outcomes.len()..];
             let batch = &rest[..rest.len().min(size)];
-            let request = self.alteration(alteration, name, batch);
-            match self.connection.execute_one(request) {
-                Ok(()) => {
-                    outcomes.extend(batch.iter().map(|_| Ok(())));
-                    size = (size * 2).min(MESSAGE_ENTRIES);
-                }
+            let sent = self.connection.execute_one(self.alteration(alteration, name, batch));
+            size = match sent {
+                Ok(()) => (size * 2).min(MESSAGE_ENTRIES),
+                Err(_) => (size / 2).max(1),
+            };
+            match sent {
+                Ok(()) => outcomes.extend(repeat_n(Ok(()), batch.len())),
                 Err(netlink::Error::Refused(refusal)) => {
-                    size = (size / 2).max(1);
                     match failed_entry(&refusal, batch.len()) {
                         Some(index) => {
-                            outcomes.extend(batch[..index].iter().map(|_| Ok(())));
+                            outcomes.extend(repeat_n(Ok(()), index));
                             outcomes.push(Err(self.explain(name, refusal)));
                         }
                         // Without a line it is the set that is at fault, not an entry.
-                        None => {
-                            let outcome = set_at_fault(alteration, refusal);
-                            outcomes.extend(rest.iter().map(|_| outcome.clone()));
-                        }
+                        None => outcomes.resize(members.len(), set_at_fault(alteration, refusal)),
                     }
                 }
                 Err(error) => {
-                    outcomes.extend(batch.iter().map(|_| Err(error.clone().into())));
-                    let unsent = Err(Error::Netlink(netlink::Error::NotSent));
-                    outcomes.resize(members.len(), unsent);
+                    outcomes.extend(repeat_n(Err(error.into()), batch.len()));
+                    outcomes.resize(members.len(), Err(Error::Netlink(netlink::Error::NotSent)));
                 }
             }
         }

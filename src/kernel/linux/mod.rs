@@ -1,6 +1,6 @@
 //! The door to a real Linux host, on one thread with blocking sockets.
 //!
-//! [`observe`] reads, [`apply`] writes, [`convert`] translates between the daemon's words and
+//! `observe` reads, `apply` writes, `convert` translates between the daemon's words and
 //! the kernel's.
 //!
 //! Invariant: sockets belong to the network namespace of the thread that calls
