@@ -56,11 +56,14 @@ impl Writer {
         // A port that no Service serves must not reach a socket of the host.
         let unserved = self.refusals(&format!("{new} {bound}"));
         let admitted = format!("{} {pass} -j RETURN", comment(SetId::Pass));
+        // What the node sends to a bound address comes back in, where ports are told apart; the
+        // refusals that come of it go out here and must not be refused themselves.
+        let own = format!("{bound} -j RETURN");
         rules(
             [
                 ("KUBE-FORWARD", [&unallocated[..], &forward[..]].concat()),
                 ("KUBE-IPVS-FILTER", [&[admitted][..], &unserved[..]].concat()),
-                ("KUBE-IPVS-OUT-FILTER", unallocated.to_vec()),
+                ("KUBE-IPVS-OUT-FILTER", [&[own][..], &unallocated[..]].concat()),
             ],
             [
                 ("FORWARD", "kubernetes forwarding rules", "KUBE-FORWARD"),

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo,
+};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use nix::errno::Errno;
 
@@ -104,14 +106,8 @@ impl Client {
 
     /// Adds host addresses; one outcome for each, `EEXIST` where one is there.
     pub fn add_addresses(&mut self, link: &Link, ips: &[IpAddr]) -> Vec<Result<(), Error>> {
-        let flags = CREATE | EXCLUSIVE;
         let requests = ips.iter().map(|ip| {
-            let mut message = address_message(link.index, *ip);
-            if ip.is_ipv6() {
-                // Nobody else has it by design, so it is usable at once.
-                message.header.flags = AddressHeaderFlags::Nodad;
-            }
-            request(NEW_ADDRESS, flags, &message)
+            request(NEW_ADDRESS, CREATE | EXCLUSIVE, &new_address_message(link.index, *ip))
         });
         self.connection.execute(requests)
     }
@@ -141,6 +137,28 @@ fn address_message(index: u32, ip: IpAddr) -> AddressMessage {
     message.header.index = index;
     message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
     message
+}
+
+/// An address to bind.
+fn new_address_message(index: u32, ip: IpAddr) -> AddressMessage {
+    let mut message = address_message(index, ip);
+    if ip.is_ipv6() {
+        // Nobody else has it by design, so it is usable at once.
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message.attributes.push(AddressAttribute::CacheInfo(not_preferred()));
+    }
+    message
+}
+
+/// Lifetimes of an IPv6 service address: for ever, but never preferred (RFC 6724, rule 3).
+///
+/// Kernel: masquerade, and processes of the node, choose among the addresses of all devices. A
+/// service address that is a ULA would be chosen towards pods that are ULAs, on every node alike,
+/// and their answers would stay where they are.
+fn not_preferred() -> CacheInfo {
+    let mut lifetimes = CacheInfo::default();
+    lifetimes.ifa_valid = u32::MAX;
+    lifetimes
 }
 
 /// The device of an answer.
@@ -216,15 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn builds_an_address_without_duplicate_detection() {
+    fn builds_an_address_without_duplicate_detection_or_preference() {
         let ip: IpAddr = "fd00::1".parse().expect("an address");
-        let mut message = address_message(5, ip);
-        message.header.flags = AddressHeaderFlags::Nodad;
-        let built = request(NEW_ADDRESS, 0, &message);
+        let built = request(NEW_ADDRESS, 0, &new_address_message(5, ip));
         let mut expected = vec![10, 128, 2, 0, 5, 0, 0, 0];
         for kind in [2, 1] {
             expected.extend([20, 0, kind, 0, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         }
+        // IFA_CACHEINFO: preferred for no time, valid for ever.
+        expected.extend([20, 0, 6, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(built.body(), expected);
     }
 
