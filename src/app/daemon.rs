@@ -52,7 +52,7 @@ pub(super) fn run(config: Config) -> anyhow::Result<Exit> {
         let parts = Parts::open(&config).await?;
         let stop = parts.wires.stop.clone();
         let servers = serve(&config, &parts.wires.metrics, &parts.status, &stop);
-        let Working { mut source, mut done, .. } = parts.start(reconcile::run)?;
+        let Working { mut source, mut done, lock: _held } = parts.start(reconcile::run)?;
         let outcome = tokio::select! {
             biased;
             name = signals.next() => {
@@ -79,7 +79,7 @@ pub(super) fn once(config: Config) -> anyhow::Result<Report> {
     runtime()?.block_on(async {
         let parts = Parts::open(&config).await?;
         let job = |engine, kernel, wires| once::run(engine, kernel, wires, PATIENCE);
-        let Working { mut source, done, .. } = parts.start(job)?;
+        let Working { mut source, done, lock: _held } = parts.start(job)?;
         tokio::select! {
             biased;
             ended = done => Ok(ended.context("the loop broke off")??),
@@ -123,7 +123,8 @@ struct Parts {
 struct Working<T> {
     source: AbortOnDropHandle<Result<(), Error>>,
     done: oneshot::Receiver<T>,
-    _lock: Lock,
+    /// Held as long as this process works; a pattern that leaves it out would drop it.
+    lock: Lock,
 }
 
 impl Parts {
@@ -150,7 +151,7 @@ impl Parts {
         let (finished, done) = oneshot::channel();
         let work = move || drop(finished.send(job(engine, kernel, wires)));
         std::thread::Builder::new().name("reconcile".into()).spawn(work)?;
-        Ok(Working { source: AbortOnDropHandle::new(source), done, _lock: lock })
+        Ok(Working { source: AbortOnDropHandle::new(source), done, lock })
     }
 }
 
