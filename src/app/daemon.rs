@@ -123,6 +123,7 @@ struct Parts {
 struct Working<T> {
     source: AbortOnDropHandle<Result<(), Error>>,
     done: oneshot::Receiver<T>,
+    /// Held as long as this process works; a pattern that leaves it out would drop it.
     lock: Lock,
 }
 
