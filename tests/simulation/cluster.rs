@@ -60,14 +60,6 @@ impl Cluster {
             .collect()
     }
 
-    /// The Service of a name.
-    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        match self.objects.get(&Kind::Service)?.get(name)? {
-            Object::Service(service) => Some(service),
-            _ => None,
-        }
-    }
-
     /// The slice of a name.
     pub fn slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
         match self.objects.get(&Kind::EndpointSlice)?.get(name)? {
@@ -116,9 +108,17 @@ pub fn service(number: usize, shape: u64) -> Object {
 pub fn slice(number: usize, shape: u64) -> Object {
     let random = &mut Random::new(shape);
     let is_v6 = random.one_in(3);
+    let is_hinted = random.one_in(2);
     let hosts: Vec<usize> = (1..6).filter(|_| random.one_in(2)).collect();
     let endpoints: Vec<Endpoint> =
         hosts.into_iter().map(|host| some_endpoint(host, is_v6, random)).collect();
+    let endpoints: Vec<Endpoint> = match is_hinted {
+        true => endpoints
+            .into_iter()
+            .map(|e| hinted(e, if random.one_in(2) { "a" } else { "b" }))
+            .collect(),
+        false => endpoints,
+    };
     let ports: Vec<&str> = TARGETS.into_iter().filter(|_| !random.one_in(4)).collect();
     let service = service_name(number).to_string();
     Object::EndpointSlice(objects::slice(&service, &ports, &endpoints))
@@ -146,8 +146,8 @@ fn some_endpoint(host: usize, is_v6: bool, random: &mut Random) -> Endpoint {
     if host % 2 == 0 {
         endpoint = on_node(endpoint);
     }
-    if random.one_in(4) {
-        endpoint = hinted(endpoint, if random.one_in(2) { "a" } else { "b" });
+    if random.one_in(8) {
+        endpoint = hinted(endpoint, "a");
     }
     match random.below(6) {
         0 => unready(endpoint),
