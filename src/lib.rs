@@ -12,5 +12,6 @@ pub mod kernel;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
+pub mod render;
 #[cfg(feature = "testing")]
 pub mod testing;
