@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kube_ipvs_proxy::cluster::{
-    Endpoint, EndpointSlice, Kind, Object, ObjectName, Service, Update,
-};
+use kube_ipvs_proxy::cluster::{Endpoint, EndpointSlice, Kind, Object, ObjectName, Update};
 use kube_ipvs_proxy::testing::objects::{self, endpoint, hinted, on_node, terminating, unready};
 use kube_ipvs_proxy::testing::random::Random;
 
@@ -143,7 +141,7 @@ fn some_endpoint(host: usize, is_v6: bool, random: &mut Random) -> Endpoint {
         false => format!("10.244.0.{host}"),
     };
     let mut endpoint = endpoint(&address);
-    if host % 2 == 0 {
+    if host.is_multiple_of(2) {
         endpoint = on_node(endpoint);
     }
     if random.one_in(8) {
