@@ -15,3 +15,4 @@ pub mod reconcile;
 pub mod render;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod watch;

@@ -1,0 +1,173 @@
+//! Availability: what is said about an API server that does not answer, once.
+//!
+//! Shared by the reflectors of one source. Invariant: one line when the server is lost, one when
+//! it is back; a kind that the server refuses is named once, with the reason.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::{debug, info, warn};
+
+use super::reflector::Failure;
+use crate::cluster::Kind;
+
+/// Which kinds cannot be read at the moment.
+pub struct Availability {
+    address: String,
+    troubles: Mutex<BTreeMap<Kind, Trouble>>,
+}
+
+/// What keeps a kind from being read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trouble {
+    /// No answer.
+    Unreachable,
+    /// An answer, but not what was asked for.
+    Refused(u16),
+}
+
+impl Availability {
+    /// Of the server at this address; nothing is known to be wrong.
+    pub fn new(address: String) -> Self {
+        Availability { address, troubles: Mutex::default() }
+    }
+
+    /// A kind could not be read.
+    pub fn failed(&self, kind: Kind, failure: &Failure) {
+        let (trouble, reason) = match failure {
+            Failure::Unreachable(reason) => (Trouble::Unreachable, reason),
+            Failure::Refused { code, message } => (Trouble::Refused(*code), message),
+            Failure::Broken(reason) => return debug!(%kind, reason, "watch broke off"),
+            Failure::Ended | Failure::Expired => return,
+        };
+        let mut troubles = self.troubles();
+        let is_news = match &trouble {
+            Trouble::Unreachable => !troubles.values().any(|known| *known == trouble),
+            Trouble::Refused(_) => troubles.get(&kind) != Some(&trouble),
+        };
+        troubles.insert(kind, trouble.clone());
+        let server = &self.address;
+        match trouble {
+            _ if !is_news => debug!(%kind, reason, "API server still fails"),
+            Trouble::Unreachable => {
+                warn!(server, reason, "API server cannot be reached, it is waited for");
+            }
+            Trouble::Refused(code) => {
+                warn!(%kind, code, reason, "API server refuses a list or watch, it is tried again");
+            }
+        }
+    }
+
+    /// A kind was read.
+    pub fn works(&self, kind: Kind) {
+        let mut troubles = self.troubles();
+        let server = &self.address;
+        match troubles.remove(&kind) {
+            None => {}
+            Some(Trouble::Refused(_)) => info!(%kind, "API server grants the list or watch again"),
+            Some(Trouble::Unreachable) => {
+                // The others will find out by themselves; the server is back for all of them.
+                troubles.retain(|_, trouble| *trouble != Trouble::Unreachable);
+                info!(server, "API server is back");
+            }
+        }
+    }
+
+    /// The state is whole after every statement, so a panic elsewhere does not spoil it.
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<Kind, Trouble>> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged at the default level.
+    fn logged(events: impl FnOnce(&Availability)) -> Vec<String> {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            events(&Availability::new("https://192.0.2.1/".to_owned()));
+        });
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    fn unreachable() -> Failure {
+        Failure::Unreachable("Connection refused".to_owned())
+    }
+
+    fn refused(code: u16) -> Failure {
+        Failure::Refused { code, message: "forbidden".to_owned() }
+    }
+
+    #[test]
+    fn a_server_that_is_away_is_mentioned_once_and_once_more_when_it_is_back() {
+        let log = logged(|availability| {
+            for _ in 0..3 {
+                for kind in Kind::ALL {
+                    availability.failed(kind, &unreachable());
+                }
+            }
+            for kind in Kind::ALL {
+                availability.works(kind);
+            }
+        });
+        let away = "WARN API server cannot be reached, it is waited for \
+                    server=\"https://192.0.2.1/\" reason=\"Connection refused\"";
+        assert_eq!(log, [away, "INFO API server is back server=\"https://192.0.2.1/\""]);
+    }
+
+    #[test]
+    fn a_refused_kind_is_mentioned_once_per_answer() {
+        let log = logged(|availability| {
+            for code in [403, 403, 500, 500] {
+                availability.failed(Kind::Node, &refused(code));
+            }
+            availability.works(Kind::Node);
+            availability.works(Kind::Node);
+        });
+        let refused = |code: u16| {
+            format!(
+                "WARN API server refuses a list or watch, it is tried again \
+                 kind=Node code={code} reason=\"forbidden\""
+            )
+        };
+        let granted = "INFO API server grants the list or watch again kind=Node".to_owned();
+        assert_eq!(log, [refused(403), refused(500), granted]);
+    }
+
+    #[test]
+    fn the_ordinary_end_of_a_watch_is_not_worth_a_word() {
+        let log = logged(|availability| {
+            for failure in [Failure::Ended, Failure::Expired, Failure::Broken(String::new())] {
+                availability.failed(Kind::Service, &failure);
+            }
+            availability.works(Kind::Service);
+        });
+        assert_eq!(log, Vec::<String>::new());
+    }
+}

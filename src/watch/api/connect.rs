@@ -1,0 +1,46 @@
+//! The client: from kubeconfig, an address, or the environment of a pod.
+//!
+//! First step of [`super::ApiSource`]. Invariant: everything that is wrong with the
+//! configuration is found here, before anything runs; the network is not touched.
+
+use std::path::Path;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::watch::Error;
+
+/// A client and the address it talks to.
+pub async fn client(
+    kubeconfig: Option<&Path>,
+    master: Option<&str>,
+) -> Result<(Client, String), Error> {
+    let master = master.filter(|given| !given.is_empty()).map(parse_master).transpose()?;
+    let mut config = match (kubeconfig, &master) {
+        (Some(path), _) => from_file(path).await?,
+        (None, Some(master)) => Config::new(master.clone()),
+        (None, None) => Config::incluster().map_err(Error::InCluster)?,
+    };
+    if let Some(master) = master {
+        config.cluster_url = master;
+    }
+    // Waiting between requests is decided in one place, see `pace`.
+    config.default_retry = false;
+    let address = config.cluster_url.to_string();
+    match Client::try_from(config) {
+        Ok(client) => Ok((client, address)),
+        Err(source) => Err(Error::Client { address, source: Box::new(source) }),
+    }
+}
+
+async fn from_file(path: &Path) -> Result<Config, Error> {
+    let error = |source| Error::Kubeconfig { path: path.to_owned(), source };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(error)?;
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(error)
+}
+
+fn parse_master(given: &str) -> Result<hyper::Uri, Error> {
+    let has_scheme = given.starts_with("http://") || given.starts_with("https://");
+    let text = if has_scheme { given.to_owned() } else { format!("http://{given}") };
+    text.parse().map_err(|source| Error::Master { given: given.to_owned(), source })
+}

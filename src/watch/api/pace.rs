@@ -1,0 +1,112 @@
+//! Pace: how long to wait for an API server, and between requests to it.
+//!
+//! Used by [`super::reflector`]. Invariant: no sequence of answers makes requests follow each
+//! other without a pause, and many nodes that lost one server do not come back at once.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// Waits and limits of the API source; tests use short ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// The first wait after a failure.
+    pub backoff_min: Duration,
+    /// The longest wait after failures.
+    pub backoff_max: Duration,
+    /// Watches of one kind start at most this often, however soon the server closes them.
+    pub watch_interval: Duration,
+    /// How long a request may take to be answered, a list to the end of its page.
+    pub answer: Duration,
+    /// A streaming list that pauses this long is not one: the server ignores the parameter.
+    pub list_quiet: Duration,
+    /// A watch without a word, not even a bookmark (one per minute), for this long is dead.
+    pub watch_quiet: Duration,
+    /// How long the server should keep a watch open.
+    pub watch_seconds: u32,
+    /// Objects per page of a list.
+    pub page_size: u32,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            backoff_min: Duration::from_millis(800),
+            backoff_max: Duration::from_secs(30),
+            watch_interval: Duration::from_secs(1),
+            answer: Duration::from_secs(60),
+            list_quiet: Duration::from_secs(10),
+            watch_quiet: Duration::from_secs(150),
+            watch_seconds: 290,
+            page_size: 500,
+        }
+    }
+}
+
+/// Waits that double with each failure, with jitter.
+#[derive(Debug)]
+pub struct Backoff {
+    timing: Timing,
+    failures: u32,
+}
+
+impl Backoff {
+    /// No failure yet.
+    pub fn new(timing: Timing) -> Self {
+        Backoff { timing, failures: 0 }
+    }
+
+    /// How long to wait after another failure: half of the doubled wait, and a random half.
+    pub fn next_wait(&mut self) -> Duration {
+        let doubled = self.timing.backoff_min.saturating_mul(1 << self.failures.min(16));
+        let whole = doubled.min(self.timing.backoff_max);
+        self.failures += 1;
+        whole / 2 + (whole / 2).mul_f64(random_fraction())
+    }
+
+    /// Things work again.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// Keeps starts apart.
+#[derive(Debug, Default)]
+pub struct Starts {
+    last: Option<Instant>,
+}
+
+impl Starts {
+    /// Waits until the interval since the last start is over.
+    pub async fn next(&mut self, interval: Duration) {
+        if let Some(last) = self.last {
+            sleep_until(last + interval).await;
+        }
+        self.last = Some(Instant::now());
+    }
+}
+
+/// A number from 0 to 1; the standard library's hasher keys are random enough for jitter.
+fn random_fraction() -> f64 {
+    let random = RandomState::new().hash_one(0_u8);
+    f64::from(u32::try_from(random >> 32).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_start_over() {
+        let mut backoff = Backoff::new(Timing::default());
+        for whole in [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0] {
+            let wait = backoff.next_wait().as_secs_f64();
+            assert!((whole / 2.0..=whole).contains(&wait), "{wait} of {whole}");
+        }
+        backoff.failures = u32::MAX - 1;
+        assert!(backoff.next_wait() <= Duration::from_secs(30));
+        backoff.reset();
+        assert!(backoff.next_wait() <= Duration::from_millis(800));
+    }
+}

@@ -1,0 +1,110 @@
+//! Changes of a folder: inotify events, gathered until they pause.
+//!
+//! Tells the folder reader when to look again and which files to leave alone for now.
+//! Invariant: no change is missed. Events queue in the kernel while the folder is read, and a
+//! watch that ends with its folder is noticed.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::StreamExt;
+use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchMask};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::watch::Error;
+
+/// Changes come in bursts; one is over after this much quiet.
+const QUIET: Duration = Duration::from_millis(100);
+/// An endless burst is looked at this often.
+const MAX_BURST: Duration = Duration::from_secs(1);
+/// A file that is open for writing is read anyway when nothing happened for so long.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The watched folder.
+pub struct Changes {
+    path: PathBuf,
+    events: EventStream<[u8; 4096]>,
+    half_written: BTreeSet<OsString>,
+    is_lost: bool,
+}
+
+impl Changes {
+    /// Starts to watch a folder.
+    pub fn watch(path: &Path) -> Result<Self, Error> {
+        let mask = WatchMask::CREATE
+            | WatchMask::MODIFY
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::MOVE
+            | WatchMask::DELETE
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR;
+        let inotify = Inotify::init().map_err(|source| Error::inotify(path, source))?;
+        inotify.watches().add(path, mask).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::PermissionDenied => Error::folder(path, source),
+            _ => Error::inotify(path, source),
+        })?;
+        let events =
+            inotify.into_event_stream([0; 4096]).map_err(|source| Error::inotify(path, source))?;
+        let (path, half_written) = (path.to_owned(), BTreeSet::new());
+        Ok(Changes { path, events, half_written, is_lost: false })
+    }
+
+    /// Waits for a change, and then for its burst to end.
+    pub async fn settled(&mut self) {
+        let first = if self.half_written.is_empty() {
+            Some(self.events.next().await)
+        } else {
+            timeout(WRITE_PATIENCE, self.events.next()).await.ok()
+        };
+        let Some(first) = first else {
+            // A writer that never closes its file, or a hard link: what is there must do.
+            self.half_written.clear();
+            return;
+        };
+        self.note(first);
+        let end = Instant::now() + MAX_BURST;
+        while !self.is_lost
+            && let Ok(event) = timeout_at(end.min(Instant::now() + QUIET), self.events.next()).await
+        {
+            self.note(event);
+        }
+    }
+
+    /// Files that somebody is writing to: their content may be cut off anywhere.
+    pub fn half_written(&self) -> &BTreeSet<OsString> {
+        &self.half_written
+    }
+
+    /// Whether the folder itself went away, so that nothing more will be seen of it.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    fn note(&mut self, event: Option<io::Result<EventOwned>>) {
+        let Some(Ok(event)) = event else {
+            self.is_lost = true;
+            return;
+        };
+        let ends = EventMask::IGNORED | EventMask::MOVE_SELF | EventMask::UNMOUNT;
+        if event.mask.intersects(ends) {
+            self.is_lost = true;
+        }
+        let Some(name) = event.name else { return };
+        let is_written = event.mask.intersects(EventMask::CREATE | EventMask::MODIFY);
+        if is_written && !event.mask.contains(EventMask::ISDIR) && !self.is_link(&name) {
+            self.half_written.insert(name);
+        } else {
+            self.half_written.remove(&name);
+        }
+    }
+
+    /// A symbolic link is complete when it is created; no close event follows.
+    fn is_link(&self, name: &OsString) -> bool {
+        std::fs::symlink_metadata(self.path.join(name)).is_ok_and(|found| found.is_symlink())
+    }
+}

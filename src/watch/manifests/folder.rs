@@ -1,0 +1,170 @@
+//! The folder: the last good content of each manifest file in it.
+//!
+//! Between [`super::changes`], which says when to look, and [`super::document`], which reads one
+//! file. Invariant: files count in the order of their names, the last one wins an object.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::document::{self, Found};
+use crate::cluster::{Kind, ObjectName, Parsed, Update};
+use crate::watch::Error;
+use crate::watch::error::Fault;
+
+/// Manifest files of one folder.
+pub struct Folder {
+    path: PathBuf,
+    files: BTreeMap<OsString, File>,
+}
+
+/// What is known of a file.
+#[derive(Default)]
+struct File {
+    /// Of the bytes that were read last, good or not.
+    fingerprint: Option<u64>,
+    /// The last good content.
+    objects: Vec<Found>,
+    /// What is wrong with the bytes that were read last.
+    fault: Option<Fault>,
+}
+
+/// An object that two files, or one file twice, define.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duplicate {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: ObjectName,
+    /// The file whose definition does not count.
+    pub ignored: PathBuf,
+    /// The file whose definition does.
+    pub used: PathBuf,
+}
+
+impl Folder {
+    /// A folder that has not been read.
+    pub fn new(path: &Path) -> Self {
+        Folder { path: path.to_owned(), files: BTreeMap::new() }
+    }
+
+    /// Reads what changed, except the files named; returns files that turned out broken.
+    pub fn read_again(
+        &mut self,
+        except: &BTreeSet<OsString>,
+    ) -> Result<Vec<(PathBuf, Fault)>, Error> {
+        let names = self.names().map_err(|source| Error::folder(&self.path, source))?;
+        self.files.retain(|name, _| names.contains(name));
+        let mut faults = Vec::new();
+        for name in names.into_iter().filter(|name| !except.contains(name)) {
+            let path = self.path.join(&name);
+            match fs::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.files.remove(&name);
+                }
+                content => {
+                    let fault = self.files.entry(name).or_default().update(&path, content);
+                    faults.extend(fault.map(|fault| (path, fault)));
+                }
+            }
+        }
+        Ok(faults)
+    }
+
+    /// All objects as complete lists of every kind.
+    pub fn lists(&self) -> Vec<Update> {
+        let mut objects: BTreeMap<Kind, BTreeMap<&ObjectName, &Parsed>> = BTreeMap::new();
+        for found in self.files.values().flat_map(|file| &file.objects) {
+            objects.entry(found.kind).or_default().insert(&found.name, &found.parsed);
+        }
+        let mut updates = Vec::new();
+        for kind in Kind::ALL {
+            updates.push(Update::ListStarted(kind));
+            updates.extend(
+                objects
+                    .remove(&kind)
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, parsed)| Update::Applied(kind, name.clone(), parsed.clone())),
+            );
+            updates.push(Update::ListDone(kind));
+        }
+        updates
+    }
+
+    /// Objects that are defined more than once.
+    pub fn duplicates(&self) -> BTreeSet<Duplicate> {
+        let mut definitions: BTreeMap<(Kind, &ObjectName), &OsString> = BTreeMap::new();
+        let mut duplicates = BTreeSet::new();
+        for (file, found) in self
+            .files
+            .iter()
+            .flat_map(|(file, content)| content.objects.iter().map(move |found| (file, found)))
+        {
+            if let Some(ignored) = definitions.insert((found.kind, &found.name), file) {
+                duplicates.insert(Duplicate {
+                    kind: found.kind,
+                    name: found.name.clone(),
+                    ignored: self.path.join(ignored),
+                    used: self.path.join(file),
+                });
+            }
+        }
+        duplicates
+    }
+
+    fn names(&self) -> io::Result<BTreeSet<OsString>> {
+        let mut names = BTreeSet::new();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            // Links count as what they point to; a link to nothing is no file.
+            let is_file = || fs::metadata(self.path.join(&name)).is_ok_and(|found| found.is_file());
+            if is_manifest(&name) && is_file() {
+                names.insert(name);
+            }
+        }
+        Ok(names)
+    }
+}
+
+impl File {
+    /// Takes over the content if it is good; returns what is wrong with it if that is news.
+    fn update(&mut self, path: &Path, content: io::Result<Vec<u8>>) -> Option<Fault> {
+        let fingerprint = content.as_deref().ok().map(fingerprint);
+        if fingerprint.is_some() && fingerprint == self.fingerprint {
+            return None;
+        }
+        let is_same_content = fingerprint == self.fingerprint;
+        self.fingerprint = fingerprint;
+        let objects = content
+            .map_err(|error| Fault { line: None, reason: error.to_string() })
+            .and_then(|content| document::parse(path, &content));
+        match objects {
+            Ok(objects) => {
+                self.objects = objects;
+                self.fault = None;
+                None
+            }
+            Err(fault) => {
+                let is_news = !is_same_content || self.fault.as_ref() != Some(&fault);
+                self.fault = Some(fault.clone());
+                is_news.then_some(fault)
+            }
+        }
+    }
+}
+
+/// Names of manifests; hidden files are drafts and locks of editors.
+fn is_manifest(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension().and_then(OsStr::to_str);
+    !name.as_encoded_bytes().starts_with(b".") && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+fn fingerprint(content: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,118 @@
+//! Objects from a folder of manifest files, followed as the files change.
+//!
+//! ```text
+//!  inotify ──changes──▶ folder (last good content per file) ──document──▶ parsed objects
+//! ```
+//! Every change sends whole lists; the store finds what differs, so nothing is remembered here
+//! but the content of files. Invariant: a file that is broken or half written keeps what it last
+//! said; only a file or object that is really gone removes anything.
+
+mod changes;
+mod document;
+mod folder;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::mpsc::Sender;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use self::changes::Changes;
+use self::folder::{Duplicate, Folder};
+use super::error::Fault;
+use super::{Error, send};
+use crate::cluster::Update;
+
+/// How long to wait before looking again for a folder that went away.
+const MISSING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Reads a folder once, as lists of every kind; a file that cannot be used is an error.
+pub fn read_once(path: &Path) -> Result<Vec<Update>, Error> {
+    let mut folder = Folder::new(path);
+    match folder.read_again(&BTreeSet::new())?.into_iter().next() {
+        Some((path, fault)) => Err(Error::Manifest { path, fault }),
+        None => Ok(folder.lists()),
+    }
+}
+
+/// Sends the content of a folder and follows its changes until nobody receives them.
+pub(super) async fn run(path: &Path, updates: &Sender<Update>) -> Result<(), Error> {
+    // Order: watch, then read, so that no change falls between.
+    let mut changes = Changes::watch(path)?;
+    let (mut folder, outcome) = read_again(Folder::new(path), BTreeSet::new()).await;
+    let mut faults = outcome?;
+    let mut known_duplicates = BTreeSet::new();
+    loop {
+        report(faults);
+        known_duplicates = report_new(folder.duplicates(), &known_duplicates);
+        for update in folder.lists() {
+            if send(updates, update).await.is_err() {
+                return Ok(());
+            }
+        }
+        changes.settled().await;
+        let (same, mut outcome) = read_again(folder, changes.half_written().clone()).await;
+        folder = same;
+        if outcome.is_err() || changes.is_lost() {
+            // What was read may be of a folder that has been replaced meanwhile.
+            changes = found_again(path).await;
+            (folder, outcome) = read_again(folder, BTreeSet::new()).await;
+        }
+        // If it is gone once more, the new watch tells.
+        faults = outcome.unwrap_or_default();
+    }
+}
+
+/// Reads what changed on a thread that may block: a large folder takes a while.
+async fn read_again(
+    mut folder: Folder,
+    except: BTreeSet<OsString>,
+) -> (Folder, Result<Vec<(PathBuf, Fault)>, Error>) {
+    let reading = spawn_blocking(move || {
+        let outcome = folder.read_again(&except);
+        (folder, outcome)
+    });
+    reading.await.expect("reading a folder does not panic")
+}
+
+/// Waits until the folder can be watched again.
+async fn found_again(path: &Path) -> Changes {
+    let mut is_told = false;
+    loop {
+        match Changes::watch(path) {
+            Ok(changes) => {
+                if is_told {
+                    info!(folder = %path.display(), "manifest folder is back");
+                }
+                return changes;
+            }
+            Err(error) => {
+                if !is_told {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(folder = %path.display(), error, "manifest folder is gone, its last content stays");
+                    is_told = true;
+                }
+                sleep(MISSING_INTERVAL).await;
+            }
+        }
+    }
+}
+
+fn report(faults: Vec<(PathBuf, Fault)>) {
+    for (path, Fault { line, reason }) in faults {
+        warn!(file = %path.display(), line, reason, "manifest is broken, its last good content stays");
+    }
+}
+
+fn report_new(found: BTreeSet<Duplicate>, known: &BTreeSet<Duplicate>) -> BTreeSet<Duplicate> {
+    for duplicate in found.difference(known) {
+        let Duplicate { kind, name, ignored, used } = duplicate;
+        let (ignored, used) = (ignored.display(), used.display());
+        warn!(%kind, %name, %ignored, %used, "object is in two manifests, the last one counts");
+    }
+    found
+}

@@ -1,0 +1,251 @@
+//! The manifest source on real folders, with real inotify.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use kube_ipvs_proxy::cluster::store::Store;
+use kube_ipvs_proxy::cluster::{Kind, ObjectName};
+use kube_ipvs_proxy::watch::{Error, Source, manifests};
+use libtest_mimic::Trial;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::follower::Follower;
+use crate::trial;
+
+/// The tests of this module.
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("manifests::every_kind_is_complete_at_once", complete),
+        trial("manifests::files_come_change_and_go", changes),
+        trial("manifests::a_broken_file_keeps_its_last_good_content", broken),
+        trial("manifests::a_half_written_file_is_left_alone", half_written),
+        trial("manifests::editors_write_elsewhere_and_rename", renamed),
+        trial("manifests::a_config_map_swaps_all_files_at_once", config_map),
+        trial("manifests::the_last_file_wins_an_object", duplicates),
+        trial("manifests::an_emptied_folder_is_followed", emptied),
+        trial("manifests::a_folder_that_is_replaced_is_found_again", replaced),
+        trial("manifests::a_missing_folder_is_an_error", missing),
+        trial("manifests::a_folder_is_read_once", read_once),
+        trial("manifests::a_burst_of_changes_ends_in_the_last_state", burst),
+    ]
+}
+
+/// An empty folder of this test's own.
+fn folder(name: &str) -> PathBuf {
+    // Named by the process, so that several runs at once do not meet.
+    let run = format!("manifests-{}", std::process::id());
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(run).join(name);
+    if path.exists() {
+        fs::remove_dir_all(&path).unwrap();
+    }
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn service(name: &str, port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
+         spec: {{clusterIP: 10.254.10.128, ports: [{{port: {port}}}]}}\n"
+    )
+}
+
+fn start(path: &Path) -> Follower {
+    Follower::start(Source::Manifests(path.to_owned()))
+}
+
+/// The Services that a store knows, as `name:port`.
+fn services(store: &Store) -> BTreeSet<String> {
+    store
+        .services()
+        .map(|(name, service)| format!("{}:{}", name.name, service.ports[0].port))
+        .collect()
+}
+
+async fn until(follower: &mut Follower, expected: &[&str]) {
+    let expected: BTreeSet<_> = expected.iter().map(|one| (*one).to_owned()).collect();
+    follower
+        .until(&format!("{expected:?}"), |store| store.is_complete() && services(store) == expected)
+        .await;
+}
+
+async fn complete() {
+    let path = folder("complete");
+    let mut follower = start(&path);
+    follower.until("complete without a file", |store| store.is_complete()).await;
+    follower.stop().await;
+}
+
+async fn changes() {
+    let path = folder("changes");
+    fs::write(path.join("a.yaml"), service("a", 80)).unwrap();
+    fs::write(path.join("ignored.txt"), service("ignored", 80)).unwrap();
+    fs::create_dir(path.join("below.yaml")).unwrap();
+    fs::write(path.join("below.yaml/b.yaml"), service("below", 80)).unwrap();
+    let mut follower = start(&path);
+    until(&mut follower, &["a:80"]).await;
+    fs::write(path.join("b.yml"), service("b", 80)).unwrap();
+    until(&mut follower, &["a:80", "b:80"]).await;
+    fs::write(path.join("a.yaml"), service("a", 81)).unwrap();
+    until(&mut follower, &["a:81", "b:80"]).await;
+    fs::remove_file(path.join("a.yaml")).unwrap();
+    until(&mut follower, &["b:80"]).await;
+    fs::rename(path.join("ignored.txt"), path.join("c.yaml")).unwrap();
+    until(&mut follower, &["b:80", "ignored:80"]).await;
+    fs::rename(path.join("c.yaml"), path.join("c.txt")).unwrap();
+    until(&mut follower, &["b:80"]).await;
+    follower.stop().await;
+}
+
+async fn broken() {
+    let path = folder("broken");
+    fs::write(path.join("a.yaml"), service("a", 80)).unwrap();
+    fs::write(path.join("b.yaml"), "kind: [").unwrap();
+    let mut follower = start(&path);
+    until(&mut follower, &["a:80"]).await;
+    fs::write(path.join("a.yaml"), "kind: Service\nmetadata: [").unwrap();
+    fs::write(path.join("c.yaml"), service("c", 80)).unwrap();
+    until(&mut follower, &["a:80", "c:80"]).await;
+    fs::write(path.join("a.yaml"), service("a", 81)).unwrap();
+    fs::write(path.join("b.yaml"), service("b", 80)).unwrap();
+    until(&mut follower, &["a:81", "b:80", "c:80"]).await;
+    follower.stop().await;
+}
+
+async fn half_written() {
+    let path = folder("half-written");
+    let whole = format!("{}---\n{}", service("a", 80), service("b", 80));
+    fs::write(path.join("a.yaml"), &whole).unwrap();
+    let mut follower = start(&path);
+    until(&mut follower, &["a:80", "b:80"]).await;
+    // The first half is good YAML, so nothing but the open file tells that there is more.
+    let mut file = File::create(path.join("a.yaml")).unwrap();
+    file.write_all(service("a", 80).as_bytes()).unwrap();
+    fs::write(path.join("c.yaml"), service("c", 80)).unwrap();
+    until(&mut follower, &["a:80", "b:80", "c:80"]).await;
+    file.write_all(format!("---\n{}", service("b", 81)).as_bytes()).unwrap();
+    drop(file);
+    until(&mut follower, &["a:80", "b:81", "c:80"]).await;
+    follower.stop().await;
+}
+
+async fn renamed() {
+    let path = folder("renamed");
+    fs::write(path.join("a.yaml"), service("a", 80)).unwrap();
+    let mut follower = start(&path);
+    until(&mut follower, &["a:80"]).await;
+    fs::write(path.join(".a.yaml.swp"), "binary").unwrap();
+    fs::write(path.join(".a.yaml.new.yaml"), service("draft", 80)).unwrap();
+    symlink("nobody@nowhere", path.join(".#a.yaml")).unwrap();
+    fs::rename(path.join(".a.yaml.new.yaml"), path.join("a.yaml")).unwrap();
+    until(&mut follower, &["draft:80"]).await;
+    follower.stop().await;
+}
+
+async fn config_map() {
+    let path = folder("config-map");
+    for (version, port) in [("..1", 80), ("..2", 81)] {
+        fs::create_dir(path.join(version)).unwrap();
+        fs::write(path.join(version).join("a.yaml"), service("a", port)).unwrap();
+        fs::write(path.join(version).join("b.yaml"), service("b", port)).unwrap();
+    }
+    symlink("..1", path.join("..data")).unwrap();
+    symlink("..data/a.yaml", path.join("a.yaml")).unwrap();
+    let mut follower = start(&path);
+    until(&mut follower, &["a:80"]).await;
+    symlink("..data/b.yaml", path.join("b.yaml")).unwrap();
+    until(&mut follower, &["a:80", "b:80"]).await;
+    symlink("..2", path.join("..data_tmp")).unwrap();
+    fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();
+    until(&mut follower, &["a:81", "b:81"]).await;
+    follower.stop().await;
+}
+
+async fn duplicates() {
+    let path = folder("duplicates");
+    fs::write(path.join("a.yaml"), service("a", 80)).unwrap();
+    fs::write(path.join("b.yaml"), service("a", 81)).unwrap();
+    let mut follower = start(&path);
+    until(&mut follower, &["a:81"]).await;
+    fs::remove_file(path.join("b.yaml")).unwrap();
+    until(&mut follower, &["a:80"]).await;
+    follower.stop().await;
+}
+
+async fn emptied() {
+    let path = folder("emptied");
+    fs::write(path.join("a.yaml"), service("a", 80)).unwrap();
+    let mut follower = start(&path);
+    until(&mut follower, &["a:80"]).await;
+    fs::remove_file(path.join("a.yaml")).unwrap();
+    until(&mut follower, &[]).await;
+    follower.stop().await;
+}
+
+async fn replaced() {
+    let path = folder("replaced");
+    let inside = path.join("inside");
+    fs::create_dir(&inside).unwrap();
+    fs::write(inside.join("a.yaml"), service("a", 80)).unwrap();
+    let mut follower = start(&inside);
+    until(&mut follower, &["a:80"]).await;
+    fs::rename(&inside, path.join("away")).unwrap();
+    fs::create_dir(&inside).unwrap();
+    fs::write(inside.join("b.yaml"), service("b", 80)).unwrap();
+    until(&mut follower, &["b:80"]).await;
+    fs::write(inside.join("c.yaml"), service("c", 80)).unwrap();
+    until(&mut follower, &["b:80", "c:80"]).await;
+    follower.stop().await;
+}
+
+async fn missing() {
+    let path = folder("missing").join("nothing");
+    let (sender, _updates) = mpsc::channel(4);
+    let source = Source::Manifests(path.clone());
+    let error = source.run(sender, CancellationToken::new()).await.unwrap_err();
+    let expected = format!(
+        "cannot read the manifest folder {}: it must exist when the program starts",
+        path.display()
+    );
+    assert_eq!(error.to_string(), expected);
+    assert!(matches!(manifests::read_once(&path), Err(Error::Folder { .. })));
+}
+
+async fn read_once() {
+    let path = folder("once");
+    fs::write(path.join("a.yaml"), service("a", 80)).unwrap();
+    let endpoints = r#"{"kind":"Endpoints","apiVersion":"v1","metadata":{"name":"a"},
+        "subsets":[{"addresses":[{"ip":"10.244.2.2"}],"ports":[{"port":8080}]}]}"#;
+    fs::write(path.join("b.json"), endpoints).unwrap();
+    let mut store = Store::new(&Kind::ALL);
+    for update in manifests::read_once(&path).unwrap() {
+        store.apply(update);
+    }
+    assert!(store.is_complete());
+    assert_eq!(services(&store), BTreeSet::from(["a:80".to_owned()]));
+    assert_eq!(store.endpoints_of(&ObjectName::new("default", "a")).count(), 1);
+    fs::write(path.join("c.yaml"), "a: b\n---\nkind: {").unwrap();
+    let error = manifests::read_once(&path).unwrap_err().to_string();
+    let file = path.join("c.yaml");
+    assert!(
+        error.starts_with(&format!("cannot use the manifest {}: line 3: ", file.display())),
+        "{error}"
+    );
+}
+
+async fn burst() {
+    let path = folder("burst");
+    let mut follower = start(&path);
+    follower.until("the first lists", |store| store.is_complete()).await;
+    for round in 1..=200_u16 {
+        fs::write(path.join(format!("{}.yaml", round % 7)), service("a", round)).unwrap();
+        fs::write(path.join("z.yaml"), service("z", round)).unwrap();
+        tokio::task::yield_now().await;
+    }
+    // 6.yaml is the last of its kind by name; it was written last in round 195 (195 % 7 = 6).
+    until(&mut follower, &["a:195", "z:200"]).await;
+    follower.stop().await;
+}

@@ -1,0 +1,265 @@
+//! The API source against a real etcd and kube-apiserver, where `KUBEBUILDER_ASSETS` names them.
+//!
+//! The captured objects are created through HTTP, then changed; every way of reading must come
+//! to the state that the objects stand for. Without the binaries the test is ignored, loudly.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use hyper::Request;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use kube_ipvs_proxy::cluster::store::Store;
+use kube_ipvs_proxy::cluster::{Kind, Update, objects};
+use kube_ipvs_proxy::watch::Source;
+use kube_ipvs_proxy::watch::api::{ApiSettings, ApiSource, EndpointsSource, Timing};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+use crate::follower::Follower;
+use crate::{api, golden, trial};
+
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+const SERVICES: &str = include_str!("captures/list-services.json");
+const SLICES: &str = include_str!("captures/list-endpointslices.json");
+const ENDPOINTS: &str = include_str!("captures/list-endpoints.json");
+
+/// The tests of this module.
+pub fn trials() -> Vec<Trial> {
+    let is_missing = std::env::var_os(ASSETS).is_none();
+    if is_missing {
+        eprintln!(
+            "SKIPPED: real::a_real_api_server needs {ASSETS} to name a folder with etcd and \
+             kube-apiserver"
+        );
+    }
+    vec![trial("real::a_real_api_server", real_api_server).with_ignored_flag(is_missing)]
+}
+
+/// A control plane without controllers; it ends with the value.
+struct ControlPlane {
+    folder: PathBuf,
+    children: Vec<Child>,
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+impl ControlPlane {
+    fn start() -> Self {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("control-plane");
+        if folder.exists() {
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        fs::create_dir_all(&folder).unwrap();
+        let mut plane = ControlPlane { folder, children: Vec::new() };
+        let etcd = format!("http://127.0.0.1:{}", free_port());
+        let peer = format!("http://127.0.0.1:{}", free_port());
+        plane.spawn(
+            "etcd",
+            &[
+                format!("--data-dir={}", plane.file("etcd").display()),
+                format!("--listen-client-urls={etcd}"),
+                format!("--advertise-client-urls={etcd}"),
+                format!("--listen-peer-urls={peer}"),
+                "--unsafe-no-fsync".to_owned(),
+            ],
+        );
+        plane.start_api_server(&etcd);
+        plane
+    }
+
+    fn start_api_server(&mut self, etcd: &str) {
+        let port = free_port();
+        let key = self.file("service-account.key");
+        let made = Command::new("openssl").args(["genrsa", "-out"]).arg(&key).output();
+        assert!(made.expect("openssl makes a key").status.success());
+        fs::write(self.file("tokens.csv"), "secret,admin,admin,system:masters\n").unwrap();
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "x",
+            "clusters": [{"name": "x", "cluster": {
+                "server": format!("https://127.0.0.1:{port}"), "insecure-skip-tls-verify": true}}],
+            "users": [{"name": "x", "user": {"token": "secret"}}],
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+        });
+        fs::write(self.file("kubeconfig"), kubeconfig.to_string()).unwrap();
+        self.spawn(
+            "kube-apiserver",
+            &[
+                format!("--etcd-servers={etcd}"),
+                format!("--cert-dir={}", self.file("certificates").display()),
+                "--bind-address=127.0.0.1".to_owned(),
+                format!("--secure-port={port}"),
+                format!("--token-auth-file={}", self.file("tokens.csv").display()),
+                "--authorization-mode=RBAC".to_owned(),
+                format!("--service-account-key-file={}", key.display()),
+                format!("--service-account-signing-key-file={}", key.display()),
+                "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+                "--service-cluster-ip-range=10.96.0.0/12,fd00:96::/108".to_owned(),
+                "--disable-admission-plugins=ServiceAccount".to_owned(),
+                // The Service of the API server itself would come and go at its own time.
+                "--endpoint-reconciler-type=none".to_owned(),
+            ],
+        );
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn spawn(&mut self, program: &str, arguments: &[String]) {
+        let path = Path::new(&std::env::var_os(ASSETS).unwrap()).join(program);
+        let log = File::create(self.file(&format!("{program}.log"))).unwrap();
+        let child = Command::new(&path)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        self.children.push(child);
+    }
+
+    async fn client(&self) -> Client {
+        let kubeconfig = Kubeconfig::read_from(self.file("kubeconfig")).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        let client = Client::try_from(config).unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        while request(&client, "GET", "/readyz", &Value::Null).await.is_err() {
+            let logs = self.folder.display();
+            assert!(tokio::time::Instant::now() < deadline, "API server not ready, see {logs}");
+            look.tick().await;
+        }
+        client
+    }
+
+    async fn follow(&self, endpoints: EndpointsSource, timing: Timing) -> Follower {
+        let settings = ApiSettings {
+            kubeconfig: Some(self.file("kubeconfig")),
+            node_name: "node1".to_owned(),
+            endpoints,
+            timing,
+            ..ApiSettings::default()
+        };
+        Follower::start(Source::Api(Box::new(ApiSource::connect(settings).await.unwrap())))
+    }
+}
+
+async fn real_api_server() {
+    let plane = ControlPlane::start();
+    let client = plane.client().await;
+    for (path, list) in
+        [("/api/v1", SERVICES), ("/apis/discovery.k8s.io/v1", SLICES), ("/api/v1", ENDPOINTS)]
+    {
+        create(&client, path, list).await;
+    }
+    let in_pages = Timing { page_size: 5, list_quiet: Duration::ZERO, ..api::quick() };
+    for (what, kind, source, timing) in [
+        ("streaming list", Kind::EndpointSlice, EndpointsSource::Auto, api::quick()),
+        ("list in pages", Kind::EndpointSlice, EndpointsSource::Slices, in_pages),
+        ("core/v1 Endpoints", Kind::Endpoints, EndpointsSource::Endpoints, api::quick()),
+    ] {
+        let mut follower = plane.follow(source, timing).await;
+        let lists = [
+            (Kind::Service, SERVICES),
+            (kind, if kind == Kind::Endpoints { ENDPOINTS } else { SLICES }),
+        ];
+        until_created(&mut follower, what, &lists).await;
+        follow_changes(&client, &mut follower, what).await;
+        follower.stop().await;
+    }
+}
+
+/// Waits until the follower knows what was created, and nothing else.
+async fn until_created(follower: &mut Follower, what: &str, lists: &[(Kind, &str)]) {
+    let mut expected = Store::new(&[]);
+    for (kind, list) in lists {
+        for object in created(list) {
+            let read = objects::read(*kind, &object.to_string()).unwrap();
+            expected.apply(Update::Applied(*kind, read.name, read.parsed));
+        }
+    }
+    let expected = comparable(&expected);
+    follower.until(what, |store| store.is_complete() && comparable(store) == expected).await;
+}
+
+/// A Service of its own comes, changes and goes.
+async fn follow_changes(client: &Client, follower: &mut Follower, what: &str) {
+    let services = "/api/v1/namespaces/default/services";
+    let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "new"},
+        "spec": {"ports": [{"port": 80}]}});
+    service = request(client, "POST", services, &service).await.unwrap();
+    let has = |port: u16| {
+        move |store: &Store| {
+            golden::lines(store).contains(&format!("service default/new port {port}/tcp \"\""))
+        }
+    };
+    follower.until(what, has(80)).await;
+    service["spec"]["ports"][0]["port"] = json!(81);
+    request(client, "PUT", &format!("{services}/new"), &service).await.unwrap();
+    follower.until(what, has(81)).await;
+    request(client, "DELETE", &format!("{services}/new"), &Value::Null).await.unwrap();
+    follower.until(what, |store| !has(81)(store)).await;
+}
+
+/// Lines of the captured objects: times differ, and the server adds objects of its own.
+fn comparable(store: &Store) -> BTreeSet<String> {
+    let lines = golden::lines(store).into_iter();
+    lines
+        .filter(|line| !line.contains("default/kubernetes ") && !line.starts_with("range"))
+        .map(|line| line.split(" created").next().unwrap().to_owned())
+        .collect()
+}
+
+/// Objects of a captured list, without what a server sets.
+fn created(list: &str) -> Vec<Value> {
+    let list: Value = serde_json::from_str(list).unwrap();
+    let mut objects = list["items"].as_array().unwrap().clone();
+    objects.retain(|object| object["metadata"]["name"] != "kubernetes");
+    for object in &mut objects {
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        for field in
+            ["uid", "resourceVersion", "managedFields", "ownerReferences", "creationTimestamp"]
+        {
+            metadata.remove(field);
+        }
+    }
+    objects
+}
+
+async fn create(client: &Client, api: &str, list: &str) {
+    let kind: Value = serde_json::from_str(list).unwrap();
+    let kind = kind["kind"].as_str().unwrap().trim_end_matches("List").to_lowercase();
+    let plural = if kind.ends_with('s') { kind } else { format!("{kind}s") };
+    for object in created(list) {
+        let path = format!("{api}/namespaces/default/{plural}");
+        request(client, "POST", &path, &object).await.unwrap();
+    }
+}
+
+async fn request(client: &Client, method: &str, path: &str, body: &Value) -> kube::Result<Value> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("content-type", "application/json")
+        .body(if body.is_null() { Vec::new() } else { body.to_string().into_bytes() })
+        .unwrap();
+    let text = client.request_text(request).await?;
+    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
