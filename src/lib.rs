@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
+pub mod render;
 pub mod serve;
 pub mod telemetry;
 #[cfg(feature = "testing")]

@@ -11,9 +11,9 @@ use crate::config::{Periods, RenderConfig};
 use crate::kernel::{Error, Failure, Kernel};
 use crate::model::net::PerFamily;
 use crate::model::observed::{Host, Observed, Scope};
-use crate::model::tables::Tables;
 use crate::plan::step::Step;
 use crate::reconcile::engine::Engine;
+use crate::render;
 use crate::watch::manifests;
 
 /// A period that no single sync sees the end of.
@@ -32,12 +32,7 @@ pub(super) fn text(config: &RenderConfig) -> anyhow::Result<String> {
     for rejected in engine.rejected() {
         super::complain(&format!("rejected: {}: {}\n", rejected.object, rejected.reason));
     }
-    as_text(engine.state().0.tables())
-}
-
-/// The rows in the syntax of the tools that list them.
-fn as_text(_tables: &Tables) -> anyhow::Result<String> {
-    anyhow::bail!("this build cannot render")
+    Ok(render::text(engine.state().0.tables()))
 }
 
 /// A node with nothing on it, that takes every step, and has both families.

@@ -3,10 +3,11 @@
 //! Invariant: a function of this one Service, its slices and the facts it is given; that is what
 //! makes the cost of a change independent of how many Services there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::front::{Front, Rank, ServiceRows};
 use super::topology::{self, Endpoints, Place};
+use crate::cluster::endpoints::{self, ByPort};
 use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort};
 use crate::config::Policy;
 use crate::model::ipset::{Entry, Member, SetId};
@@ -39,16 +40,17 @@ pub fn rows(
 ) -> ServiceRows {
     let families = Family::ALL.into_iter().filter(|family| *facts.families.get(*family));
     let cluster_ips = families.filter_map(|family| *service.cluster_ips.get(family));
-    let fronts = cluster_ips
-        .flat_map(|address| service.ports.iter().map(move |port| (address, port)))
-        .map(|(address, port)| {
+    let fronts = cluster_ips.flat_map(|address| {
+        let known = endpoints::merged(slices.iter().copied(), Family::of(address));
+        let front = move |port: &ServicePort| {
             let key = ServerKey { address, port: port.port, protocol: port.protocol };
-            (key, cluster_ip(key, service, &endpoints(slices, port, key.family()), facts))
-        })
-        .collect();
+            (key, cluster_ip(key, service, &endpoints_of(port, &known), facts))
+        };
+        service.ports.iter().map(front)
+    });
     ServiceRows {
         rank: Rank { created: service.created, name: name.clone() },
-        fronts,
+        fronts: fronts.collect(),
         uses_zone: slices.iter().any(|s| s.endpoints.iter().any(|e| !e.zone_hints.is_empty())),
     }
 }
@@ -99,27 +101,13 @@ fn virtual_server(service: &Service, policy: &Policy) -> VirtualServer {
     }
 }
 
-/// The endpoints of one port over all slices; of duplicates, one that is not leaving wins.
-fn endpoints<'a>(
-    slices: &[&'a EndpointSlice],
-    port: &ServicePort,
-    family: Family,
-) -> Endpoints<'a> {
-    let mut merged: Endpoints<'a> = BTreeMap::new();
-    for slice in slices.iter().filter(|slice| slice.family == family) {
-        let targets = slice
-            .ports
-            .iter()
-            .filter(|target| target.name == port.name && target.protocol == port.protocol);
-        for target in targets {
-            for endpoint in &slice.endpoints {
-                let key = RealKey { address: endpoint.address, port: target.port };
-                let known = merged.entry(key).or_insert(endpoint);
-                if !endpoint.terminating {
-                    *known = endpoint;
-                }
-            }
-        }
-    }
-    merged
+/// The endpoints of one port.
+fn endpoints_of<'a>(port: &ServicePort, known: &ByPort<'a>) -> Endpoints<'a> {
+    let found = known.get(&(port.name.clone(), port.protocol));
+    let found = found.into_iter().flatten();
+    found
+        .map(|found| {
+            (RealKey { address: found.endpoint.address, port: found.port }, found.endpoint)
+        })
+        .collect()
 }

@@ -115,13 +115,16 @@ impl Engine {
         let mut report = Report::default();
         self.pace.started();
         if self.is_ready() {
-            match self.observe(kernel, now) {
-                Ok(extent) => {
-                    report.is_audit = extent == Extent::All;
-                    self.change(kernel, extent, now, &mut report);
-                }
+            report.is_audit = self.doubt.everything || self.pace.audit_is_due(now);
+            let observed = match report.is_audit {
+                true => self.observe_all(kernel, now),
+                false => self.observe_due(kernel, now),
+            };
+            match observed {
+                Ok(extent) => self.change(kernel, extent, now, &mut report),
                 Err(error) => {
                     self.doubt.everything = true;
+                    report.is_audit = false;
                     report.failed.push(Failed::new("observe", &error));
                 }
             }
@@ -131,23 +134,23 @@ impl Engine {
         report
     }
 
-    /// Reads what is in doubt or due; returns how far the plan has to look.
-    fn observe(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<Extent, Error> {
-        if self.doubt.everything || self.pace.audit_is_due(now) {
-            let observed = kernel.observe(&Scope::Everything)?;
-            self.mirror.replace(observed.tables);
-            self.drains.look(&observed.connections, now);
-            self.adopt_host(observed.host);
-            self.doubt = Doubt::default();
-            self.unfinished = None;
-            self.pace.audited(now);
-            return Ok(Extent::All);
-        }
+    /// Reads the whole kernel; the plan then looks at every row.
+    fn observe_all(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<Extent, Error> {
+        let observed = kernel.observe(&Scope::Everything)?;
+        self.mirror.replace(observed.tables);
+        self.drains.look(&observed.connections, now);
+        self.adopt_host(observed.host);
+        self.doubt = Doubt::default();
+        self.pace.audited(now);
+        Ok(Extent::All)
+    }
+
+    /// Reads the servers that are in doubt or due; returns how far the plan has to look.
+    fn observe_due(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<Extent, Error> {
         let mut servers = self.drains.due(now);
         servers.append(&mut self.doubt.servers);
         if !servers.is_empty() {
-            let scope = Scope::Servers(servers.clone());
-            let observed = kernel.observe(&scope)?;
+            let observed = kernel.observe(&Scope::Servers(servers.clone()))?;
             self.drains.look(&observed.connections, now);
             self.mirror.refresh(&servers, observed);
         }

@@ -11,6 +11,7 @@ use super::operation;
 use super::random::Random;
 use crate::kernel::netlink::{self, Refusal};
 use crate::kernel::{Error, Failure, Kernel};
+use crate::model::iptables::Ruleset;
 use crate::model::ipvs::{Connections, RealKey, ServerKey};
 use crate::model::net::PerFamily;
 use crate::model::observed::{Host, Observed, Scope};
@@ -30,7 +31,8 @@ pub enum Fault {
     BatchBroken,
 }
 
-const FAULTS: [Fault; 4] =
+/// Every fault.
+pub const FAULTS: [Fault; 4] =
     [Fault::Refused, Fault::AnswerLost, Fault::RequestLost, Fault::BatchBroken];
 
 /// When something goes wrong.
@@ -39,8 +41,15 @@ pub enum Faults {
     /// Never.
     #[default]
     None,
-    /// Once in so many operations and observations, as the generator decides.
-    Random(Random, usize),
+    /// As the generator decides.
+    Random {
+        /// The generator.
+        random: Random,
+        /// Once in so many operations and observations.
+        one_in: usize,
+        /// One of these.
+        kinds: &'static [Fault],
+    },
     /// At every operation that the predicate accepts.
     When(fn(&Step) -> bool, Fault),
 }
@@ -54,6 +63,8 @@ pub struct FakeKernel {
     pub host: Host,
     /// Connection counts of real servers; absent means none.
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
+    /// Whether the tool prints some rules otherwise than they were written.
+    pub prints_otherwise: bool,
     /// What goes wrong.
     pub faults: Faults,
     /// Operations left before the program is killed; absent means it lives.
@@ -77,6 +88,7 @@ impl Default for FakeKernel {
                 ..Host::default()
             },
             connections: BTreeMap::new(),
+            prints_otherwise: false,
             faults: Faults::None,
             dies_after: None,
             history: Vec::new(),
@@ -90,8 +102,8 @@ impl FakeKernel {
     fn next_fault(&mut self, operation: &Step) -> Option<Fault> {
         match &mut self.faults {
             Faults::None => None,
-            Faults::Random(random, n) => {
-                random.one_in(*n).then(|| random.pick(&FAULTS).copied()).flatten()
+            Faults::Random { random, one_in, kinds } => {
+                random.one_in(*one_in).then(|| random.pick(kinds).copied()).flatten()
             }
             Faults::When(accepts, fault) => accepts(operation).then_some(*fault),
         }
@@ -130,6 +142,9 @@ impl FakeKernel {
 
     fn read(&self, scope: &Scope) -> Observed {
         let mut tables = self.tables.clone();
+        if self.prints_otherwise {
+            tables.rulesets.values_mut().for_each(print_otherwise);
+        }
         let mut host = self.host.clone();
         if let Scope::Servers(keys) = scope {
             tables = Tables { servers: tables.servers, ..Tables::default() };
@@ -149,7 +164,7 @@ impl Kernel for FakeKernel {
     fn observe(&mut self, scope: &Scope) -> Result<Observed, Error> {
         self.observations += 1;
         let fails = match &mut self.faults {
-            Faults::Random(random, n) => random.one_in(*n),
+            Faults::Random { random, one_in, .. } => random.one_in(*one_in),
             Faults::None | Faults::When(..) => false,
         };
         if fails || self.is_dead() {
@@ -169,6 +184,14 @@ impl Kernel for FakeKernel {
             }
         }
         failures
+    }
+}
+
+/// Another version of the tool knows the rejection by a shorter name.
+fn print_otherwise(ruleset: &mut Ruleset) {
+    let chains = ruleset.tables.values_mut().flat_map(|rules| rules.chains.values_mut());
+    for line in chains.flatten() {
+        *line = line.replace("icmp6-port-unreachable", "port-unreachable");
     }
 }
 

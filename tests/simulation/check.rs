@@ -1,7 +1,8 @@
 //! What must hold: at every instant of a sync, and once the world has settled.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use kube_ipvs_proxy::desired::foundation::IPV6_FORWARDING;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
 use kube_ipvs_proxy::model::iptables::TableName;
 use kube_ipvs_proxy::model::ipvs::{Server, ServerKey};
@@ -15,9 +16,6 @@ use crate::host;
 
 /// All is well, or what is wrong.
 pub type Verdict = Result<(), String>;
-
-/// Most endpoints that a port of a Service has in a run.
-pub const ENDPOINTS: usize = 10;
 
 /// Fails with the text if the condition does not hold.
 pub fn that(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
@@ -95,7 +93,14 @@ fn order(state: &Tables, next: &Tables, operation: &Step, wanted: &Tables) -> Ve
                 entry(state, &change.key, change.to.is_some())?;
             }
         }
-        Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) | Step::Reals(_) => {}
+        Step::Settings(changes) => {
+            for change in changes.iter().filter(|change| change.key == IPV6_FORWARDING) {
+                let mut others = wanted.settings.iter().filter(|(path, _)| **path != change.key);
+                let are_set = others.all(|(path, value)| state.settings.get(path) == Some(value));
+                that(are_set, || "forwarding before router advertisements are safe".into())?;
+            }
+        }
+        Step::Sets(_) | Step::Device(_) | Step::Rules(_) | Step::Reals(_) => {}
     }
     Ok(())
 }
@@ -122,6 +127,23 @@ fn exposed(tables: &Tables) -> BTreeSet<ServerKey> {
         _ => None,
     });
     fronts.filter(|front| !tables.servers.get(front).is_some_and(Server::is_serving)).collect()
+}
+
+/// Rows of Services that differ between two desired tables.
+pub fn distance(old: &Tables, new: &Tables) -> usize {
+    let nothing = BTreeMap::new();
+    let of = |tables: &Tables, key| tables.servers.get(key).cloned();
+    let keys: BTreeSet<_> = old.servers.keys().chain(new.servers.keys()).collect();
+    let servers = keys.into_iter().map(|key| {
+        let (old, new) = (of(old, key), of(new, key));
+        let config = old.as_ref().map(|s| &s.config) != new.as_ref().map(|s| &s.config);
+        let [old, new] = [&old, &new].map(|s| s.as_ref().map_or(&nothing, |s| &s.reals));
+        let reals: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        usize::from(config) + reals.iter().filter(|real| old.get(real) != new.get(real)).count()
+    });
+    servers.sum::<usize>()
+        + old.entries.symmetric_difference(&new.entries).count()
+        + old.addresses.symmetric_difference(&new.addresses).count()
 }
 
 /// Whether draining real servers may still be there.

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kube_ipvs_proxy::cluster::{
-    Endpoint, EndpointSlice, Kind, Object, ObjectName, Service, Update,
-};
+use kube_ipvs_proxy::cluster::{Endpoint, EndpointSlice, Kind, Object, ObjectName, Update};
 use kube_ipvs_proxy::testing::objects::{self, endpoint, hinted, on_node, terminating, unready};
 use kube_ipvs_proxy::testing::random::Random;
 
@@ -60,14 +58,6 @@ impl Cluster {
             .collect()
     }
 
-    /// The Service of a name.
-    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        match self.objects.get(&Kind::Service)?.get(name)? {
-            Object::Service(service) => Some(service),
-            _ => None,
-        }
-    }
-
     /// The slice of a name.
     pub fn slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
         match self.objects.get(&Kind::EndpointSlice)?.get(name)? {
@@ -116,9 +106,17 @@ pub fn service(number: usize, shape: u64) -> Object {
 pub fn slice(number: usize, shape: u64) -> Object {
     let random = &mut Random::new(shape);
     let is_v6 = random.one_in(3);
+    let is_hinted = random.one_in(2);
     let hosts: Vec<usize> = (1..6).filter(|_| random.one_in(2)).collect();
     let endpoints: Vec<Endpoint> =
         hosts.into_iter().map(|host| some_endpoint(host, is_v6, random)).collect();
+    let endpoints: Vec<Endpoint> = match is_hinted {
+        true => endpoints
+            .into_iter()
+            .map(|e| hinted(e, if random.one_in(2) { "a" } else { "b" }))
+            .collect(),
+        false => endpoints,
+    };
     let ports: Vec<&str> = TARGETS.into_iter().filter(|_| !random.one_in(4)).collect();
     let service = service_name(number).to_string();
     Object::EndpointSlice(objects::slice(&service, &ports, &endpoints))
@@ -143,11 +141,11 @@ fn some_endpoint(host: usize, is_v6: bool, random: &mut Random) -> Endpoint {
         false => format!("10.244.0.{host}"),
     };
     let mut endpoint = endpoint(&address);
-    if host % 2 == 0 {
+    if host.is_multiple_of(2) {
         endpoint = on_node(endpoint);
     }
-    if random.one_in(4) {
-        endpoint = hinted(endpoint, if random.one_in(2) { "a" } else { "b" });
+    if random.one_in(8) {
+        endpoint = hinted(endpoint, "a");
     }
     match random.below(6) {
         0 => unready(endpoint),

@@ -17,7 +17,7 @@ const FOREIGN_ADDRESS: &str = "192.0.2.77";
 
 /// A host as some earlier life left it: empty, with things of others, or run by kube-proxy.
 pub fn new(random: &mut Random) -> FakeKernel {
-    let mut kernel = FakeKernel::default();
+    let mut kernel = FakeKernel { prints_otherwise: random.one_in(3), ..FakeKernel::default() };
     if random.one_in(4) {
         kernel.host.families.v6 = false;
     }

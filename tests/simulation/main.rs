@@ -58,10 +58,11 @@ fn run(seed: u64, events: &[Event]) -> check::Verdict {
 }
 
 /// Runs a seed and, if it fails, says how with the shortest list of events that still fails.
+#[expect(clippy::print_stderr, reason = "the events of a run that was asked for by its seed")]
 fn report(seed: u64, is_verbose: bool) {
     let events = events(seed);
     if is_verbose {
-        println!("{events:#?}");
+        eprintln!("{events:#?}");
     }
     if run(seed, &events).is_ok() {
         return;

@@ -182,3 +182,6 @@ fn rules<const C: usize, const J: usize>(
         jumps: jumps.into_iter().map(jump).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Real servers that lose their endpoint while they have connections.
+
+use super::*;
+
+const GONE: &str = "reals     - tcp 10.96.0.1:80 > 10.244.1.2:8080\n";
+const DRAINED: &str = "reals     ~ tcp 10.96.0.1:80 > 10.244.1.2:8080  weight 1 to weight 0\n";
+const RAISED: &str = "reals     ~ tcp 10.96.0.1:80 > 10.244.1.2:8080  weight 0 to weight 1\n";
+
+/// The second of two pods leaves while somebody is connected to it.
+fn draining(update: Update) -> Node {
+    let mut node = serving();
+    connect(&mut node, 1);
+    node.tell([update]);
+    assert_eq!(node.changes(), DRAINED);
+    node
+}
+
+fn connect(node: &mut Node, active: u32) {
+    let key = (front("tcp 10.96.0.1:80"), real("10.244.1.2:8080"));
+    node.kernel.connections.insert(key, Connections { active, inactive: 0 });
+}
+
+fn vanished() -> Update {
+    one_pod()
+}
+
+fn leaving() -> Update {
+    slice_of_web(&[on_node(endpoint("10.244.0.1")), terminating(endpoint("10.244.1.2"))])
+}
+
+#[test]
+fn it_goes_as_soon_as_its_connections_are_gone() {
+    for update in [vanished(), leaving()] {
+        let mut node = draining(update);
+        node.wait(2);
+        assert_eq!(node.changes(), "");
+        connect(&mut node, 0);
+        assert!(node.engine.next_sync().unwrap() <= node.now + std::time::Duration::from_secs(2));
+        node.wait(2);
+        assert_eq!(node.changes(), GONE);
+        assert_eq!(node.sync().drains, 0);
+    }
+}
+
+#[test]
+fn its_deadline_is_short_once_it_vanished_and_long_while_it_leaves() {
+    for (update, deadline) in [(vanished(), 10), (leaving(), 15 * 60)] {
+        let mut node = draining(update);
+        node.wait(deadline - 1);
+        assert_eq!(node.changes(), "");
+        node.wait(1);
+        assert_eq!(node.changes(), GONE);
+    }
+}
+
+#[test]
+fn vanishing_shortens_the_deadline() {
+    let mut node = draining(leaving());
+    node.tell([vanished()]);
+    assert_eq!(node.changes(), "");
+    node.wait(10);
+    assert_eq!(node.changes(), GONE);
+}
+
+#[test]
+fn coming_back_raises_the_weight_in_place_and_forgets_the_deadline() {
+    let mut node = draining(vanished());
+    node.wait(5);
+    node.tell([two_pods()]);
+    assert_eq!(node.changes(), RAISED);
+    node.wait(60);
+    assert_eq!(node.changes(), "");
+    node.tell([vanished()]);
+    assert_eq!(node.changes(), DRAINED);
+    node.wait(9);
+    assert_eq!(node.changes(), "");
+}
+
+#[test]
+fn a_restart_sets_the_deadline_anew() {
+    let mut node = draining(vanished());
+    node.wait(9);
+    node.restart([web(), vanished()]);
+    assert_eq!(node.changes(), "");
+    node.wait(9);
+    assert_eq!(node.changes(), "");
+    node.wait(1);
+    assert_eq!(node.changes(), GONE);
+}
+
+#[test]
+fn a_failed_removal_is_retried_with_patience() {
+    let mut node = draining(vanished());
+    node.kernel.faults = Faults::When(|step| matches!(step, Step::Reals(_)), Fault::Refused);
+    node.wait(10);
+    assert!(!node.sync().is_complete());
+    assert!(node.engine.next_sync().unwrap() >= node.now + std::time::Duration::from_millis(500));
+    node.kernel.faults = Faults::None;
+    node.wait(1);
+    assert_eq!(node.changes(), GONE);
+}
+
+#[test]
+fn sctp_drains_and_udp_goes_at_once() {
+    for (protocol, sign) in [("sctp", '~'), ("udp", '-')] {
+        let port = format!("{protocol} 53");
+        let slice = |pods: &[Endpoint]| slice_applied("default/dns", &[&port], pods);
+        let pods = [endpoint("10.244.1.1"), endpoint("10.244.1.2")];
+        let service = service("default/dns", &["10.96.0.9"], &[&port]).applied();
+        let mut node = Node::new([service, slice(&pods)]);
+        node.sync();
+        node.tell([slice(&pods[..1])]);
+        let text = node.changes();
+        let expected = format!("reals     {sign} {protocol} 10.96.0.9:53 > 10.244.1.2:53");
+        assert!(text.starts_with(&expected), "{text}");
+    }
+}

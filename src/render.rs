@@ -1,0 +1,139 @@
+//! Tables as text, in the syntax of the tools that list them on a host.
+//!
+//! The `render` subcommand prints it and the golden tests compare it.
+//! Invariant: equal tables give equal text, sorted throughout.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::model::iptables::{Rules, Ruleset, TableName};
+use crate::model::ipvs::{Forwarding, RealKey, RealServer, Server, ServerKey};
+use crate::model::link::DEVICE;
+use crate::model::net::{Family, Protocol};
+use crate::model::tables::Tables;
+
+/// Entries that the kernel makes room for when a hash set is created.
+const HASHSIZE: u32 = 1024;
+
+/// The built-in chains, in the order in which the tool prints them.
+const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+
+/// All tables as text, section by section.
+pub fn text(tables: &Tables) -> String {
+    let mut sections = vec![
+        section("virtual servers (ipvsadm-save -n)", servers(tables)),
+        section("sets (ipset save)", sets(tables)),
+    ];
+    for (family, ruleset) in &tables.rulesets {
+        let tool = match family {
+            Family::V4 => "iptables-save",
+            Family::V6 => "ip6tables-save",
+        };
+        sections.push(section(&format!("{family} rules ({tool})"), rules(ruleset)));
+    }
+    sections.push(section(&format!("addresses on {DEVICE}"), addresses(tables)));
+    sections.push(section("settings below /proc/sys", settings(tables)));
+    sections.join("\n")
+}
+
+fn section(title: &str, lines: Vec<String>) -> String {
+    let lines: String = lines.into_iter().map(|line| line + "\n").collect();
+    format!("# {title}\n{lines}")
+}
+
+fn servers(tables: &Tables) -> Vec<String> {
+    let lines = tables.servers.iter().flat_map(|(key, server)| {
+        let reals = server.reals.iter().map(|(real, value)| real_line(key, real, value));
+        [server_line(key, server)].into_iter().chain(reals)
+    });
+    lines.collect()
+}
+
+fn server_line(key: &ServerKey, server: &Server) -> String {
+    let config = &server.config;
+    let mut line = format!("-A {} -s {}", virtual_address(key), config.scheduler);
+    if let Some(seconds) = config.persistence {
+        line.push_str(&format!(" -p {seconds}"));
+    }
+    let flags = flag_names(&config.scheduler, config.scheduler_flags);
+    if !flags.is_empty() {
+        line.push_str(&format!(" -b {}", flags.join(",")));
+    }
+    line
+}
+
+fn real_line(key: &ServerKey, real: &RealKey, value: &RealServer) -> String {
+    let method = match value.forwarding {
+        Forwarding::Masquerade => "-m",
+        Forwarding::Tunnel => "-i",
+        Forwarding::Direct | Forwarding::Local | Forwarding::Bypass => "-g",
+    };
+    format!("-a {} -r {real} {method} -w {}", virtual_address(key), value.weight)
+}
+
+fn virtual_address(key: &ServerKey) -> String {
+    let option = match key.protocol {
+        Protocol::Tcp => "-t",
+        Protocol::Udp => "-u",
+        Protocol::Sctp => "--sctp-service",
+    };
+    format!("{option} {}", SocketAddr::new(key.address, key.port))
+}
+
+/// The tool's names of scheduler flags; two schedulers have their own.
+fn flag_names(scheduler: &str, flags: u32) -> Vec<&'static str> {
+    let names = match scheduler {
+        "mh" => ["mh-fallback", "mh-port", "flag-3"],
+        "sh" => ["sh-fallback", "sh-port", "flag-3"],
+        _ => ["flag-1", "flag-2", "flag-3"],
+    };
+    let bits = [0x8, 0x10, 0x20];
+    bits.into_iter().zip(names).filter(|(bit, _)| flags & bit != 0).map(|(_, name)| name).collect()
+}
+
+fn sets(tables: &Tables) -> Vec<String> {
+    let lines = tables.sets.iter().flat_map(|(key, spec)| {
+        let create = format!(
+            "create {key} {} family {} hashsize {HASHSIZE} maxelem {}",
+            spec.kind.name(),
+            family_word(key.family),
+            spec.maxelem
+        );
+        let entries = tables.entries.iter().filter(move |entry| entry.key() == *key);
+        [create].into_iter().chain(entries.map(|entry| format!("add {entry}")))
+    });
+    lines.collect()
+}
+
+fn family_word(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "inet",
+        Family::V6 => "inet6",
+    }
+}
+
+fn rules(ruleset: &Ruleset) -> Vec<String> {
+    ruleset.tables.iter().flat_map(|(table, rules)| table_lines(*table, rules)).collect()
+}
+
+fn table_lines(table: TableName, rules: &Rules) -> Vec<String> {
+    let declared = rules.chains.keys().map(|chain| format!(":{chain} - [0:0]"));
+    let jumps = BUILT_IN.into_iter().filter_map(|chain| rules.jumps.get_key_value(chain));
+    let filled = jumps.chain(&rules.chains);
+    let added = filled
+        .flat_map(|(chain, lines)| lines.iter().map(move |line| format!("-A {chain} {line}")));
+    [format!("*{}", table.name())]
+        .into_iter()
+        .chain(declared)
+        .chain(added)
+        .chain(["COMMIT".to_string()])
+        .collect()
+}
+
+fn addresses(tables: &Tables) -> Vec<String> {
+    let line = |address: &IpAddr| format!("{address}/{}", Family::of(*address).host_prefix());
+    tables.addresses.iter().map(line).collect()
+}
+
+fn settings(tables: &Tables) -> Vec<String> {
+    tables.settings.iter().map(|(path, value)| format!("{path} = {value}")).collect()
+}
