@@ -36,8 +36,8 @@ pub fn restore(there: &Ruleset, payload: &str) -> Result<Ruleset, Refusal> {
 pub fn check_references(ruleset: &Ruleset, sets: &BTreeSet<&str>) -> Result<(), Refusal> {
     for rules in ruleset.tables.values() {
         for line in rules.chains.values().chain(rules.jumps.values()).flatten() {
-            let missing_set = after(line, "--match-set").filter(|set| !sets.contains(set));
-            let target = after(line, "-j").filter(|target| target.starts_with("KUBE-"));
+            let missing_set = after(line, "--match-set").find(|set| !sets.contains(set));
+            let target = after(line, "-j").find(|target| target.starts_with("KUBE-"));
             let missing_chain = target.filter(|chain| !rules.chains.contains_key(*chain));
             if let Some(missing) = missing_set.or(missing_chain) {
                 return Err(format!("iptables-restore: {missing} does not exist"));
@@ -50,11 +50,13 @@ pub fn check_references(ruleset: &Ruleset, sets: &BTreeSet<&str>) -> Result<(), 
 /// Whether a rule matches on the set.
 pub fn refers_to(ruleset: &Ruleset, set: &str) -> bool {
     let lines = ruleset.tables.values().flat_map(|rules| rules.chains.values().flatten());
-    lines.into_iter().any(|line| after(line, "--match-set") == Some(set))
+    lines.into_iter().any(|line| after(line, "--match-set").any(|name| name == set))
 }
 
-fn after<'a>(line: &'a str, word: &str) -> Option<&'a str> {
-    line.split(' ').skip_while(|w| *w != word).nth(1)
+/// The words that follow an option.
+fn after<'a>(line: &'a str, option: &'a str) -> impl Iterator<Item = &'a str> {
+    let pairs = line.split(' ').zip(line.split(' ').skip(1));
+    pairs.filter(move |(word, _)| *word == option).map(|(_, next)| next)
 }
 
 /// Applies one line of a table; nothing if the tool would refuse it.

@@ -43,9 +43,12 @@ impl Writer {
         let range = self.matching(SetId::ServiceCidr, "dst");
         let new = "-m conntrack --ctstate NEW";
         let mark = &self.mark;
-        // An address of the service range that reaches these hooks is bound to nothing here: no
-        // Service has it, and the default route would leave the client waiting.
-        let unallocated = self.refusals(&format!("{} {range}", comment(SetId::ServiceCidr)));
+        // An address of the service range that is not bound here: no Service has it, and the
+        // default route would leave the client waiting. Kernel: a bound one is seen in OUTPUT as
+        // the destination of replies to the node's own connections, which must get through.
+        let unbound = bound.replace("--match-set", "! --match-set");
+        let unallocated =
+            self.refusals(&format!("{} {unbound} {range}", comment(SetId::ServiceCidr)));
         let forward = [
             format!("{} -m mark --mark {mark} -j ACCEPT", text("kubernetes forwarding rules")),
             format!(

@@ -296,3 +296,4 @@ fn a_family_that_appears_is_programmed() {
 }
 
 mod draining;
+mod mirror;

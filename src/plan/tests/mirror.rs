@@ -1,0 +1,89 @@
+//! What the mirror holds after steps and readings, and that nothing of ours outlives a cleanup.
+
+use super::*;
+use crate::desired::Desired;
+use crate::kernel::Kernel;
+use crate::model::observed::Scope;
+use crate::model::tables::Tables;
+use crate::plan::drain::Drains;
+use crate::plan::mirror::Mirror;
+use crate::plan::step::Change;
+use crate::plan::{self, Extent};
+
+fn observed(node: &mut Node) -> Mirror {
+    let mut mirror = Mirror::default();
+    mirror.replace(node.kernel.observe(&Scope::Everything).unwrap().tables);
+    mirror
+}
+
+#[test]
+fn failed_changes_of_a_step_are_not_noted() {
+    let mut mirror = Mirror::default();
+    let step = Step::Addresses(vec![
+        Change::add(ip("10.96.0.1"), ()),
+        Change::add(ip("10.96.0.2"), ()),
+        Change::add(ip("10.96.0.3"), ()),
+    ]);
+    mirror.note(&step, &[1].into());
+    assert_eq!(mirror.tables.addresses, [ip("10.96.0.1"), ip("10.96.0.3")].into());
+    mirror.note(&Step::Device(false), &[0].into());
+    assert_eq!(mirror.tables.addresses.len(), 2, "the device is still there");
+    mirror.note(&Step::Device(false), &[].into());
+    assert!(mirror.tables.addresses.is_empty());
+}
+
+#[test]
+fn the_mirror_equals_the_kernel_after_every_step() {
+    let mut node = serving();
+    for update in [one_pod(), slice_of_web(&[]), two_pods()] {
+        node.tell([update]);
+        node.sync();
+        assert_eq!(node.engine.state().1.tables, node.kernel.tables);
+    }
+}
+
+#[test]
+fn rules_that_the_tool_prints_otherwise_are_loaded_once_and_their_loss_is_seen() {
+    let kernel = FakeKernel { prints_otherwise: true, ..FakeKernel::default() };
+    let mut node = Node::on(kernel, [web(), two_pods()]);
+    node.sync();
+    for _ in 0..2 {
+        node.wait(3600);
+        let report = node.sync();
+        assert!(report.is_audit && report.changes() == 0, "{report:?}");
+    }
+    node.kernel.tables.rulesets.clear();
+    node.wait(3600);
+    check(node.changes(), "rules     ~ IPv4\nrules     ~ IPv6");
+}
+
+#[test]
+fn a_cleanup_leaves_what_was_there_before() {
+    let mut before = FakeKernel::default();
+    before.host.families.v6 = false;
+    let foreign = front("tcp 192.0.2.1:80");
+    let config = VirtualServer { scheduler: "wlc".into(), scheduler_flags: 0, persistence: None };
+    before.tables.servers.insert(foreign, Server { config, reals: [].into() });
+    for has_foreign_address in [false, true] {
+        let mut kernel = before.clone();
+        if has_foreign_address {
+            kernel.tables.device = true;
+            kernel.tables.addresses.insert(ip("192.0.2.7"));
+        }
+        let untouched = kernel.tables.clone();
+        let mut node = Node::on(kernel, [web(), two_pods()]);
+        node.sync();
+        let nothing = Desired::default();
+        let mirror = observed(&mut node);
+        let drains = Drains::default();
+        for step in plan::build(&nothing, &mirror, &drains, &Extent::All, node.now) {
+            assert!(node.kernel.apply(&step).is_empty(), "{step}");
+        }
+        node.kernel.tables.rulesets.retain(|_, rules| {
+            rules.tables.retain(|_, rules| !rules.chains.is_empty() || !rules.jumps.is_empty());
+            !rules.tables.is_empty()
+        });
+        let settings = node.kernel.tables.settings.clone();
+        assert_eq!(node.kernel.tables, Tables { settings, ..untouched });
+    }
+}
