@@ -27,12 +27,13 @@ impl TableName {
 }
 
 /// Every chain name that is ours to change, the reference's included, so that cleanup finds all.
-pub const OUR_CHAINS: [(TableName, &str); 11] = [
+pub const OUR_CHAINS: [(TableName, &str); 12] = [
     (TableName::Nat, "KUBE-SERVICES"),
     (TableName::Nat, "KUBE-POSTROUTING"),
     (TableName::Nat, "KUBE-NODE-PORT"),
     (TableName::Nat, "KUBE-LOAD-BALANCER"),
     (TableName::Nat, "KUBE-MARK-MASQ"),
+    (TableName::Nat, "KUBE-IPVS-REFUSE"),
     (TableName::Filter, "KUBE-FORWARD"),
     (TableName::Filter, "KUBE-NODE-PORT"),
     (TableName::Filter, "KUBE-PROXY-FIREWALL"),

@@ -130,7 +130,7 @@ fn ownership_of_one_namespace_is_exclusive() {
     let mut second = cluster::launch(&world, &manifests, &[]);
     let status = second.wait_for_end(Duration::from_secs(10));
     assert_eq!(status.code(), Some(1), "{}", second.log());
-    assert!(second.log().contains("already runs"), "{}", second.log());
+    assert!(second.log().contains("another instance runs"), "{}", second.log());
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::config::{DetectLocal, Policy};
 use crate::model::ipset::{SetId, SetKey};
 use crate::model::iptables::{Rules, Ruleset, TableName};
-use crate::model::net::Family;
+use crate::model::net::{Family, Protocol};
 use crate::model::observed::Host;
 
 /// The ruleset of one family; `pod_cidrs` are those of this node.
@@ -46,7 +46,7 @@ impl Writer {
         // An address of the service range that is not bound here: no Service has it, and the
         // default route would leave the client waiting. Kernel: a bound one is seen in OUTPUT as
         // the destination of replies to the node's own connections, which must get through.
-        let unbound = bound.replace("--match-set", "! --match-set");
+        let unbound = self.not_matching(SetId::IpvsIps, "dst");
         let unallocated =
             self.refusals(&format!("{} {unbound} {range}", comment(SetId::ServiceCidr)));
         let forward = [
@@ -59,14 +59,11 @@ impl Writer {
         // A port that no Service serves must not reach a socket of the host.
         let unserved = self.refusals(&format!("{new} {bound}"));
         let admitted = format!("{} {pass} -j RETURN", comment(SetId::Pass));
-        // What the node sends to a bound address comes back in, where ports are told apart; the
-        // refusals that come of it go out here and must not be refused themselves.
-        let own = format!("{bound} -j RETURN");
         rules(
             [
                 ("KUBE-FORWARD", [&unallocated[..], &forward[..]].concat()),
                 ("KUBE-IPVS-FILTER", [&[admitted][..], &unserved[..]].concat()),
-                ("KUBE-IPVS-OUT-FILTER", [&[own][..], &unallocated[..]].concat()),
+                ("KUBE-IPVS-OUT-FILTER", unallocated.to_vec()),
             ],
             [
                 ("FORWARD", "kubernetes forwarding rules", "KUBE-FORWARD"),
@@ -107,13 +104,28 @@ impl Writer {
                     ],
                 ),
                 ("KUBE-MARK-MASQ", vec![format!("-j MARK --set-xmark {mark}")]),
+                ("KUBE-IPVS-REFUSE", self.unserved_from_the_node()),
             ],
             [
+                // Order: before the chain that ends the way of service traffic through this hook.
+                ("OUTPUT", "kubernetes service ports without endpoints", "KUBE-IPVS-REFUSE"),
                 ("OUTPUT", "kubernetes service portals", "KUBE-SERVICES"),
                 ("PREROUTING", "kubernetes service portals", "KUBE-SERVICES"),
                 ("POSTROUTING", "kubernetes postrouting rules", "KUBE-POSTROUTING"),
             ],
         )
+    }
+
+    /// Turns the node's own connections to ports that nothing serves to where they are refused.
+    ///
+    /// Kernel: IPVS takes them before the filter table sees them, and its own refusal, an ICMP
+    /// error, comes while the connecting socket is busy: over IPv6 the process learns of it only
+    /// after it has sent again, a second later. Nobody can listen on port 0.
+    fn unserved_from_the_node(&self) -> Vec<String> {
+        let bound = self.matching(SetId::IpvsIps, "dst");
+        let unserved = self.not_matching(SetId::Pass, "dst,dst");
+        let turn = |protocol| format!("-p {protocol} {bound} {unserved} -j REDIRECT --to-ports 0");
+        Protocol::ALL.into_iter().map(turn).collect()
     }
 
     /// Who among the clients of cluster IPs is masqueraded (spec 5.4).
@@ -160,6 +172,10 @@ impl Writer {
         ]
     }
 
+    fn not_matching(&self, id: SetId, fields: &str) -> String {
+        format!("-m set ! --match-set {} {fields}", SetKey { id, family: self.family })
+    }
+
     fn matching(&self, id: SetId, fields: &str) -> String {
         format!("-m set --match-set {} {fields}", SetKey { id, family: self.family })
     }
@@ -177,12 +193,13 @@ fn rules<const C: usize, const J: usize>(
     chains: [(&str, Vec<String>); C],
     jumps: [(&str, &str, &str); J],
 ) -> Rules {
-    let jump = |(from, why, to): (&str, &str, &str)| {
-        (from.to_string(), vec![format!("{} -j {to}", text(why))])
-    };
+    let mut lines: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (from, why, to) in jumps {
+        lines.entry(from.to_string()).or_default().push(format!("{} -j {to}", text(why)));
+    }
     Rules {
         chains: chains.into_iter().map(|(name, rules)| (name.to_string(), rules)).collect(),
-        jumps: jumps.into_iter().map(jump).collect(),
+        jumps: lines,
     }
 }
 

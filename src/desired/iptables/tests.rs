@@ -59,7 +59,11 @@ fn variant(policy: &Policy, family: Family) -> String {
 #[test]
 fn lines_that_the_reference_has_too_are_equal_to_its_own() {
     let policy = objects::policy();
-    assert_eq!(sorted(lines(&policy, Family::V4, TableName::Nat)), sorted(owned(&SHARED_NAT)));
+    let mut nat = lines(&policy, Family::V4, TableName::Nat);
+    let refusal = |line: &String| line.contains("KUBE-IPVS-REFUSE");
+    assert_eq!(nat.iter().filter(|line| refusal(line)).count(), 4, "a jump, a rule per protocol");
+    nat.retain(|line| !refusal(line));
+    assert_eq!(sorted(nat), sorted(owned(&SHARED_NAT)));
     let filter = lines(&policy, Family::V4, TableName::Filter);
     for line in SHARED_FILTER {
         assert!(filter.iter().any(|ours| ours == line), "{line} is not in {filter:#?}");
