@@ -269,6 +269,22 @@ fn what_relies_on_a_failed_server_follows_with_it_in_the_next_sync() {
 }
 
 #[test]
+fn a_server_that_cannot_be_proven_ours_is_left_alone() {
+    let mut kernel = FakeKernel::default();
+    let config = VirtualServer { scheduler: "wlc".into(), scheduler_flags: 0, persistence: None };
+    let theirs = Server { config, reals: [].into() };
+    kernel.tables.servers.insert(front("tcp 10.96.0.1:80"), theirs.clone());
+    let is_proof = |step: &Step| {
+        let text = step.to_string();
+        text.contains("KUBE-IPVS-SERVERS 10") || text.contains("KUBE-CLUSTER-IP 10")
+    };
+    kernel.faults = Faults::When(is_proof, Fault::Refused);
+    let mut node = Node::on(kernel, [web(), two_pods()]);
+    node.sync();
+    assert_eq!(node.kernel.tables.servers[&front("tcp 10.96.0.1:80")], theirs);
+}
+
+#[test]
 fn a_set_of_another_type_costs_its_family_only() {
     let mut kernel = FakeKernel::default();
     let key = SetKey { id: SetId::Pass, family: Family::V6 };
