@@ -61,10 +61,6 @@ fn plan(observed: Observed) -> (Mirror, Vec<Step>) {
 fn remove(kernel: &mut impl Kernel, mirror: &mut Mirror, steps: Vec<Step>) -> Report {
     let mut report = Report::default();
     for step in steps {
-        // Order: sets hold the proof of what is ours, so they outlive whatever could not go.
-        if matches!(step, Step::Sets(_)) && !report.is_complete() {
-            continue;
-        }
         let Some(step) = guard::admit(step, &Desired::default(), mirror) else { continue };
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();

@@ -24,7 +24,11 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
             change.key != IPV6_FORWARDING || others_are_set(wanted, seen)
         })),
         Step::Rules(change) if shuts_out(wanted, seen, change.family) => return None,
-        Step::Sets(_) | Step::Device(_) | Step::Rules(_) => step,
+        // Entries are the proof of what is ours, so they outlive what could not be removed.
+        Step::Sets(changes) => Step::Sets(keep(changes, |change| {
+            change.to.is_some() || !seen.entries.iter().any(|entry| entry.key() == change.key)
+        })),
+        Step::Device(_) | Step::Rules(_) => step,
         Step::Entries(changes) => Step::Entries(keep(changes, |change| match change.to {
             Some(()) => may_add(wanted, seen, &change.key),
             None => may_remove(seen, &change.key),

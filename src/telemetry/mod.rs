@@ -7,7 +7,7 @@ pub mod metrics;
 use tracing_subscriber::EnvFilter;
 
 /// Names of the fields of log events; no event uses another.
-pub const FIELDS: [&str; 35] = [
+pub const FIELDS: [&str; 34] = [
     // One sync: its number, how long it took, what it did.
     "sync",
     "took",
@@ -43,7 +43,6 @@ pub const FIELDS: [&str; 35] = [
     "code",
     "error",
     "failure",
-    "message",
     "reason",
     "retry",
 ];

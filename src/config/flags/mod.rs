@@ -169,7 +169,7 @@ pub struct RunFlags {
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub once: String,
-    /// Remove everything that this program, or kube-proxy in ipvs mode, has made, and exit.
+    /// Remove everything that this program has made, and exit; settings stay and are named.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub cleanup: String,

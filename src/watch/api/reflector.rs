@@ -177,7 +177,7 @@ impl Reflector {
             Failure::Refused { code: code @ (403 | 404), ref message }
                 if self.resource.is_optional =>
             {
-                info!(%kind, code, message, "API server does not offer this kind, going on without");
+                info!(%kind, code, reason = message, "API server does not offer this kind, going on without");
                 send(&self.updates, Update::ListStarted(kind)).await?;
                 send(&self.updates, Update::ListDone(kind)).await?;
                 return Err(Done);
