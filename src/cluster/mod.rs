@@ -61,6 +61,16 @@ pub struct Service {
     pub affinity_seconds: Option<u32>,
     /// Who may serve clients in the cluster.
     pub internal_policy: TrafficPolicy,
+    /// Who may serve clients of the other kinds of addresses; `Cluster` where there are none.
+    pub external_policy: TrafficPolicy,
+    /// `spec.externalIPs`, of both families.
+    pub external_ips: Vec<IpAddr>,
+    /// Addresses of `status.loadBalancer.ingress` that are to be served here (`ipMode` VIP).
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Who may use the load-balancer addresses; nobody is kept out of a family without a range.
+    pub source_ranges: Vec<IpNet>,
+    /// Port on which this node tells whether it has local endpoints.
+    pub health_check_port: Option<u16>,
 }
 
 /// One port of a Service.
@@ -72,6 +82,8 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// Port on the service address.
     pub port: u16,
+    /// Port on the addresses of every node.
+    pub node_port: Option<u16>,
 }
 
 /// A traffic policy.

@@ -17,6 +17,37 @@ pub enum SetId {
     LoopBack,
     /// Cluster IP fronts: what needs masquerade when the client is no pod.
     ClusterIp,
+    /// External IP fronts that any endpoint may serve.
+    ExternalIp,
+    /// External IP fronts that only endpoints of this node may serve: clients keep their address.
+    ExternalIpLocal,
+    /// Load-balancer fronts.
+    LoadBalancer,
+    /// Load-balancer fronts that only endpoints of this node may serve.
+    LoadBalancerLocal,
+    /// Load-balancer fronts that not everybody may use.
+    LoadBalancerFw,
+    /// Who may use them: the front itself, from a node that may.
+    LoadBalancerSourceIp,
+    /// Who may use them: ranges.
+    LoadBalancerSourceCidr,
+    /// Node ports for TCP.
+    NodePortTcp,
+    /// Node ports for TCP that only endpoints of this node may serve.
+    NodePortLocalTcp,
+    /// Node ports for UDP.
+    NodePortUdp,
+    /// Node ports for UDP that only endpoints of this node may serve.
+    NodePortLocalUdp,
+    /// Node ports for SCTP, by node address.
+    NodePortSctp,
+    /// Node ports for SCTP that only endpoints of this node may serve, by node address.
+    NodePortLocalSctp,
+    /// Ports that answer a load balancer's health checks.
+    HealthCheckNodePort,
+    /// Fronts that only endpoints of this node may serve, and none runs here: clients from outside
+    /// the cluster are dropped, clients in it go to any endpoint.
+    NoLocalEndpoints,
     /// Addresses on the dummy device; also the proof that an address there is ours.
     IpvsIps,
     /// Journal of every virtual server that we made; no rule uses it.
@@ -36,26 +67,40 @@ pub enum SetType {
     HashIpPort,
     /// `hash:ip,port,ip`
     HashIpPortIp,
+    /// `hash:ip,port,net`
+    HashIpPortNet,
     /// `hash:net`
     HashNet,
+    /// `bitmap:port`, of all ports; it has no family and no limit of entries.
+    BitmapPort,
 }
 
 impl SetType {
+    /// Every type that we use.
+    pub const ALL: [SetType; 6] = [
+        SetType::HashIp,
+        SetType::HashIpPort,
+        SetType::HashIpPortIp,
+        SetType::HashIpPortNet,
+        SetType::HashNet,
+        SetType::BitmapPort,
+    ];
+
     /// The kernel's name of the type.
     pub fn name(self) -> &'static str {
         match self {
             SetType::HashIp => "hash:ip",
             SetType::HashIpPort => "hash:ip,port",
             SetType::HashIpPortIp => "hash:ip,port,ip",
+            SetType::HashIpPortNet => "hash:ip,port,net",
             SetType::HashNet => "hash:net",
+            SetType::BitmapPort => "bitmap:port",
         }
     }
 
     /// The type of a kernel name, if it is one we use.
     pub fn from_name(name: &str) -> Option<Self> {
-        [SetType::HashIp, SetType::HashIpPort, SetType::HashIpPortIp, SetType::HashNet]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        SetType::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -81,7 +126,9 @@ struct Row {
 }
 
 /// Names, types and rule comments of all sets; IPv4 name first.
-const CATALOGUE: [Row; 6] = [
+///
+/// Parity: names of IPv6 sets are cut to 31 characters.
+const CATALOGUE: [Row; 21] = [
     Row {
         id: SetId::LoopBack,
         names: ["KUBE-LOOP-BACK", "KUBE-6-LOOP-BACK"],
@@ -95,6 +142,111 @@ const CATALOGUE: [Row; 6] = [
         kind: SetType::HashIpPort,
         maxelem: MAXELEM,
         comment: "Kubernetes service cluster ip + port for masquerade purpose",
+    },
+    Row {
+        id: SetId::ExternalIp,
+        names: ["KUBE-EXTERNAL-IP", "KUBE-6-EXTERNAL-IP"],
+        kind: SetType::HashIpPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes service external ip + port for masquerade and filter purpose",
+    },
+    Row {
+        id: SetId::ExternalIpLocal,
+        names: ["KUBE-EXTERNAL-IP-LOCAL", "KUBE-6-EXTERNAL-IP-LOCAL"],
+        kind: SetType::HashIpPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes service external ip + port with externalTrafficPolicy=local",
+    },
+    Row {
+        id: SetId::LoadBalancer,
+        names: ["KUBE-LOAD-BALANCER", "KUBE-6-LOAD-BALANCER"],
+        kind: SetType::HashIpPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes service lb portal",
+    },
+    Row {
+        id: SetId::LoadBalancerLocal,
+        names: ["KUBE-LOAD-BALANCER-LOCAL", "KUBE-6-LOAD-BALANCER-LOCAL"],
+        kind: SetType::HashIpPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes service load balancer ip + port with externalTrafficPolicy=local",
+    },
+    Row {
+        id: SetId::LoadBalancerFw,
+        names: ["KUBE-LOAD-BALANCER-FW", "KUBE-6-LOAD-BALANCER-FW"],
+        kind: SetType::HashIpPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes service load balancer ip + port for load balancer with sourceRange",
+    },
+    Row {
+        id: SetId::LoadBalancerSourceIp,
+        names: ["KUBE-LOAD-BALANCER-SOURCE-IP", "KUBE-6-LOAD-BALANCER-SOURCE-IP"],
+        kind: SetType::HashIpPortIp,
+        maxelem: MAXELEM,
+        comment: "Kubernetes service load balancer ip + port + source IP for packet filter purpose",
+    },
+    Row {
+        id: SetId::LoadBalancerSourceCidr,
+        names: ["KUBE-LOAD-BALANCER-SOURCE-CIDR", "KUBE-6-LOAD-BALANCER-SOURCE-CID"],
+        kind: SetType::HashIpPortNet,
+        maxelem: MAXELEM,
+        comment: "Kubernetes service load balancer ip + port + source cidr for packet filter purpose",
+    },
+    Row {
+        id: SetId::NodePortTcp,
+        names: ["KUBE-NODE-PORT-TCP", "KUBE-6-NODE-PORT-TCP"],
+        kind: SetType::BitmapPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes nodeport TCP port for masquerade purpose",
+    },
+    Row {
+        id: SetId::NodePortLocalTcp,
+        names: ["KUBE-NODE-PORT-LOCAL-TCP", "KUBE-6-NODE-PORT-LOCAL-TCP"],
+        kind: SetType::BitmapPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes nodeport TCP port with externalTrafficPolicy=local",
+    },
+    Row {
+        id: SetId::NodePortUdp,
+        names: ["KUBE-NODE-PORT-UDP", "KUBE-6-NODE-PORT-UDP"],
+        kind: SetType::BitmapPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes nodeport UDP port for masquerade purpose",
+    },
+    Row {
+        id: SetId::NodePortLocalUdp,
+        names: ["KUBE-NODE-PORT-LOCAL-UDP", "KUBE-6-NODE-PORT-LOCAL-UDP"],
+        kind: SetType::BitmapPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes nodeport UDP port with externalTrafficPolicy=local",
+    },
+    Row {
+        id: SetId::NodePortSctp,
+        names: ["KUBE-NODE-PORT-SCTP-HASH", "KUBE-6-NODE-PORT-SCTP-HASH"],
+        kind: SetType::HashIpPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes nodeport SCTP port for masquerade purpose with type 'hash ip:port'",
+    },
+    Row {
+        id: SetId::NodePortLocalSctp,
+        names: ["KUBE-NODE-PORT-LOCAL-SCTP-HASH", "KUBE-6-NODE-PORT-LOCAL-SCTP-HAS"],
+        kind: SetType::HashIpPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes nodeport SCTP port with externalTrafficPolicy=local with type 'hash ip:port'",
+    },
+    Row {
+        id: SetId::HealthCheckNodePort,
+        names: ["KUBE-HEALTH-CHECK-NODE-PORT", "KUBE-6-HEALTH-CHECK-NODE-PORT"],
+        kind: SetType::BitmapPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes health check node port",
+    },
+    Row {
+        id: SetId::NoLocalEndpoints,
+        names: ["KUBE-NO-LOCAL-ENDPOINTS", "KUBE-6-NO-LOCAL-ENDPOINTS"],
+        kind: SetType::HashIpPort,
+        maxelem: MAXELEM,
+        comment: "Kubernetes service ip + port with externalTrafficPolicy=local and no endpoint here",
     },
     Row {
         id: SetId::IpvsIps,
@@ -193,16 +345,24 @@ pub enum Member {
     IpPort(IpAddr, Protocol, u16),
     /// The same, and a second address.
     IpPortIp(IpAddr, Protocol, u16, IpAddr),
+    /// The same, and a network that is canonical.
+    IpPortNet(IpAddr, Protocol, u16, IpNet),
     /// A network; canonical, so that it compares equal to what the kernel lists.
     Net(IpNet),
+    /// A port, in the set of a family.
+    Port(Family, u16),
 }
 
 impl Member {
     /// The family of its addresses.
     pub fn family(&self) -> Family {
         match self {
-            Member::Ip(ip) | Member::IpPort(ip, ..) | Member::IpPortIp(ip, ..) => Family::of(*ip),
+            Member::Ip(ip)
+            | Member::IpPort(ip, ..)
+            | Member::IpPortIp(ip, ..)
+            | Member::IpPortNet(ip, ..) => Family::of(*ip),
             Member::Net(net) => Family::of(net.addr()),
+            Member::Port(family, _) => *family,
         }
     }
 }
@@ -216,9 +376,21 @@ impl fmt::Display for Member {
             Member::IpPortIp(ip, protocol, port, other) => {
                 write!(f, "{ip},{protocol}:{port},{other}")
             }
-            Member::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
-            Member::Net(net) => net.fmt(f),
+            Member::IpPortNet(ip, protocol, port, net) => {
+                write!(f, "{ip},{protocol}:{port},")?;
+                fmt_net(net, f)
+            }
+            Member::Net(net) => fmt_net(net, f),
+            Member::Port(_, port) => port.fmt(f),
         }
+    }
+}
+
+/// A network as the kernel lists it: a single address without its length.
+fn fmt_net(net: &IpNet, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match net.prefix_len() == net.max_prefix_len() {
+        true => write!(f, "{}", net.addr()),
+        false => write!(f, "{net}"),
     }
 }
 

@@ -233,7 +233,11 @@ impl Entries {
 pub(crate) fn front_of(entry: &Entry) -> Option<ServerKey> {
     match entry.member {
         Member::IpPort(address, protocol, port) => Some(ServerKey { address, port, protocol }),
-        Member::Ip(_) | Member::IpPortIp(..) | Member::Net(_) => None,
+        Member::Ip(_)
+        | Member::IpPortIp(..)
+        | Member::IpPortNet(..)
+        | Member::Net(_)
+        | Member::Port(..) => None,
     }
 }
 

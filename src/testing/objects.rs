@@ -93,8 +93,9 @@ pub fn service(text: &str, cluster_ips: &[&str], ports: &[&str]) -> ServiceBuild
         *service.cluster_ips.get_mut(Family::of(address)) = Some(address);
     }
     let ports = ports.iter().map(|text| port(text));
-    service.ports =
-        ports.map(|(name, protocol, port)| ServicePort { name, protocol, port }).collect();
+    service.ports = ports
+        .map(|(name, protocol, port)| ServicePort { name, protocol, port, node_port: None })
+        .collect();
     ServiceBuilder { name: name(text), service }
 }
 

@@ -29,6 +29,7 @@ pub fn parse(object: &objects::Service) -> Parsed {
         ports: ports(spec, &mut reasons),
         affinity_seconds: reasons.value_or(affinity_seconds(spec), Some(DEFAULT_AFFINITY_SECONDS)),
         internal_policy: reasons.value_or(internal_policy(spec), TrafficPolicy::Cluster),
+        ..Service::default()
     };
     let has_address = Family::ALL.iter().any(|family| service.cluster_ips.get(*family).is_some());
     let is_usable = has_address && !service.ports.is_empty();
@@ -100,6 +101,7 @@ fn service_port(index: usize, port: &objects::ServicePort) -> Result<ServicePort
             port.protocol.as_deref(),
         )?,
         port: field::port(&format!("spec.ports[{index}].port"), port.port)?,
+        node_port: None,
     })
 }
 

@@ -49,6 +49,7 @@ pub mod data {
     pub const HASHSIZE: u16 = 18;
     pub const MAXELEM: u16 = 19;
     pub const IP2: u16 = 20;
+    pub const CIDR2: u16 = 21;
 }
 
 /// Attributes of an address.

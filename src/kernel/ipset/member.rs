@@ -21,6 +21,14 @@ pub(super) fn put(message: &mut Message, member: &Member) {
             put_front(message, *ip, *protocol, *port);
             put_address(message, data::IP2, *other);
         }
+        Member::IpPortNet(ip, protocol, port, net) => {
+            put_front(message, *ip, *protocol, *port);
+            put_address(message, data::IP2, net.network());
+            message.attribute(data::CIDR2, &[net.prefix_len()]);
+        }
+        Member::Port(_, port) => {
+            message.attribute(data::PORT | NETWORK_ORDER, &port.to_be_bytes());
+        }
         Member::Net(net) => {
             put_address(message, data::IP, net.network());
             message.attribute(data::CIDR, &[net.prefix_len()]);
@@ -98,6 +106,8 @@ impl Fields {
             SetType::HashIpPortIp => {
                 Some(Member::IpPortIp(ip, self.known_protocol()?, self.port?, self.other_ip?))
             }
+            // What a listing of ports lacks is the family of its set.
+            SetType::HashIpPortNet | SetType::BitmapPort => None,
             SetType::HashNet => {
                 let prefix = self.prefix.unwrap_or(Family::of(ip).host_prefix());
                 Some(Member::Net(IpNet::new(ip, prefix).ok()?.trunc()))

@@ -216,6 +216,8 @@ impl Client {
             SetType::HashIp => 4,
             SetType::HashIpPort | SetType::HashIpPortIp => 5,
             SetType::HashNet => 6,
+            SetType::HashIpPortNet => 7,
+            SetType::BitmapPort => 3,
         };
         let mut request = self.bare_request(command::TYPE, 0);
         request.text(top::TYPENAME, kind.name());
