@@ -73,6 +73,14 @@ pub struct Service {
     pub health_check_port: Option<u16>,
 }
 
+impl Service {
+    /// Whether it has any address but the cluster IP.
+    pub fn is_reachable_from_outside(&self) -> bool {
+        let has_node_port = self.ports.iter().any(|port| port.node_port.is_some());
+        has_node_port || !self.external_ips.is_empty() || !self.load_balancer_ips.is_empty()
+    }
+}
+
 /// One port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServicePort {

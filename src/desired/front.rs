@@ -29,6 +29,8 @@ pub struct ServiceRows {
     pub fronts: BTreeMap<ServerKey, Front>,
     /// Whether the rows depend on the zone of this node.
     pub uses_zone: bool,
+    /// Whether the rows depend on the addresses of this host.
+    pub uses_host: bool,
 }
 
 /// Order of claims on a front: the smallest wins, on every node alike.

@@ -124,6 +124,11 @@ impl Desired {
         self.services.iter().filter(|(_, rows)| rows.uses_zone).map(|(name, _)| name)
     }
 
+    /// Services whose rows depend on the addresses of this host.
+    pub fn users_of_host(&self) -> impl Iterator<Item = &ObjectName> {
+        self.services.iter().filter(|(_, rows)| rows.uses_host).map(|(name, _)| name)
+    }
+
     /// Fronts that several Services claim: all but the winner are rejected there.
     pub fn rejected(&self) -> Vec<Rejected> {
         let contested = self.claims.iter().filter(|(_, ranks)| ranks.len() > 1);

@@ -3,12 +3,13 @@
 //! Invariant: a function of this one Service, its slices and the facts it is given; that is what
 //! makes the cost of a change independent of how many Services there are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::front::{Front, Rank, ServiceRows};
 use super::topology::{self, Endpoints, Place};
 use crate::cluster::endpoints::{self, ByPort};
-use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort};
+use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
 use crate::config::Policy;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{FLAG_MH_PORT, RealKey, RealServer, Server, ServerKey, VirtualServer};
@@ -23,11 +24,19 @@ pub struct Facts<'a> {
     pub zone: Option<&'a str>,
     /// Families that this host can program; fronts of another ask for nothing.
     pub families: PerFamily<bool>,
+    /// Addresses of the host on other devices than ours.
+    pub host_addresses: &'a BTreeSet<IpAddr>,
+    /// Those of them on which node ports answer.
+    pub node_addresses: &'a BTreeSet<IpAddr>,
 }
 
 impl<'a> Facts<'a> {
     fn place(self) -> Place<'a> {
         Place { node: &self.policy.node_name, zone: self.zone }
+    }
+
+    fn can(self, address: &IpAddr) -> bool {
+        *self.families.get(Family::of(*address))
     }
 }
 
@@ -38,50 +47,184 @@ pub fn rows(
     slices: &[&EndpointSlice],
     facts: Facts<'_>,
 ) -> ServiceRows {
-    let families = Family::ALL.into_iter().filter(|family| *facts.families.get(*family));
-    let cluster_ips = families.filter_map(|family| *service.cluster_ips.get(family));
-    let fronts = cluster_ips.flat_map(|address| {
-        let known = endpoints::merged(slices.iter().copied(), Family::of(address));
-        let front = move |port: &ServicePort| {
-            let key = ServerKey { address, port: port.port, protocol: port.protocol };
-            (key, cluster_ip(key, service, &endpoints_of(port, &known), facts))
-        };
-        service.ports.iter().map(front)
-    });
+    let known = Family::ALL.map(|family| endpoints::merged(slices.iter().copied(), family));
+    let mut fronts = BTreeMap::new();
+    for port in &service.ports {
+        let [v4, v6] = known.each_ref().map(|known| endpoints_of(port, known));
+        for spot in spots(service, port, facts) {
+            let endpoints = match spot.key.family() {
+                Family::V4 => &v4,
+                Family::V6 => &v6,
+            };
+            // Order: the first kind of address that names a front has it.
+            fronts.entry(spot.key).or_insert_with(|| front(service, spot, endpoints, facts));
+        }
+    }
     ServiceRows {
         rank: Rank { created: service.created, name: name.clone() },
-        fronts: fronts.collect(),
+        fronts,
         uses_zone: slices.iter().any(|s| s.endpoints.iter().any(|e| !e.zone_hints.is_empty())),
+        uses_host: service.is_reachable_from_outside(),
     }
 }
 
-/// The front of a cluster IP.
-fn cluster_ip(
+/// Where clients find one port of a Service, and what kind of address that is.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
     key: ServerKey,
-    service: &Service,
-    endpoints: &Endpoints<'_>,
-    facts: Facts<'_>,
-) -> Front {
-    let chosen: BTreeSet<RealKey> =
-        topology::usable(endpoints, service.internal_policy, facts.place()).into_iter().collect();
-    let mut entries = vec![
-        Entry::of_front(SetId::Servers, &key),
-        Entry::of_front(SetId::ClusterIp, &key),
-        Entry { set: SetId::IpvsIps, member: Member::Ip(key.address) },
-    ];
-    if !chosen.is_empty() {
+    kind: AddressKind,
+}
+
+/// The four kinds of service addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AddressKind {
+    ClusterIp,
+    ExternalIp,
+    LoadBalancer,
+    NodePort,
+}
+
+/// Every place of one port, in the families of this host.
+fn spots(service: &Service, port: &ServicePort, facts: Facts<'_>) -> Vec<Spot> {
+    let spot = |kind, address: IpAddr, number| Spot {
+        key: ServerKey { address, port: number, protocol: port.protocol },
+        kind,
+    };
+    let cluster = Family::ALL.into_iter().filter_map(|family| *service.cluster_ips.get(family));
+    let cluster = cluster.map(|ip| spot(AddressKind::ClusterIp, ip, port.port));
+    let external = service.external_ips.iter();
+    let external = external.map(|ip| spot(AddressKind::ExternalIp, *ip, port.port));
+    let balancer = service.load_balancer_ips.iter();
+    let balancer = balancer.map(|ip| spot(AddressKind::LoadBalancer, *ip, port.port));
+    let node = port.node_port.into_iter().flat_map(|number| {
+        // Parity: a node port is there in the families that the Service has.
+        let is_served = |ip: &&IpAddr| service.cluster_ips.get(Family::of(**ip)).is_some();
+        let addresses = facts.node_addresses.iter().filter(is_served);
+        addresses.map(move |ip| spot(AddressKind::NodePort, *ip, number))
+    });
+    let all = cluster.chain(external).chain(balancer).chain(node);
+    all.filter(|spot| facts.can(&spot.key.address)).collect()
+}
+
+/// All rows of one front.
+fn front(service: &Service, spot: Spot, endpoints: &Endpoints<'_>, facts: Facts<'_>) -> Front {
+    let Spot { key, kind } = spot;
+    let choice = Choice::of(service, kind, endpoints, facts.place());
+    let binds = kind != AddressKind::NodePort && !facts.host_addresses.contains(&key.address);
+    let mut entries = vec![Entry::of_front(SetId::Servers, &key)];
+    entries.extend(kind_entries(service, spot, facts));
+    if binds {
+        entries.push(Entry { set: SetId::IpvsIps, member: Member::Ip(key.address) });
+    }
+    if !choice.reals.is_empty() {
         entries.push(Entry::of_front(SetId::Pass, &key));
+    }
+    if choice.is_for_the_cluster_only {
+        entries.push(Entry::of_front(SetId::NoLocalEndpoints, &key));
     }
     let local = endpoints.iter().filter(|(_, e)| topology::is_local(e, facts.place()));
     entries.extend(local.map(|(real, _)| hairpin(key.protocol, real)));
     Front {
-        leaving: endpoints.keys().filter(|real| !chosen.contains(real)).copied().collect(),
+        leaving: endpoints.keys().filter(|real| !choice.reals.contains(real)).copied().collect(),
         server: Server {
             config: virtual_server(service, facts.policy),
-            reals: chosen.into_iter().map(|real| (real, RealServer::weighing(1))).collect(),
+            reals: choice.reals.into_iter().map(|real| (real, RealServer::weighing(1))).collect(),
         },
         entries,
-        address: Some(key.address),
+        address: binds.then_some(key.address),
+    }
+}
+
+/// The endpoints of a front.
+struct Choice {
+    reals: BTreeSet<RealKey>,
+    /// No endpoint runs here although one should: only clients in the cluster may use the others.
+    is_for_the_cluster_only: bool,
+}
+
+impl Choice {
+    fn of(service: &Service, kind: AddressKind, known: &Endpoints<'_>, place: Place<'_>) -> Self {
+        let usable = |policy| topology::usable(known, policy, place).into_iter().collect();
+        if kind == AddressKind::ClusterIp {
+            return Choice {
+                reals: usable(service.internal_policy),
+                is_for_the_cluster_only: false,
+            };
+        }
+        let reals: BTreeSet<RealKey> = usable(service.external_policy);
+        match service.external_policy {
+            TrafficPolicy::Local if reals.is_empty() => {
+                let reals: BTreeSet<RealKey> = usable(TrafficPolicy::Cluster);
+                Choice { is_for_the_cluster_only: !reals.is_empty(), reals }
+            }
+            TrafficPolicy::Local | TrafficPolicy::Cluster => {
+                Choice { reals, is_for_the_cluster_only: false }
+            }
+        }
+    }
+}
+
+/// The entries that the rules for a kind of address go by (spec 4.4).
+fn kind_entries(service: &Service, spot: Spot, facts: Facts<'_>) -> Vec<Entry> {
+    let Spot { key, kind } = spot;
+    let is_local = service.external_policy == TrafficPolicy::Local;
+    let of_front = |set| Entry::of_front(set, &key);
+    match (kind, is_local) {
+        (AddressKind::ClusterIp, _) => vec![of_front(SetId::ClusterIp)],
+        (AddressKind::ExternalIp, false) => vec![of_front(SetId::ExternalIp)],
+        (AddressKind::ExternalIp, true) => vec![of_front(SetId::ExternalIpLocal)],
+        (AddressKind::LoadBalancer, _) => {
+            let mut entries = vec![of_front(SetId::LoadBalancer)];
+            entries.extend(is_local.then(|| of_front(SetId::LoadBalancerLocal)));
+            entries.extend(source_entries(service, &key, facts));
+            entries
+        }
+        (AddressKind::NodePort, _) => {
+            let [any, local] = node_port_sets(key.protocol);
+            let entry = |set| Entry { set, member: node_port_member(&key) };
+            let local = is_local.then(|| entry(local));
+            [entry(any)].into_iter().chain(local).collect()
+        }
+    }
+}
+
+/// Who may use a load-balancer front; nothing if everybody may.
+fn source_entries(service: &Service, key: &ServerKey, facts: Facts<'_>) -> Vec<Entry> {
+    let ranges = service.source_ranges.iter();
+    let ranges = ranges.filter(|range| Family::of(range.addr()) == key.family());
+    let ranges: Vec<_> = ranges.collect();
+    if ranges.is_empty() {
+        return Vec::new();
+    }
+    let ServerKey { address, port, protocol } = *key;
+    let member = |range| Member::IpPortNet(address, protocol, port, range);
+    let allowed = ranges
+        .iter()
+        .map(|range| Entry { set: SetId::LoadBalancerSourceCidr, member: member(**range) });
+    // The node's own connections to a bound address come from that very address.
+    let has_node = facts.host_addresses.iter().any(|ip| ranges.iter().any(|r| r.contains(ip)));
+    let own = has_node.then_some(Entry {
+        set: SetId::LoadBalancerSourceIp,
+        member: Member::IpPortIp(address, protocol, port, address),
+    });
+    let firewall = Entry::of_front(SetId::LoadBalancerFw, key);
+    allowed.chain(own).chain([firewall]).collect()
+}
+
+/// The sets of node ports of a protocol: all, and those of the local policy.
+fn node_port_sets(protocol: Protocol) -> [SetId; 2] {
+    match protocol {
+        Protocol::Tcp => [SetId::NodePortTcp, SetId::NodePortLocalTcp],
+        Protocol::Udp => [SetId::NodePortUdp, SetId::NodePortLocalUdp],
+        Protocol::Sctp => [SetId::NodePortSctp, SetId::NodePortLocalSctp],
+    }
+}
+
+/// Kernel: a bitmap of ports cannot tell SCTP apart, so those are kept by address.
+fn node_port_member(key: &ServerKey) -> Member {
+    match key.protocol {
+        Protocol::Tcp | Protocol::Udp => Member::Port(key.family(), key.port),
+        Protocol::Sctp => Member::IpPort(key.address, key.protocol, key.port),
     }
 }
 

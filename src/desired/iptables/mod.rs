@@ -22,11 +22,17 @@ pub fn ruleset(policy: &Policy, host: &Host, family: Family, pod_cidrs: &[IpNet]
     };
     Ruleset {
         tables: BTreeMap::from([
-            (TableName::Filter, rules.filter()),
+            (TableName::Filter, rules.filter(policy, pod_cidrs)),
             (TableName::Nat, rules.nat(policy, pod_cidrs)),
         ]),
     }
 }
+
+/// Matches what the node itself sends.
+const OWN: &str = "-m addrtype --src-type LOCAL";
+
+/// Matches what others send.
+const NOT_OWN: &str = "-m addrtype ! --src-type LOCAL";
 
 /// What the texts of one family share.
 struct Writer {
@@ -37,72 +43,103 @@ struct Writer {
 }
 
 impl Writer {
-    fn filter(&self) -> Rules {
-        let pass = self.matching(SetId::Pass, "dst,dst");
-        let bound = self.matching(SetId::IpvsIps, "dst");
-        let range = self.matching(SetId::ServiceCidr, "dst");
-        let new = "-m conntrack --ctstate NEW";
-        let mark = &self.mark;
-        // An address of the service range that is not bound here: no Service has it, and the
-        // default route would leave the client waiting. Kernel: a bound one is seen in OUTPUT as
-        // the destination of replies to the node's own connections, which must get through.
-        let unbound = self.not_matching(SetId::IpvsIps, "dst");
-        let unallocated =
-            self.refusals(&format!("{} {unbound} {range}", comment(SetId::ServiceCidr)));
-        let forward = [
-            format!("{} -m mark --mark {mark} -j ACCEPT", text("kubernetes forwarding rules")),
-            format!(
-                "{} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-                text("kubernetes forwarding conntrack rule")
-            ),
-        ];
-        // A port that no Service serves must not reach a socket of the host.
-        let unserved = self.refusals(&format!("{new} {bound}"));
-        let admitted = format!("{} {pass} -j RETURN", comment(SetId::Pass));
+    fn filter(&self, policy: &Policy, pod_cidrs: &[IpNet]) -> Rules {
+        let health = self.matching(SetId::HealthCheckNodePort, "dst");
+        let unallocated = self.unallocated();
         rules(
             [
-                ("KUBE-FORWARD", [&unallocated[..], &forward[..]].concat()),
-                ("KUBE-IPVS-FILTER", [&[admitted][..], &unserved[..]].concat()),
+                ("KUBE-FORWARD", [&unallocated[..], &self.forwarding()[..]].concat()),
+                (
+                    "KUBE-NODE-PORT",
+                    vec![format!("{} {health} -j ACCEPT", comment(SetId::HealthCheckNodePort))],
+                ),
+                ("KUBE-PROXY-FIREWALL", vec![self.firewall()]),
+                ("KUBE-SOURCE-RANGES-FIREWALL", self.source_ranges()),
+                ("KUBE-IPVS-FILTER", self.access(policy, pod_cidrs)),
                 ("KUBE-IPVS-OUT-FILTER", unallocated.to_vec()),
             ],
             [
-                ("FORWARD", "kubernetes forwarding rules", "KUBE-FORWARD"),
                 ("INPUT", "kubernetes ipvs access filter", "KUBE-IPVS-FILTER"),
+                ("INPUT", "kube-proxy firewall rules", "KUBE-PROXY-FIREWALL"),
+                ("INPUT", "kubernetes health check rules", "KUBE-NODE-PORT"),
+                ("FORWARD", "kube-proxy firewall rules", "KUBE-PROXY-FIREWALL"),
+                ("FORWARD", "kubernetes forwarding rules", "KUBE-FORWARD"),
                 ("OUTPUT", "kubernetes ipvs access filter", "KUBE-IPVS-OUT-FILTER"),
             ],
         )
     }
 
+    fn forwarding(&self) -> [String; 2] {
+        let mark = &self.mark;
+        [
+            format!("{} -m mark --mark {mark} -j ACCEPT", text("kubernetes forwarding rules")),
+            format!(
+                "{} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+                text("kubernetes forwarding conntrack rule")
+            ),
+        ]
+    }
+
+    /// Refuses an address of the service range that is not bound here: no Service has it, and the
+    /// default route would leave the client waiting.
+    ///
+    /// Kernel: a bound one is seen in OUTPUT as the destination of replies to the node's own
+    /// connections, which must get through.
+    fn unallocated(&self) -> [String; 2] {
+        let unbound = self.not_matching(SetId::IpvsIps, "dst");
+        let range = self.matching(SetId::ServiceCidr, "dst");
+        self.refusals(&format!("{} {unbound} {range}", comment(SetId::ServiceCidr)))
+    }
+
+    /// What may go on to IPVS, and what is refused or dropped before.
+    fn access(&self, policy: &Policy, pod_cidrs: &[IpNet]) -> Vec<String> {
+        let new = "-m conntrack --ctstate NEW";
+        let [health, pass, served, bound] = [
+            self.matching(SetId::HealthCheckNodePort, "dst"),
+            self.matching(SetId::Pass, "dst,dst"),
+            self.matching(SetId::Servers, "dst,dst"),
+            self.matching(SetId::IpvsIps, "dst"),
+        ];
+        let mut access = vec![format!("{health} -j RETURN")];
+        access.extend(self.outside_only_local(policy, pod_cidrs));
+        access.push(format!("{} {pass} -j RETURN", comment(SetId::Pass)));
+        // A front without an endpoint; then, a port that no Service serves, which must not reach
+        // a socket of the host.
+        access.extend(self.refusals(&format!("{new} {served}")));
+        access.extend(self.refusals(&format!("{new} {bound}")));
+        access
+    }
+
+    /// Drops clients from outside the cluster that this node has no endpoint for.
+    ///
+    /// Without a way to tell pods nobody is dropped, as pods must get through.
+    fn outside_only_local(&self, policy: &Policy, pod_cidrs: &[IpNet]) -> Option<String> {
+        let outside = self.not_local(&policy.detect_local, pod_cidrs)?;
+        let set = SetId::NoLocalEndpoints;
+        Some(format!("{outside}{} {} -j DROP", comment(set), self.matching(set, "dst,dst")))
+    }
+
+    fn firewall(&self) -> String {
+        let fronts = self.matching(SetId::LoadBalancerFw, "dst,dst");
+        format!("{} {fronts} -j KUBE-SOURCE-RANGES-FIREWALL", comment(SetId::LoadBalancerFw))
+    }
+
+    fn source_ranges(&self) -> Vec<String> {
+        let allowed = [SetId::LoadBalancerSourceCidr, SetId::LoadBalancerSourceIp];
+        let allowed = allowed
+            .into_iter()
+            .map(|set| format!("{} {} -j RETURN", comment(set), self.matching(set, "dst,dst,src")));
+        allowed.chain(["-j DROP".to_string()]).collect()
+    }
+
     fn nat(&self, policy: &Policy, pod_cidrs: &[IpNet]) -> Rules {
-        let Writer { mark, clear, random, .. } = self;
-        let loopback = match self.family {
-            Family::V4 => "127.0.0.0/8",
-            Family::V6 => "::1/128",
-        };
-        let hairpin = self.matching(SetId::LoopBack, "dst,dst,src");
-        let accept = self.matching(SetId::ClusterIp, "dst,dst");
+        let mark = &self.mark;
         rules(
             [
-                (
-                    "KUBE-SERVICES",
-                    vec![
-                        format!("-s {loopback} -j RETURN"),
-                        self.masquerade_rule(policy, pod_cidrs),
-                        format!("{accept} -j ACCEPT"),
-                    ],
-                ),
-                (
-                    "KUBE-POSTROUTING",
-                    vec![
-                        format!("{} {hairpin} -j MASQUERADE", comment(SetId::LoopBack)),
-                        format!("-m mark ! --mark {mark} -j RETURN"),
-                        format!("-j MARK --set-xmark {clear}"),
-                        format!(
-                            "{} -j MASQUERADE{random}",
-                            text("kubernetes service traffic requiring SNAT")
-                        ),
-                    ],
-                ),
+                ("KUBE-SERVICES", self.services(policy, pod_cidrs)),
+                ("KUBE-LOAD-BALANCER", self.load_balancer()),
+                ("KUBE-NODE-PORT", self.node_ports()),
+                ("KUBE-POSTROUTING", self.postrouting()),
                 ("KUBE-MARK-MASQ", vec![format!("-j MARK --set-xmark {mark}")]),
                 ("KUBE-IPVS-REFUSE", self.unserved_from_the_node()),
             ],
@@ -116,16 +153,92 @@ impl Writer {
         )
     }
 
+    fn services(&self, policy: &Policy, pod_cidrs: &[IpNet]) -> Vec<String> {
+        let loopback = match self.family {
+            Family::V4 => "127.0.0.0/8",
+            Family::V6 => "::1/128",
+        };
+        let [cluster, external, external_local, balancer] =
+            [SetId::ClusterIp, SetId::ExternalIp, SetId::ExternalIpLocal, SetId::LoadBalancer]
+                .map(|set| self.matching(set, "dst,dst"));
+        // A service address is local to the node, but no node port is meant by it.
+        let unbound = self.not_matching(SetId::IpvsIps, "dst");
+        vec![
+            format!("-s {loopback} -j RETURN"),
+            format!("{} {balancer} -j KUBE-LOAD-BALANCER", comment(SetId::LoadBalancer)),
+            self.masquerade_rule(policy, pod_cidrs),
+            format!("{} {external} -j KUBE-MARK-MASQ", comment(SetId::ExternalIp)),
+            format!("{} {external_local} {OWN} -j KUBE-MARK-MASQ", comment(SetId::ExternalIpLocal)),
+            format!("{} {external} -j ACCEPT", comment(SetId::ExternalIp)),
+            format!("{} {external_local} -j ACCEPT", comment(SetId::ExternalIpLocal)),
+            format!("-m addrtype --dst-type LOCAL {unbound} -j KUBE-NODE-PORT"),
+            format!("{cluster} -j ACCEPT"),
+            format!("{balancer} -j ACCEPT"),
+        ]
+    }
+
+    /// Clients of the local policy keep their address, but for the node itself: towards a bound
+    /// address it comes from that very address, which no other node would send answers here for.
+    fn load_balancer(&self) -> Vec<String> {
+        let set = SetId::LoadBalancerLocal;
+        let local = self.matching(set, "dst,dst");
+        vec![
+            format!("{} {local} {NOT_OWN} -j RETURN", comment(set)),
+            "-j KUBE-MARK-MASQ".to_string(),
+        ]
+    }
+
+    fn node_ports(&self) -> Vec<String> {
+        let ports = [
+            (Protocol::Tcp, SetId::NodePortLocalTcp, SetId::NodePortTcp, "dst"),
+            (Protocol::Udp, SetId::NodePortLocalUdp, SetId::NodePortUdp, "dst"),
+            (Protocol::Sctp, SetId::NodePortLocalSctp, SetId::NodePortSctp, "dst,dst"),
+        ];
+        let of_protocol = |(protocol, local, any, fields)| {
+            let rule = |set, more: &str, target| {
+                let matching = self.matching(set, fields);
+                format!("-p {protocol} {} {matching}{more} -j {target}", comment(set))
+            };
+            [rule(local, &format!(" {NOT_OWN}"), "RETURN"), rule(any, "", "KUBE-MARK-MASQ")]
+        };
+        ports.into_iter().flat_map(of_protocol).collect()
+    }
+
+    fn postrouting(&self) -> Vec<String> {
+        let Writer { mark, clear, random, .. } = self;
+        let hairpin = self.matching(SetId::LoopBack, "dst,dst,src");
+        vec![
+            format!("{} {hairpin} -j MASQUERADE", comment(SetId::LoopBack)),
+            format!("-m mark ! --mark {mark} -j RETURN"),
+            format!("-j MARK --set-xmark {clear}"),
+            format!("{} -j MASQUERADE{random}", text("kubernetes service traffic requiring SNAT")),
+        ]
+    }
+
     /// Turns the node's own connections to ports that nothing serves to where they are refused.
     ///
     /// Kernel: IPVS takes them before the filter table sees them, and its own refusal, an ICMP
     /// error, comes while the connecting socket is busy: over IPv6 the process learns of it only
     /// after it has sent again, a second later. Nobody can listen on port 0.
+    ///
+    /// So are its connections to load balancers that keep it out: no filter sees these either.
     fn unserved_from_the_node(&self) -> Vec<String> {
-        let bound = self.matching(SetId::IpvsIps, "dst");
+        let [bound, fronts, guarded] = [
+            self.matching(SetId::IpvsIps, "dst"),
+            self.matching(SetId::Servers, "dst,dst"),
+            self.matching(SetId::LoadBalancerFw, "dst,dst"),
+        ];
         let unserved = self.not_matching(SetId::Pass, "dst,dst");
-        let turn = |protocol| format!("-p {protocol} {bound} {unserved} -j REDIRECT --to-ports 0");
-        Protocol::ALL.into_iter().map(turn).collect()
+        let [out_of_range, not_own] = [SetId::LoadBalancerSourceCidr, SetId::LoadBalancerSourceIp]
+            .map(|set| self.not_matching(set, "dst,dst,src"));
+        let turned = [
+            format!("{bound} {unserved}"),
+            format!("{fronts} {unserved}"),
+            format!("{guarded} {out_of_range} {not_own}"),
+        ];
+        let turn = |protocol, which| format!("-p {protocol} {which} -j REDIRECT --to-ports 0");
+        let of_protocol = |protocol| turned.each_ref().map(|which| turn(protocol, which));
+        Protocol::ALL.into_iter().flat_map(of_protocol).collect()
     }
 
     /// Who among the clients of cluster IPs is masqueraded (spec 5.4).
