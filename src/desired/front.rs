@@ -27,10 +27,21 @@ pub struct ServiceRows {
     pub rank: Rank,
     /// Its fronts.
     pub fronts: BTreeMap<ServerKey, Front>,
+    /// Its health check, if it has one.
+    pub health: Option<HealthCheck>,
     /// Whether the rows depend on the zone of this node.
     pub uses_zone: bool,
     /// Whether the rows depend on the addresses of this host.
     pub uses_host: bool,
+}
+
+/// What a Service tells a load balancer about this node (spec 10.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Port that answers.
+    pub port: u16,
+    /// Distinct addresses of ready endpoints on this node.
+    pub local_endpoints: usize,
 }
 
 /// Order of claims on a front: the smallest wins, on every node alike.

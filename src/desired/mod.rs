@@ -19,7 +19,7 @@ use crate::cluster::ObjectName;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::tables::Tables;
-use front::{Front, Rank, ServiceRows};
+use front::{Front, HealthCheck, Rank, ServiceRows};
 
 /// The rows that a change may have altered; planning looks at no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -127,6 +127,11 @@ impl Desired {
     /// Services whose rows depend on the addresses of this host.
     pub fn users_of_host(&self) -> impl Iterator<Item = &ObjectName> {
         self.services.iter().filter(|(_, rows)| rows.uses_host).map(|(name, _)| name)
+    }
+
+    /// The health checks of all Services that have one.
+    pub fn health_checks(&self) -> impl Iterator<Item = (&ObjectName, HealthCheck)> {
+        self.services.iter().filter_map(|(name, rows)| Some((name, rows.health?)))
     }
 
     /// Fronts that several Services claim: all but the winner are rejected there.

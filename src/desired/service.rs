@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::front::{Front, Rank, ServiceRows};
+use super::front::{Front, HealthCheck, Rank, ServiceRows};
 use super::topology::{self, Endpoints, Place};
 use crate::cluster::endpoints::{self, ByPort};
 use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
@@ -63,6 +63,7 @@ pub fn rows(
     ServiceRows {
         rank: Rank { created: service.created, name: name.clone() },
         fronts,
+        health: health_check(service, slices, facts),
         uses_zone: slices.iter().any(|s| s.endpoints.iter().any(|e| !e.zone_hints.is_empty())),
         uses_host: service.is_reachable_from_outside(),
     }
@@ -170,7 +171,13 @@ fn kind_entries(service: &Service, spot: Spot, facts: Facts<'_>) -> Vec<Entry> {
     let is_local = service.external_policy == TrafficPolicy::Local;
     let of_front = |set| Entry::of_front(set, &key);
     match (kind, is_local) {
-        (AddressKind::ClusterIp, _) => vec![of_front(SetId::ClusterIp)],
+        (AddressKind::ClusterIp, _) => {
+            let health = service.health_check_port.map(|port| Entry {
+                set: SetId::HealthCheckNodePort,
+                member: Member::Port(key.family(), port),
+            });
+            [of_front(SetId::ClusterIp)].into_iter().chain(health).collect()
+        }
         (AddressKind::ExternalIp, false) => vec![of_front(SetId::ExternalIp)],
         (AddressKind::ExternalIp, true) => vec![of_front(SetId::ExternalIpLocal)],
         (AddressKind::LoadBalancer, _) => {
@@ -209,6 +216,18 @@ fn source_entries(service: &Service, key: &ServerKey, facts: Facts<'_>) -> Vec<E
     });
     let firewall = Entry::of_front(SetId::LoadBalancerFw, key);
     allowed.chain(own).chain([firewall]).collect()
+}
+
+/// What the Service tells a load balancer about this node.
+fn health_check(
+    service: &Service,
+    slices: &[&EndpointSlice],
+    facts: Facts<'_>,
+) -> Option<HealthCheck> {
+    let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+    let ready = endpoints.filter(|e| e.ready && topology::is_local(e, facts.place()));
+    let local: BTreeSet<IpAddr> = ready.map(|endpoint| endpoint.address).collect();
+    service.health_check_port.map(|port| HealthCheck { port, local_endpoints: local.len() })
 }
 
 /// The sets of node ports of a protocol: all, and those of the local policy.
