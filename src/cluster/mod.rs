@@ -53,7 +53,7 @@ impl fmt::Display for ObjectName {
 pub struct Service {
     /// Creation, seconds since the epoch; manifests have none. Decides who wins a front.
     pub created: Option<i64>,
-    /// Cluster IP per family; none at all for headless and ExternalName Services.
+    /// Cluster IP per family; a family without one is not served at any address (spec 1.2).
     pub cluster_ips: PerFamily<Option<IpAddr>>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
@@ -67,7 +67,7 @@ pub struct Service {
     pub external_ips: Vec<IpAddr>,
     /// Addresses of `status.loadBalancer.ingress` that are to be served here (`ipMode` VIP).
     pub load_balancer_ips: Vec<IpAddr>,
-    /// Who may use the load-balancer addresses; nobody is kept out of a family without a range.
+    /// Who may use the load-balancer addresses; nobody of a family without a range is kept out.
     pub source_ranges: Vec<IpNet>,
     /// Port on which this node tells whether it has local endpoints.
     pub health_check_port: Option<u16>,

@@ -55,6 +55,16 @@ fn protocol(text: &str) -> Protocol {
     named.expect("tests write valid protocols")
 }
 
+/// A port of a Service, written like that of a slice or with a node port, `tcp 80:30080`.
+fn service_port(text: &str) -> ServicePort {
+    let (front, node_port) = match text.split_once(':') {
+        Some((front, node_port)) => (front, Some(node_port.parse().expect("a node port"))),
+        None => (text, None),
+    };
+    let (name, protocol, port) = port(front);
+    ServicePort { name, protocol, port, node_port }
+}
+
 /// A port written `http tcp 80`, or `tcp 80` if it has no name.
 fn port(text: &str) -> (Arc<str>, Protocol, u16) {
     let mut words: Vec<&str> = text.split(' ').collect();
@@ -86,16 +96,14 @@ pub struct ServiceBuilder {
     service: Service,
 }
 
-/// A Service of a name written `namespace/name`, with cluster IPs and ports.
+/// A Service of a name written `namespace/name`, with cluster IPs and ports such as
+/// `http tcp 80`, `tcp 80` or, with a node port, `tcp 80:30080`.
 pub fn service(text: &str, cluster_ips: &[&str], ports: &[&str]) -> ServiceBuilder {
     let mut service = Service::default();
     for address in cluster_ips.iter().map(|text| ip(text)) {
         *service.cluster_ips.get_mut(Family::of(address)) = Some(address);
     }
-    let ports = ports.iter().map(|text| port(text));
-    service.ports = ports
-        .map(|(name, protocol, port)| ServicePort { name, protocol, port, node_port: None })
-        .collect();
+    service.ports = ports.iter().map(|text| service_port(text)).collect();
     ServiceBuilder { name: name(text), service }
 }
 
@@ -115,6 +123,41 @@ impl ServiceBuilder {
     /// With internal traffic policy Local.
     pub fn local(mut self) -> Self {
         self.service.internal_policy = TrafficPolicy::Local;
+        self
+    }
+
+    /// With external traffic policy Local.
+    pub fn external_local(mut self) -> Self {
+        self.service.external_policy = TrafficPolicy::Local;
+        self
+    }
+
+    /// With external IPs.
+    pub fn external_ips(mut self, addresses: &[&str]) -> Self {
+        self.service.external_ips = addresses.iter().map(|text| ip(text)).collect();
+        self
+    }
+
+    /// With load-balancer addresses.
+    pub fn load_balancer_ips(mut self, addresses: &[&str]) -> Self {
+        self.service.load_balancer_ips = addresses.iter().map(|text| ip(text)).collect();
+        self
+    }
+
+    /// With ranges that may use the load-balancer addresses.
+    ///
+    /// # Panics
+    ///
+    /// If a text is no range.
+    pub fn source_ranges(mut self, ranges: &[&str]) -> Self {
+        let ranges = ranges.iter().map(|text| text.parse().expect("tests write valid ranges"));
+        self.service.source_ranges = ranges.collect();
+        self
+    }
+
+    /// With a health check node port.
+    pub fn health_check_port(mut self, port: u16) -> Self {
+        self.service.health_check_port = Some(port);
         self
     }
 

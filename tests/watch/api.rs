@@ -45,7 +45,7 @@ const STEPS: [(u64, &str); 14] = [
     (592, "web-2 is deleted gracefully: terminating, still serving, then not"),
     (616, "web-2 is gone"),
     (619, "web-service moves from port 80 to 81"),
-    (621, "web-np and web-lb change what does not matter here"),
+    (621, "web-np becomes Local and web-lb moves"),
     (622, "web-ext gets an annotation"),
     (626, "manual gets a foreign service-proxy-name label"),
     (628, "web-named is deleted"),

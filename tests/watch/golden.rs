@@ -3,10 +3,11 @@
 //! `UPDATE_GOLDEN=1` rewrites the kept text; the difference is then reviewed like code.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use kube_ipvs_proxy::cluster::store::Store;
-use kube_ipvs_proxy::cluster::{Endpoint, endpoints};
+use kube_ipvs_proxy::cluster::{Endpoint, ObjectName, Service, TrafficPolicy, endpoints};
 use kube_ipvs_proxy::model::net::Family;
 
 /// One line per thing that a store knows.
@@ -25,7 +26,11 @@ pub fn lines(store: &Store) -> BTreeSet<String> {
         for port in &service.ports {
             let (port_name, protocol, number) = (&port.name, port.protocol, port.port);
             lines.insert(format!("service {name} port {number}/{protocol} \"{port_name}\""));
+            lines.extend(port.node_port.map(|node_port| {
+                format!("service {name} node port {node_port}/{protocol} \"{port_name}\"")
+            }));
         }
+        lines.extend(external_lines(name, service));
         lines.extend(endpoint_lines(store, name));
     }
     lines.extend(store.node("node1").map(|node| format!("node node1 {node:?}")));
@@ -36,11 +41,25 @@ pub fn lines(store: &Store) -> BTreeSet<String> {
     lines
 }
 
+/// What a Service offers besides cluster IPs and node ports.
+fn external_lines(name: &ObjectName, service: &Service) -> Vec<String> {
+    let mut lines = Vec::new();
+    if service.external_policy != TrafficPolicy::default() {
+        lines.push(format!("service {name} external policy {:?}", service.external_policy));
+    }
+    let port = service.health_check_port;
+    lines.extend(port.map(|port| format!("service {name} health check port {port}")));
+    let mut add = |what: &str, value: &dyn Display| {
+        lines.push(format!("service {name} {what} {value}"));
+    };
+    service.external_ips.iter().for_each(|ip| add("external IP", ip));
+    service.load_balancer_ips.iter().for_each(|ip| add("load-balancer IP", ip));
+    service.source_ranges.iter().for_each(|range| add("source range", range));
+    lines
+}
+
 /// The merged endpoints of a Service, a line each.
-pub fn endpoint_lines(
-    store: &Store,
-    service: &kube_ipvs_proxy::cluster::ObjectName,
-) -> BTreeSet<String> {
+pub fn endpoint_lines(store: &Store, service: &ObjectName) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for family in Family::ALL {
         for ((name, protocol), all) in endpoints::merged(store.endpoints_of(service), family) {

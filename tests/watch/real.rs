@@ -229,6 +229,7 @@ fn created(list: &str) -> Vec<Value> {
     let mut objects = list["items"].as_array().unwrap().clone();
     objects.retain(|object| object["metadata"]["name"] != "kubernetes");
     for object in &mut objects {
+        object.as_object_mut().unwrap().remove("status");
         let metadata = object["metadata"].as_object_mut().unwrap();
         for field in
             ["uid", "resourceVersion", "managedFields", "ownerReferences", "creationTimestamp"]

@@ -2,7 +2,10 @@
 //!
 //! Called by [`super::objects::read`]. A headless or ExternalName Service, or one that another
 //! proxy serves, is nothing to the data plane and no reason to complain.
+//! `external` reads what a Service offers besides its cluster IPs.
 //! Invariant: a port or address that cannot be used costs itself, never its siblings.
+
+mod external;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,13 +26,18 @@ pub fn parse(object: &objects::Service) -> Parsed {
     }
     let spec = &object.spec;
     let mut reasons = Reasons::default();
+    let external_policy = external::external_policy(spec, &mut reasons);
     let service = Service {
         created: reasons.value_or(created(&object.metadata), None),
         cluster_ips: cluster_ips(spec, &mut reasons),
         ports: ports(spec, &mut reasons),
         affinity_seconds: reasons.value_or(affinity_seconds(spec), Some(DEFAULT_AFFINITY_SECONDS)),
-        internal_policy: reasons.value_or(internal_policy(spec), TrafficPolicy::Cluster),
-        ..Service::default()
+        internal_policy: internal_policy(spec, &mut reasons),
+        external_policy,
+        external_ips: external::external_ips(spec, &mut reasons),
+        load_balancer_ips: external::load_balancer_ips(&object.status, &mut reasons),
+        source_ranges: external::source_ranges(spec, &mut reasons),
+        health_check_port: external::health_check_port(spec, external_policy, &mut reasons),
     };
     let has_address = Family::ALL.iter().any(|family| service.cluster_ips.get(*family).is_some());
     let is_usable = has_address && !service.ports.is_empty();
@@ -79,8 +87,11 @@ fn cluster_ip(spec: &objects::ServiceSpec, index: usize, text: &str) -> Result<I
 }
 
 fn ports(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<ServicePort> {
-    let ports =
-        reasons.usable(spec.ports.iter().enumerate().map(|(i, port)| service_port(i, port)));
+    let mut ports = Vec::new();
+    for (index, port) in spec.ports.iter().enumerate() {
+        let port = service_port(index, port, reasons);
+        ports.extend(reasons.value_or(port.map(Some), None));
+    }
     let mut fronts = BTreeSet::new();
     let mut keep_first = |port: &ServicePort| {
         let is_first = fronts.insert((port.protocol, port.port));
@@ -90,10 +101,16 @@ fn ports(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<ServicePort>
         }
         is_first
     };
-    ports.into_iter().filter(|port| keep_first(port)).collect()
+    ports.retain(|port| keep_first(port));
+    external::keep_first_node_ports(&mut ports, reasons);
+    ports
 }
 
-fn service_port(index: usize, port: &objects::ServicePort) -> Result<ServicePort, String> {
+fn service_port(
+    index: usize,
+    port: &objects::ServicePort,
+    reasons: &mut Reasons,
+) -> Result<ServicePort, String> {
     Ok(ServicePort {
         name: port.name.as_str().into(),
         protocol: field::protocol(
@@ -101,7 +118,8 @@ fn service_port(index: usize, port: &objects::ServicePort) -> Result<ServicePort
             port.protocol.as_deref(),
         )?,
         port: field::port(&format!("spec.ports[{index}].port"), port.port)?,
-        node_port: None,
+        // A node port that cannot be used is no reason to lose the port on the service address.
+        node_port: reasons.value_or(external::node_port(index, port), None),
     })
 }
 
@@ -122,13 +140,19 @@ fn affinity_seconds(spec: &objects::ServiceSpec) -> Result<Option<u32>, String> 
     }
 }
 
-fn internal_policy(spec: &objects::ServiceSpec) -> Result<TrafficPolicy, String> {
-    match spec.internal_traffic_policy.as_deref() {
-        None | Some("Cluster") => Ok(TrafficPolicy::Cluster),
+fn internal_policy(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> TrafficPolicy {
+    let named = policy("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_deref());
+    reasons.value_or(named, TrafficPolicy::Cluster)
+}
+
+/// A traffic policy by its exact API name; absence, which Go may write as no text, is `Cluster`.
+fn policy(field: &str, name: Option<&str>) -> Result<TrafficPolicy, String> {
+    match name {
+        None | Some("" | "Cluster") => Ok(TrafficPolicy::Cluster),
         Some("Local") => Ok(TrafficPolicy::Local),
-        Some(other) => Err(format!(
-            "spec.internalTrafficPolicy: \"{other}\" is not Cluster or Local; Cluster is used"
-        )),
+        Some(other) => {
+            Err(format!("{field}: \"{other}\" is not Cluster or Local; Cluster is used"))
+        }
     }
 }
 

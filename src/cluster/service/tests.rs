@@ -7,13 +7,13 @@ use crate::cluster::Kind;
 use crate::model::net::Protocol;
 
 /// Parses a Service with a usable spec that the fields given replace.
-fn parse_with(fields: Value) -> Parsed {
+pub(super) fn parse_with(fields: Value) -> Parsed {
     let mut spec = json!({"clusterIP": "10.0.0.1", "ports": [{"port": 80}]});
     merge(&mut spec, fields);
     parse_object(json!({"metadata": {"name": "web"}, "spec": spec}))
 }
 
-fn parse_object(object: Value) -> Parsed {
+pub(super) fn parse_object(object: Value) -> Parsed {
     objects::read(Kind::Service, &object.to_string()).unwrap().parsed
 }
 
@@ -23,7 +23,7 @@ fn merge(spec: &mut Value, fields: Value) {
     }
 }
 
-fn service(parsed: Parsed) -> Service {
+pub(super) fn service(parsed: Parsed) -> Service {
     match parsed.object {
         Some(Object::Service(service)) => service,
         other => panic!("not a Service: {other:?}, {:?}", parsed.rejected),
@@ -39,25 +39,42 @@ fn a_complete_service_reads_without_complaint() {
             "clusterIPs": ["10.0.0.1", "fd00::0001"],
             "ipFamilies": ["IPv4", "IPv6"],
             "ports": [
-                {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": "dns"},
+                {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": "dns",
+                    "nodePort": 30053},
                 {"name": "dns-tcp", "port": 53},
             ],
             "sessionAffinity": "ClientIP",
             "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
             "internalTrafficPolicy": "Local",
+            "type": "LoadBalancer",
+            "externalTrafficPolicy": "Local",
+            "externalIPs": ["192.0.2.1", "2001:db8::1"],
+            "loadBalancerSourceRanges": ["198.51.100.0/24"],
+            "healthCheckNodePort": 30790,
         },
+        "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2"}]}},
     }));
     assert_eq!(parsed.rejected, Vec::<String>::new());
-    let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port };
+    let port = |name: &str, protocol, node_port| ServicePort {
+        name: name.into(),
+        protocol,
+        port: 53,
+        node_port,
+    };
     let expected = Service {
         created: Some(1_795_232_291),
         cluster_ips: PerFamily {
             v4: Some("10.0.0.1".parse().unwrap()),
             v6: Some("fd00::1".parse().unwrap()),
         },
-        ports: vec![port("dns", Protocol::Udp, 53), port("dns-tcp", Protocol::Tcp, 53)],
+        ports: vec![port("dns", Protocol::Udp, Some(30_053)), port("dns-tcp", Protocol::Tcp, None)],
         affinity_seconds: Some(60),
         internal_policy: TrafficPolicy::Local,
+        external_policy: TrafficPolicy::Local,
+        external_ips: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+        load_balancer_ips: vec!["192.0.2.2".parse().unwrap()],
+        source_ranges: vec!["198.51.100.0/24".parse().unwrap()],
+        health_check_port: Some(30_790),
     };
     assert_eq!(service(parsed), expected);
 }

@@ -66,6 +66,31 @@ fn a_change_touches_its_service_and_an_equal_update_nothing() {
     assert_eq!(store.service(&name("default/web")), None);
 }
 
+/// Spec 13.9: Services come and go, and one becomes a load balancer and back.
+#[test]
+fn becoming_a_load_balancer_and_back_touches_once_each() {
+    let of_type = |kind: &str, more: &str| {
+        let json = format!(
+            r#"{{"metadata":{{"name":"web"}},"spec":{{"clusterIP":"10.0.0.1","type":"{kind}",
+                "externalTrafficPolicy":"Local","ports":[{{"port":80}},{{"port":81}}]{more}}}}}"#
+        );
+        applied(Kind::Service, &json)
+    };
+    let balancer = of_type("LoadBalancer", r#","healthCheckNodePort":345"#);
+    let plain = of_type("ClusterIP", "");
+    let mut store = Store::new(&Kind::ALL);
+    for (update, expected, health_check_port) in [
+        (plain.clone(), vec!["default/web"], None),
+        (balancer.clone(), vec!["default/web"], Some(345)),
+        (balancer, vec![], Some(345)),
+        (plain, vec!["default/web"], None),
+    ] {
+        assert_eq!(touched(&mut store, update), expected);
+        let service = store.service(&name("default/web")).unwrap();
+        assert_eq!((service.ports.len(), service.health_check_port), (2, health_check_port));
+    }
+}
+
 #[test]
 fn endpoints_touch_the_service_they_belong_to() {
     let mut store = Store::new(&Kind::ALL);

@@ -125,6 +125,9 @@ pub struct Service {
     /// What is asked for.
     #[serde(deserialize_with = "or_default")]
     pub spec: ServiceSpec,
+    /// What became of it.
+    #[serde(deserialize_with = "or_default")]
+    pub status: ServiceStatus,
 }
 
 /// What a Service asks for.
@@ -151,11 +154,50 @@ pub struct ServiceSpec {
     pub session_affinity_config: Option<SessionAffinityConfig>,
     /// `Cluster` or `Local`.
     pub internal_traffic_policy: Option<String>,
+    /// `Cluster` or `Local`.
+    pub external_traffic_policy: Option<String>,
+    /// Addresses that somebody else routes to the nodes.
+    #[serde(rename = "externalIPs", deserialize_with = "or_default")]
+    pub external_ips: Vec<String>,
+    /// Who may use the addresses of load balancers.
+    #[serde(deserialize_with = "or_default")]
+    pub load_balancer_source_ranges: Vec<String>,
+    /// Where load balancers ask a node for local endpoints.
+    pub health_check_node_port: Option<i64>,
+}
+
+/// What became of a Service.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceStatus {
+    /// What its load balancer reports.
+    #[serde(deserialize_with = "or_default")]
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// What a load balancer reports.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerStatus {
+    /// Where it takes connections.
+    #[serde(deserialize_with = "or_default")]
+    pub ingress: Vec<Ingress>,
+}
+
+/// Where a load balancer takes connections.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ingress {
+    /// Its address; empty if it has a hostname alone.
+    #[serde(deserialize_with = "or_default")]
+    pub ip: String,
+    /// `VIP` or `Proxy`; absence means `VIP`.
+    pub ip_mode: Option<String>,
 }
 
 /// One port of a Service.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ServicePort {
     /// Its name.
     #[serde(deserialize_with = "or_default")]
@@ -164,6 +206,8 @@ pub struct ServicePort {
     pub protocol: Option<String>,
     /// The port on the service address.
     pub port: Option<i64>,
+    /// The port on the addresses of every node.
+    pub node_port: Option<i64>,
 }
 
 /// Settings of session affinity.
@@ -391,66 +435,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_object_that_does_not_read_is_rejected_by_name() {
-        let json = r#"{"metadata":{"namespace":"a","name":"b","resourceVersion":"7"},
-            "spec":{"ports":[{"port":"http"}]}}"#;
-        let read = read(Kind::Service, json).unwrap();
-        assert_eq!((read.name, read.version.as_str()), (ObjectName::new("a", "b"), "7"));
-        assert_eq!(read.parsed.object, None);
-        assert!(read.parsed.rejected[0].starts_with("does not read as a Service: invalid type"));
-    }
-
-    #[test]
-    fn an_object_without_a_name_is_an_error() {
-        for json in ["{}", "[]", "null", r#"{"metadata":null}"#, r#"{"metadata":{"name":""}}"#] {
-            for kind in Kind::ALL {
-                assert!(read(kind, json).is_err(), "{kind} {json}");
-            }
-        }
-    }
-
-    #[test]
-    fn namespaces_default_where_the_kind_has_them() {
-        let json = r#"{"metadata":{"name":"x","namespace":null}}"#;
-        assert_eq!(read(Kind::Endpoints, json).unwrap().name.to_string(), "default/x");
-        assert_eq!(read(Kind::Node, json).unwrap().name.to_string(), "x");
-    }
-
-    #[test]
-    fn null_stands_for_absent_everywhere() {
-        let nulls = [
-            (Kind::Service, r#"{"metadata":{"name":"x","labels":null},"spec":null}"#),
-            (
-                Kind::Service,
-                r#"{"metadata":{"name":"x"},"spec":{"clusterIP":null,"clusterIPs":null,
-                    "ipFamilies":null,"ports":null,"type":null,"sessionAffinityConfig":null}}"#,
-            ),
-            (
-                Kind::EndpointSlice,
-                r#"{"metadata":{"name":"x","labels":{"kubernetes.io/service-name":"x"}},
-                    "addressType":"IPv4","ports":null,"endpoints":null}"#,
-            ),
-            (
-                Kind::EndpointSlice,
-                r#"{"metadata":{"name":"x","labels":{"kubernetes.io/service-name":"x"}},
-                    "addressType":"IPv4","endpoints":[{"addresses":["10.0.0.1"],
-                    "conditions":null,"hints":null,"nodeName":null}]}"#,
-            ),
-            (Kind::Endpoints, r#"{"metadata":{"name":"x"},"subsets":null}"#),
-            (
-                Kind::Endpoints,
-                r#"{"metadata":{"name":"x"},"subsets":[{"addresses":null,
-                    "notReadyAddresses":null,"ports":null}]}"#,
-            ),
-            (Kind::Node, r#"{"metadata":{"name":"x"},"spec":null,"status":null}"#),
-            (Kind::ServiceCidr, r#"{"metadata":{"name":"x"},"spec":{"cidrs":null}}"#),
-        ];
-        for (kind, json) in nulls {
-            assert_eq!(read(kind, json).unwrap().parsed.rejected, Vec::<String>::new(), "{json}");
-        }
-    }
-}
+mod tests;
