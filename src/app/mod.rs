@@ -81,7 +81,8 @@ fn keep(config: Config) -> anyhow::Result<Exit> {
         Run::Once => {
             let report = daemon::once(config)?;
             show(&report.to_string())?;
-            Ok(if report.is_complete() { Exit::Done } else { Exit::Failed })
+            let is_done = report.is_complete() && !report.is_partial;
+            Ok(if is_done { Exit::Done } else { Exit::Failed })
         }
         Run::Cleanup => {
             let _lock = lock::take()?;

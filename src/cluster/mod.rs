@@ -233,7 +233,8 @@ pub struct Parsed {
 /// One word from a source about the cluster.
 ///
 /// A (re)list is `ListStarted`, any number of `Applied`, `ListDone`; what was not applied between
-/// is gone. Updates of one kind are in order; kinds are independent.
+/// is gone, unless the list ends as `ListIncomplete`. Updates of one kind are in order; kinds are
+/// independent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
     /// A list of this kind begins; everything known stays until it is done.
@@ -242,6 +243,8 @@ pub enum Update {
     Applied(Kind, ObjectName, Parsed),
     /// An object was deleted.
     Deleted(Kind, ObjectName),
+    /// The list has ended, but a part of it could not be read: nothing is known to be gone.
+    ListIncomplete(Kind),
     /// The list is complete: what it did not name is gone.
     ListDone(Kind),
 }

@@ -83,6 +83,21 @@ impl Step {
         }
     }
 
+    /// The step without what takes anything away from a client.
+    pub fn without_removals(self) -> Step {
+        match self {
+            Step::Sets(changes) => Step::Sets(kept(changes)),
+            Step::Entries(changes) => Step::Entries(kept(changes)),
+            Step::Servers(changes) => Step::Servers(kept(changes)),
+            Step::Addresses(changes) => Step::Addresses(kept(changes)),
+            Step::Reals(mut changes) => {
+                changes.retain(|change| change.to.is_some_and(|real| real.weight > 0));
+                Step::Reals(changes)
+            }
+            Step::Settings(_) | Step::Device(_) | Step::Rules(_) => self,
+        }
+    }
+
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -101,4 +116,10 @@ impl Step {
             Step::Addresses(_) => "addresses",
         }
     }
+}
+
+/// The changes that want something to be there.
+fn kept<K, V>(mut changes: Vec<Change<K, V>>) -> Vec<Change<K, V>> {
+    changes.retain(|change| change.to.is_some());
+    changes
 }

@@ -185,11 +185,15 @@ impl Engine {
         };
         // A restart finds draining real servers in the kernel; their deadlines start now.
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
+        report.is_partial = self.store.is_partial();
         for step in plan::build(&self.desired, &self.mirror, &self.drains, &extent, now) {
+            // What is not wanted may be what could not be read.
+            let step = if report.is_partial { step.without_removals() } else { step };
             self.apply(kernel, step, report);
         }
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
-        self.unfinished = (!report.is_complete()).then_some(extent);
+        let is_finished = report.is_complete() && !report.is_partial;
+        self.unfinished = (!is_finished).then_some(extent);
     }
 
     /// Brings `desired` up to date with the store; returns the extent widened by what it touched.
@@ -235,6 +239,9 @@ impl Engine {
     /// Carries out one step and notes what it achieved.
     fn apply(&mut self, kernel: &mut impl Kernel, step: Step, report: &mut Report) {
         let planned = step.len();
+        if planned == 0 {
+            return;
+        }
         let Some(step) = guard::admit(step, &self.desired, &self.mirror) else {
             report.postponed += planned;
             return;

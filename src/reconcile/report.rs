@@ -12,6 +12,8 @@ use crate::plan::step::{Change, Step};
 pub struct Report {
     /// Whether the whole kernel was read and compared.
     pub is_audit: bool,
+    /// Whether nothing was removed because a part of the cluster has never been read.
+    pub is_partial: bool,
     /// Rows changed, by kind of step.
     pub counts: BTreeMap<&'static str, Counts>,
     /// What did not take effect; it is tried again.

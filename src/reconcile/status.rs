@@ -33,8 +33,11 @@ impl Status {
     /// A sync has ended; what failed keeps waiting since it was first asked for.
     pub fn synced(&mut self, report: &Report, end: (Instant, SystemTime)) {
         self.failed.clone_from(&report.failed);
-        if report.is_complete() {
+        // A part of the cluster that was never read is missing from the node, too.
+        if report.is_complete() && !report.is_partial {
             self.last_success = Some(end);
+        }
+        if report.is_complete() {
             self.pending_since = None;
         }
     }

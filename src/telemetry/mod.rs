@@ -61,8 +61,9 @@ pub fn start_log(verbosity: u8) {
 /// What each level of `-v` shows; libraries stay quiet longer than we do.
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
-        0..=1 => "warn,kube_ipvs_proxy=info",
-        2..=3 => "warn,kube_ipvs_proxy=debug",
+        // The client tells every attempt as an error; we tell once that the server is away.
+        0..=1 => "warn,kube_client=off,kube_ipvs_proxy=info",
+        2..=3 => "warn,kube_client=off,kube_ipvs_proxy=debug",
         4..=5 => "debug",
         6.. => "trace",
     }

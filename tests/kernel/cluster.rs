@@ -185,9 +185,13 @@ pub fn launch(world: &World, manifests: &Manifests, more: &[&str]) -> Daemon {
 
 /// Waits for the first complete sync.
 pub fn wait_until_ready(world: &World, daemon: &Daemon) {
-    let is_ready =
-        || get(&world.node, HEALTHZ, "/readyz").is_some_and(|answer| answer.contains(" 200 "));
-    assert!(wait::holds_within(SOON, is_ready), "not ready within {SOON:?}:\n{}", daemon.log());
+    let is_in_time = wait::holds_within(SOON, || is_ready(world));
+    assert!(is_in_time, "not ready within {SOON:?}:\n{}", daemon.log());
+}
+
+/// Whether the daemon says that it is ready.
+pub fn is_ready(world: &World) -> bool {
+    get(&world.node, HEALTHZ, "/readyz").is_some_and(|answer| answer.contains(" 200 "))
 }
 
 /// Runs `--cleanup` to its end.

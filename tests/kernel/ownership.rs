@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Trial> {
         ownership_stop_and_kill_leave_the_data_plane_serving,
         ownership_of_one_namespace_is_exclusive,
         ownership_of_what_vanished_meanwhile_is_remembered,
+        ownership_of_what_cannot_be_read_at_start_is_kept,
         ownership_of_legacy_rules_where_the_node_uses_them,
     ]
 }
@@ -148,6 +149,42 @@ fn ownership_of_what_vanished_meanwhile_is_remembered() {
     assert!(servers.contains("10.254.10.1:80"), "{servers}");
     assert!(!servers.contains("10.254.10.2:80"), "{servers}");
     assert!(!dump::addresses(&world.node).contains("10.254.10.2/"));
+}
+
+/// Whatever a broken file said before the start may be what is programmed.
+fn ownership_of_what_cannot_be_read_at_start_is_kept() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let client = world.pod("client", Place::Node, 9);
+    let _server = pod.serve(Transport::Tcp, cluster::POD_PORT);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    let [good, broken] = [Service::new("good", 1, &pods), Service::new("broken", 2, &pods)];
+    manifests.put("good.yaml", &good.manifest());
+    manifests.put("broken.yaml", &broken.manifest());
+    cluster::start(&world, &manifests, &[]).kill();
+    let before = state(&world);
+
+    manifests.put("broken.yaml", &format!("{}x: : ", broken.manifest()));
+    let added = Service::new("added", 3, &pods);
+    manifests.put("added.yaml", &added.manifest());
+    let daemon = cluster::launch(&world, &manifests, &[]);
+    let answers = |service: &Service<'_>| {
+        client::connect_tcp(&client.namespace, service.front(Family::Ipv4)).is_ok()
+    };
+    wait::until("what is readable to be programmed", SOON, || answers(&added));
+    assert!(answers(&good) && answers(&broken));
+    assert!(before.lines().all(|line| state(&world).contains(line)), "{}", state(&world));
+    assert!(daemon.log().contains("nothing is removed before it is mended"), "{}", daemon.log());
+    assert!(!cluster::is_ready(&world), "not while a part is unknown");
+
+    manifests.put("broken.yaml", &broken.manifest());
+    manifests.remove("good.yaml");
+    cluster::wait_until_ready(&world, &daemon);
+    wait::until("the end of what is gone", SOON, || {
+        !dump::servers(&world.node).contains("10.254.10.1:")
+    });
+    assert!(answers(&broken));
 }
 
 /// The kubelet's own chain tells which of the two variants the node uses.

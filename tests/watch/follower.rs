@@ -99,6 +99,7 @@ impl Follower {
             Update::Applied(kind, name, _) => format!("{kind} {name} applied"),
             Update::Deleted(kind, name) => format!("{kind} {name} deleted"),
             Update::ListDone(kind) => format!("{kind} list done"),
+            Update::ListIncomplete(kind) => format!("{kind} list incomplete"),
         });
     }
 }

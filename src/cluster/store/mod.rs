@@ -63,6 +63,8 @@ pub struct Store {
     holders: BTreeMap<ObjectName, BTreeSet<(Kind, ObjectName)>>,
     /// Required kinds whose first list is not done.
     awaited: BTreeSet<Kind>,
+    /// Kinds whose last list could not be read whole.
+    incomplete: BTreeSet<Kind>,
     names: Names,
 }
 
@@ -81,6 +83,7 @@ impl Store {
             tables: BTreeMap::new(),
             holders: BTreeMap::new(),
             awaited: required.iter().copied().collect(),
+            incomplete: BTreeSet::new(),
             names: Names::default(),
         }
     }
@@ -96,7 +99,14 @@ impl Store {
             Update::Applied(kind, name, parsed) => self.replace(kind, name, parsed),
             Update::Deleted(kind, name) => self.replace(kind, name, Parsed::default()),
             Update::ListDone(kind) => self.finish_list(kind),
+            Update::ListIncomplete(kind) => self.end_list(kind),
         }
+    }
+
+    /// Whether a part of the cluster has never been read: what is not known may exist all the same,
+    /// so nothing may be removed.
+    pub fn is_partial(&self) -> bool {
+        !self.incomplete.is_empty()
     }
 
     /// Whether every required kind has been listed once; before that nothing may be programmed.
@@ -217,9 +227,20 @@ impl Store {
         }
     }
 
+    /// Ends a list that cannot tell what is gone.
+    fn end_list(&mut self, kind: Kind) -> Touched {
+        self.awaited.remove(&kind);
+        self.incomplete.insert(kind);
+        if let Some(table) = self.tables.get_mut(&kind) {
+            table.unseen = None;
+        }
+        Touched::default()
+    }
+
     /// Removes what the list did not name.
     fn finish_list(&mut self, kind: Kind) -> Touched {
         self.awaited.remove(&kind);
+        self.incomplete.remove(&kind);
         let unseen = self.tables.get_mut(&kind).and_then(|table| table.unseen.take());
         let mut touched = Touched::default();
         for name in unseen.into_iter().flatten() {

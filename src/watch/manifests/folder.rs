@@ -19,6 +19,8 @@ use crate::watch::error::Fault;
 pub struct Folder {
     path: PathBuf,
     files: BTreeMap<OsString, File>,
+    /// Whether every file has been good at one time since the start.
+    is_whole: bool,
 }
 
 /// What is known of a file.
@@ -48,7 +50,7 @@ pub struct Duplicate {
 impl Folder {
     /// A folder that has not been read.
     pub fn new(path: &Path) -> Self {
-        Folder { path: path.to_owned(), files: BTreeMap::new() }
+        Folder { path: path.to_owned(), files: BTreeMap::new(), is_whole: false }
     }
 
     /// Reads what changed, except the files named; returns files that turned out broken.
@@ -71,10 +73,16 @@ impl Folder {
                 }
             }
         }
+        self.is_whole |= self.files.values().all(|file| file.fault.is_none());
         Ok(faults)
     }
 
-    /// All objects as complete lists of every kind.
+    /// Whether a file has been broken since the start, so that what it says was never known.
+    pub fn is_partial(&self) -> bool {
+        !self.is_whole
+    }
+
+    /// All objects as lists of every kind, complete unless a file was never read.
     pub fn lists(&self) -> Vec<Update> {
         let mut objects: BTreeMap<Kind, BTreeMap<&ObjectName, &Parsed>> = BTreeMap::new();
         for found in self.files.values().flat_map(|file| &file.objects) {
@@ -90,7 +98,10 @@ impl Folder {
                     .flatten()
                     .map(|(name, parsed)| Update::Applied(kind, name.clone(), parsed.clone())),
             );
-            updates.push(Update::ListDone(kind));
+            updates.push(match self.is_partial() {
+                true => Update::ListIncomplete(kind),
+                false => Update::ListDone(kind),
+            });
         }
         updates
     }

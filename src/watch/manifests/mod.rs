@@ -47,7 +47,7 @@ pub(super) async fn run(path: &Path, updates: &Sender<Update>) -> Result<(), Err
     let mut faults = outcome?;
     let mut known_duplicates = BTreeSet::new();
     loop {
-        report(faults);
+        report(faults, folder.is_partial());
         known_duplicates = report_new(folder.duplicates(), &known_duplicates);
         for update in folder.lists() {
             if send(updates, update).await.is_err() {
@@ -102,9 +102,15 @@ async fn found_again(path: &Path) -> Changes {
     }
 }
 
-fn report(faults: Vec<(PathBuf, Fault)>) {
+fn report(faults: Vec<(PathBuf, Fault)>, is_partial: bool) {
     for (path, Fault { line, reason }) in faults {
-        warn!(file = %path.display(), line, reason, "manifest is broken, its last good content stays");
+        let file = path.display();
+        match is_partial {
+            true => {
+                warn!(%file, line, reason, "manifest is broken, nothing is removed before it is mended")
+            }
+            false => warn!(%file, line, reason, "manifest is broken, its last good content stays"),
+        }
     }
 }
 
