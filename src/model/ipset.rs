@@ -279,6 +279,10 @@ const CATALOGUE: [Row; 21] = [
 ];
 
 impl SetId {
+    /// The sets of the reference that name fronts by their full key.
+    pub const FRONTS: [SetId; 4] =
+        [SetId::ClusterIp, SetId::ExternalIp, SetId::ExternalIpLocal, SetId::LoadBalancer];
+
     /// Every set, in catalogue order.
     pub fn all() -> impl Iterator<Item = SetId> {
         CATALOGUE.iter().map(|row| row.id)

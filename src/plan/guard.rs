@@ -81,8 +81,8 @@ fn shuts_out(wanted: &Tables, seen: &Tables, family: Family) -> bool {
 fn may_add(wanted: &Tables, seen: &Tables, entry: &Entry) -> bool {
     let set = seen.sets.get(&entry.key());
     let may_pass = |front: &ServerKey| {
-        let is_masqueraded =
-            !wanted.lists(SetId::ClusterIp, front) || seen.lists(SetId::ClusterIp, front);
+        let is_there = |set| !wanted.lists(set, front) || seen.lists(set, front);
+        let is_masqueraded = SetId::FRONTS.into_iter().all(is_there);
         is_masqueraded && seen.servers.get(front).is_some_and(Server::is_serving)
     };
     let is_ready =
@@ -93,7 +93,11 @@ fn may_add(wanted: &Tables, seen: &Tables, entry: &Entry) -> bool {
 /// A proof of ownership stays as long as what it proves.
 fn may_remove(seen: &Tables, entry: &Entry) -> bool {
     match (entry.set, entry.member, front_of(entry)) {
-        (SetId::Servers | SetId::ClusterIp, _, Some(front)) => !seen.servers.contains_key(&front),
+        (SetId::Servers, _, Some(front)) => !seen.servers.contains_key(&front),
+        // After a takeover the journal has to name the server before these sets may not.
+        (set, _, Some(front)) if SetId::FRONTS.contains(&set) => {
+            !seen.servers.contains_key(&front) || seen.lists(SetId::Servers, &front)
+        }
         (SetId::IpvsIps, Member::Ip(address), _) => !seen.addresses.contains(&address),
         _ => true,
     }

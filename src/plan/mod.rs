@@ -58,6 +58,7 @@ pub fn build(
     }
     steps.extend([
         Step::Entries(entries.added(SetId::Servers)),
+        Step::Entries(entries.added_ranges()),
         Step::Entries(entries.added_before_servers()),
         Step::Servers(servers.added),
         Step::Reals(servers.raised),
@@ -70,6 +71,7 @@ pub fn build(
         Step::Addresses(unbound),
         Step::Servers(servers.removed),
         Step::Entries(entries.removed_after_servers()),
+        Step::Entries(entries.removed_ranges()),
         Step::Entries(entries.removed(SetId::Servers)),
     ]);
     if *extent == Extent::All {
@@ -110,6 +112,7 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: &Entries) -> Vec<Step>
                 })
                 .collect(),
         ),
+        Step::Entries(admitted.added_ranges()),
         Step::Entries(admitted.added_before_servers()),
         Step::Entries(admitted.added(SetId::Pass)),
     ];
@@ -175,6 +178,12 @@ fn addresses(wanted: &Tables, seen: &Tables, touched: &BTreeSet<IpAddr>) -> Addr
 
 type EntryChange = Change<Entry, ()>;
 
+/// Sets that tell who may use a load balancer.
+const RANGES: [SetId; 2] = [SetId::LoadBalancerSourceCidr, SetId::LoadBalancerSourceIp];
+
+/// Sets whose entries have steps of their own; all others go together.
+const OWN_STEPS: [SetId; 4] = [SetId::Servers, SetId::Pass, RANGES[0], RANGES[1]];
+
 /// Entries that are missing and entries that are too many.
 struct Entries {
     missing: Vec<Entry>,
@@ -195,8 +204,17 @@ impl Entries {
         self.add(|entry| entry.set == set)
     }
 
+    /// Who may use a front: known before, and forgotten after, what keeps all others out.
+    fn added_ranges(&self) -> Vec<EntryChange> {
+        self.add(|entry| RANGES.contains(&entry.set))
+    }
+
+    fn removed_ranges(&self) -> Vec<EntryChange> {
+        self.remove(|entry| RANGES.contains(&entry.set))
+    }
+
     fn added_before_servers(&self) -> Vec<EntryChange> {
-        self.add(|entry| !matches!(entry.set, SetId::Servers | SetId::Pass))
+        self.add(|entry| !OWN_STEPS.contains(&entry.set))
     }
 
     fn removed(&self, set: SetId) -> Vec<EntryChange> {
@@ -204,7 +222,7 @@ impl Entries {
     }
 
     fn removed_after_servers(&self) -> Vec<EntryChange> {
-        self.remove(|entry| !matches!(entry.set, SetId::Servers | SetId::Pass))
+        self.remove(|entry| !OWN_STEPS.contains(&entry.set))
     }
 
     /// Takes out the missing entries of fronts that answer already.

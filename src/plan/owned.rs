@@ -12,7 +12,8 @@ use crate::model::tables::Tables;
 /// Whether a virtual server is ours: in the journal, or, when taking over from kube-proxy, in a
 /// set of the reference under its full key.
 pub fn server(seen: &Tables, key: &ServerKey) -> bool {
-    [SetId::Servers, SetId::ClusterIp].into_iter().any(|set| seen.lists(set, key))
+    let named = SetId::FRONTS.into_iter().any(|set| seen.lists(set, key));
+    named || seen.lists(SetId::Servers, key)
 }
 
 /// Whether an address on the dummy device is ours.
