@@ -138,7 +138,12 @@ fn name(name: &str) -> ObjectName {
 fn service(object: &str, address: [u8; 4]) -> Update {
     let service = Service {
         cluster_ips: PerFamily { v4: Some(address.into()), v6: None },
-        ports: vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80 }],
+        ports: vec![ServicePort {
+            name: "".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+        }],
         ..Service::default()
     };
     let object_value = Some(Object::Service(service));

@@ -48,7 +48,12 @@ fn a_complete_service_reads_without_complaint() {
         },
     }));
     assert_eq!(parsed.rejected, Vec::<String>::new());
-    let port = |name: &str, protocol, port| ServicePort { name: name.into(), protocol, port };
+    let port = |name: &str, protocol, port| ServicePort {
+        name: name.into(),
+        protocol,
+        port,
+        node_port: None,
+    };
     let expected = Service {
         created: Some(1_795_232_291),
         cluster_ips: PerFamily {
@@ -58,6 +63,7 @@ fn a_complete_service_reads_without_complaint() {
         ports: vec![port("dns", Protocol::Udp, 53), port("dns-tcp", Protocol::Tcp, 53)],
         affinity_seconds: Some(60),
         internal_policy: TrafficPolicy::Local,
+        ..Service::default()
     };
     assert_eq!(service(parsed), expected);
 }

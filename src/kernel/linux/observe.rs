@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{LinuxKernel, convert, host, refused};
-use crate::kernel::ipset::{Extent, Listing};
+use crate::kernel::ipset::Listing;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
 use crate::kernel::{Error, netlink};
 use crate::model::ipset::{Entry, SetKey, SetSpec};
@@ -73,7 +73,7 @@ impl LinuxKernel {
     fn observe_sets(&mut self, tables: &mut Tables) -> Result<(), Error> {
         for key in SetKey::all() {
             let failed = |cause| Error::Set { operation: "list set", key: key.to_string(), cause };
-            let listing = self.ipset.list(key.name(), Extent::Members).map_err(failed)?;
+            let listing = self.ipset.list(key.name(), key.family).map_err(failed)?;
             if let Some(listing) = listing {
                 take_set(tables, key, &listing);
             }
@@ -125,11 +125,8 @@ fn take_server(observed: &mut Observed, service: &Service, destinations: &[Desti
 }
 
 fn take_set(tables: &mut Tables, key: SetKey, listing: &Listing) {
-    let (Some(kind), Some(maxelem)) = (listing.kind, listing.maxelem) else { return };
-    if listing.family != Some(key.family) {
-        return;
-    }
-    tables.sets.insert(key, SetSpec { kind, maxelem });
+    let Some(kind) = listing.kind.filter(|kind| listing.is_of(*kind, key.family)) else { return };
+    tables.sets.insert(key, SetSpec { kind, maxelem: listing.maxelem });
     let entries = listing.members.iter().map(|member| Entry { set: key.id, member: *member });
     tables.entries.extend(entries);
 }
