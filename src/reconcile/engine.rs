@@ -52,6 +52,7 @@ struct Dirty {
 #[derive(Debug, Default)]
 struct Doubt {
     everything: bool,
+    host: bool,
     servers: BTreeSet<ServerKey>,
 }
 
@@ -83,6 +84,12 @@ impl Engine {
             self.pace.request(now);
         }
         is_dirty
+    }
+
+    /// The host is no longer as it was: the next sync, which is due, reads its facts again.
+    pub fn note_host_changed(&mut self, now: Instant) {
+        self.doubt.host = true;
+        self.pace.request(now);
     }
 
     /// Whether a first consistent list of every kind is in; until then nothing is touched.
@@ -145,8 +152,13 @@ impl Engine {
         Ok(Extent::All)
     }
 
-    /// Reads the servers that are in doubt or due; returns how far the plan has to look.
+    /// Reads what is in doubt, and the servers that are due; returns how far the plan has to look.
     fn observe_due(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<Extent, Error> {
+        if self.doubt.host {
+            let observed = kernel.observe(&Scope::Host)?;
+            self.adopt_host(observed.host);
+            self.doubt.host = false;
+        }
         let mut servers = self.drains.due(now);
         servers.append(&mut self.doubt.servers);
         if !servers.is_empty() {

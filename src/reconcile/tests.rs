@@ -13,7 +13,7 @@ use super::once::Patience;
 use super::*;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Node, Object, ObjectName, Parsed, Service, ServicePort};
-use crate::config::{DetectLocal, Periods, Policy};
+use crate::config::{DetectLocal, NodePortAddresses, Periods, Policy};
 use crate::kernel::{Error, Failure};
 use crate::model::net::{PerFamily, Protocol};
 use crate::model::observed::{Host, Observed, Scope};
@@ -84,6 +84,7 @@ fn engine() -> Engine {
         masquerade_bit: 14,
         detect_local: DetectLocal::NodeCidr,
         service_cidrs: Vec::new(),
+        node_port_addresses: NodePortAddresses::All,
     };
     let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
     Engine::new(policy, periods, Store::new(&[Kind::Service]))
@@ -101,7 +102,10 @@ struct Running {
 fn wires() -> (Wires, mpsc::Sender<Update>, watch::Receiver<Status>) {
     let (sender, updates) = mpsc::channel(64);
     let (publish, status) = watch::channel(Status::default());
-    let wires = Wires { updates, publish, metrics: Metrics::new(), stop: CancellationToken::new() };
+    // Nobody tells about the host here.
+    let (_, host) = mpsc::channel(1);
+    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let wires = Wires { updates, host, publish, metrics, stop };
     (wires, sender, status)
 }
 
