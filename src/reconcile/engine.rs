@@ -297,3 +297,6 @@ fn widened(extent: Option<Extent>, mut touched: Touched) -> Extent {
         None => Extent::Touched(touched),
     }
 }
+
+#[cfg(test)]
+mod tests;
