@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::model::ipset::{SetKey, SetSpec};
 use crate::model::iptables::{Rules, Ruleset, TableName};
 use crate::model::ipvs::{Forwarding, RealKey, RealServer, Server, ServerKey};
 use crate::model::link::DEVICE;
@@ -92,16 +93,21 @@ fn flag_names(scheduler: &str, flags: u32) -> Vec<&'static str> {
 
 fn sets(tables: &Tables) -> Vec<String> {
     let lines = tables.sets.iter().flat_map(|(key, spec)| {
-        let create = format!(
-            "create {key} {} family {} hashsize {HASHSIZE} maxelem {}",
-            spec.kind.name(),
-            family_word(key.family),
-            spec.maxelem
-        );
         let entries = tables.entries.iter().filter(move |entry| entry.key() == *key);
-        [create].into_iter().chain(entries.map(|entry| format!("add {entry}")))
+        [creation(*key, *spec)].into_iter().chain(entries.map(|entry| format!("add {entry}")))
     });
     lines.collect()
+}
+
+fn creation(key: SetKey, spec: SetSpec) -> String {
+    let options = match spec.maxelem {
+        Some(maxelem) => {
+            let family = family_word(key.family);
+            format!("family {family} hashsize {HASHSIZE} maxelem {maxelem}")
+        }
+        None => "range 0-65535".to_string(),
+    };
+    format!("create {key} {} {options}", spec.kind.name())
 }
 
 fn family_word(family: Family) -> &'static str {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  source task ──updates──▶ reconcile thread ──status──▶ health and metrics tasks
+//!  host thread ──changes──▶
 //! ```
 //! Invariant: whatever ends the daemon, the data plane stays as it is.
 
@@ -21,15 +22,17 @@ use tracing::{info, warn};
 
 use super::Exit;
 use super::edges::{self, Counted};
+use super::host;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Update};
 use crate::config::Config;
+use crate::kernel::addresses::Changes;
 use crate::kernel::lock::{self, Lock};
 use crate::reconcile::engine::Engine;
 use crate::reconcile::once::{self, Patience};
 use crate::reconcile::report::Report;
 use crate::reconcile::status::Status;
-use crate::reconcile::{self, Ended, Wires};
+use crate::reconcile::{self, Ended, HostChanged, Wires};
 use crate::serve::health::Health;
 use crate::serve::{listen, metrics};
 use crate::telemetry::metrics::Metrics;
@@ -52,6 +55,9 @@ pub(super) fn run(config: Config) -> anyhow::Result<Exit> {
         let parts = Parts::open(&config).await?;
         let stop = parts.wires.stop.clone();
         let servers = serve(&config, &parts.wires.metrics, &parts.status, &stop);
+        // Order: what changes after the first look at the host is heard of.
+        let changes = Changes::open().context("cannot follow the addresses of the host")?;
+        host::follow(changes, parts.host.clone())?;
         let Working { mut source, mut done, lock: _held } = parts.start(reconcile::run)?;
         let outcome = tokio::select! {
             biased;
@@ -115,6 +121,7 @@ struct Parts {
     kernel: Counted,
     wires: Wires,
     updates: mpsc::Sender<Update>,
+    host: mpsc::Sender<HostChanged>,
     status: watch::Receiver<Status>,
     lock: Lock,
 }
@@ -137,8 +144,9 @@ impl Parts {
         let engine = Engine::new(config.policy.clone(), config.periods, store);
         let (sender, updates) = mpsc::channel(QUEUE);
         let (publish, status) = watch::channel(Status::default());
-        let wires = Wires { updates, publish, metrics, stop: CancellationToken::new() };
-        Ok(Parts { source, engine, kernel, wires, updates: sender, status, lock })
+        let (tell, host) = mpsc::channel(1);
+        let wires = Wires { updates, host, publish, metrics, stop: CancellationToken::new() };
+        Ok(Parts { source, engine, kernel, wires, updates: sender, host: tell, status, lock })
     }
 
     /// Starts the source, and the job on a thread of its own.

@@ -4,6 +4,7 @@
 
 mod daemon;
 mod edges;
+mod host;
 mod render;
 
 use std::ffi::OsString;

@@ -95,6 +95,20 @@ pub struct Policy {
     pub detect_local: DetectLocal,
     /// Ranges of service addresses, when not learnt from ServiceCIDR objects.
     pub service_cidrs: Vec<IpNet>,
+    /// On which addresses of the node its node ports are open.
+    pub node_port_addresses: NodePortAddresses,
+}
+
+/// On which addresses of the node its node ports are open (spec 2.4).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// On all of them.
+    #[default]
+    All,
+    /// On those by which the cluster knows the node, one per family.
+    Primary,
+    /// On those in these ranges; a family without a range has no restriction.
+    Cidrs(Vec<IpNet>),
 }
 
 /// How traffic from pods is told from other traffic, which is masqueraded (spec 5.4).

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::NodePortAddresses;
 use crate::model::net::{Family, PerFamily};
 
 /// Longest text of a duration; beyond it the number would not fit.
 const LONGEST_DURATION: usize = 16;
+
+/// Stands for the addresses by which the cluster knows the node.
+const PRIMARY: &str = "primary";
 
 /// A truth value, in the spellings of Go's `strconv.ParseBool`.
 pub(super) fn truth(text: &str) -> Result<bool, String> {
@@ -63,6 +67,20 @@ pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
         parsed.map_err(|_| format!("{part} is not a range such as 10.244.0.0/16 or fd00::/64"))
     };
     parts.map(range).collect()
+}
+
+/// Ranges of node addresses, or the word for the addresses that the cluster knows.
+pub(super) fn node_port_addresses(text: &str) -> Result<NodePortAddresses, String> {
+    let mut parts = text.split(',').map(str::trim).filter(|part| !part.is_empty()).peekable();
+    if parts.peek().is_none() {
+        return Ok(NodePortAddresses::All);
+    }
+    let (words, others): (Vec<&str>, Vec<&str>) = parts.partition(|part| *part == PRIMARY);
+    match (words.len(), others.is_empty()) {
+        (0, _) => ranges(text).map(NodePortAddresses::Cidrs),
+        (1, true) => Ok(NodePortAddresses::Primary),
+        _ => Err(format!("{PRIMARY} must stand alone; allowed is it, or ranges")),
+    }
 }
 
 /// One range per family at most.

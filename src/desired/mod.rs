@@ -7,6 +7,7 @@
 pub mod foundation;
 pub mod front;
 pub mod iptables;
+pub mod node_ports;
 pub mod service;
 pub mod topology;
 

@@ -88,18 +88,30 @@ impl Client {
 
     /// The addresses on a device, of both families.
     pub fn addresses(&mut self, link: &Link) -> Result<Vec<IpAddr>, Error> {
+        // Kernel: filters by device from 4.20 on; before, all devices answer.
+        let mut addresses = self.list_addresses(link.index)?;
+        addresses.retain(|(device, _)| *device == link.index);
+        Ok(addresses.into_iter().map(|(_, ip)| ip).collect())
+    }
+
+    /// The addresses on all devices, of both families, each with the number of its device.
+    pub fn all_addresses(&mut self) -> Result<Vec<(u32, IpAddr)>, Error> {
+        self.list_addresses(0)
+    }
+
+    /// Asks for the addresses on a device, 0 for every device.
+    fn list_addresses(&mut self, index: u32) -> Result<Vec<(u32, IpAddr)>, Error> {
         let mut addresses = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = AddressMessage::default();
             message.header.family = family;
-            // Kernel: filters by device from 4.20 on; before, all devices answer.
-            message.header.index = link.index;
+            message.header.index = index;
             let request = request(GET_ADDRESS, 0, &message);
-            let listed = self.connection.dump(request, |list: &mut Vec<IpAddr>, body| {
-                list.extend(address(body, link.index)?);
+            let take = |list: &mut Vec<(u32, IpAddr)>, body: &[u8]| {
+                list.extend(address(body)?);
                 Ok(())
-            })?;
-            addresses.extend(listed);
+            };
+            addresses.extend(self.connection.dump(request, take)?);
         }
         Ok(addresses)
     }
@@ -181,13 +193,18 @@ fn link(body: &[u8]) -> Result<Link, Error> {
     Ok(Link { index, kind })
 }
 
-/// The address of an answer, if it is on the device.
-fn address(body: &[u8], index: u32) -> Result<Option<IpAddr>, Error> {
+/// Whether an address is an IPv6 one that means something on its own link only.
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+/// The address of an answer, with the number of its device.
+pub(super) fn address(body: &[u8]) -> Result<Option<(u32, IpAddr)>, Error> {
     let message =
         AddressMessage::parse(body).map_err(|_| Error::Malformed("address of a device"))?;
-    if message.header.index != index {
-        return Ok(None);
-    }
     // The local address is the device's own; IPv6 tells only the other attribute.
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(ip) => Some(*ip),
@@ -197,7 +214,7 @@ fn address(body: &[u8], index: u32) -> Result<Option<IpAddr>, Error> {
         AddressAttribute::Address(ip) => Some(*ip),
         _ => None,
     });
-    Ok(local.or(plain))
+    Ok(local.or(plain).map(|ip| (message.header.index, ip)))
 }
 
 #[cfg(test)]
@@ -223,9 +240,8 @@ mod tests {
     ];
 
     #[test]
-    fn reads_an_address_of_the_device_only() {
-        assert_eq!(address(LISTED, 5), Ok(Some(IpAddr::from([10, 96, 0, 1]))));
-        assert_eq!(address(LISTED, 6), Ok(None));
+    fn reads_an_address_with_its_device() {
+        assert_eq!(address(LISTED), Ok(Some((5, IpAddr::from([10, 96, 0, 1])))));
     }
 
     #[test]
@@ -249,14 +265,14 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = (link(&bytes), address(&bytes, 1));
+            let _ = (link(&bytes), address(&bytes));
         }
 
         #[test]
         fn no_damage_makes_a_reader_panic(at in 0..24usize, byte: u8, length in 0..=24usize) {
             let mut bytes = LISTED.to_vec();
             bytes[at] = byte;
-            let _ = address(&bytes[..length], 5);
+            let _ = address(&bytes[..length]);
             let mut bytes = LINK.to_vec();
             bytes[at + 16] = byte;
             let _ = link(&bytes[..length + 16]);

@@ -6,6 +6,7 @@
 //! Invariant: the rest of the daemon reaches the host through this door only, and the door
 //! decides once which refusals mean that things are as wanted already.
 
+pub mod addresses;
 mod error;
 pub mod exec;
 pub mod ipset;

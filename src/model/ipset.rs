@@ -109,8 +109,8 @@ impl SetType {
 pub struct SetSpec {
     /// Kernel type.
     pub kind: SetType,
-    /// Most entries it takes.
-    pub maxelem: u32,
+    /// Most entries it takes; none for a bitmap, which takes all that there are.
+    pub maxelem: Option<u32>,
 }
 
 /// Parity: the reference creates every hash set with this capacity.
@@ -121,7 +121,7 @@ struct Row {
     id: SetId,
     names: [&'static str; 2],
     kind: SetType,
-    maxelem: u32,
+    maxelem: Option<u32>,
     comment: &'static str,
 }
 
@@ -133,147 +133,147 @@ const CATALOGUE: [Row; 21] = [
         id: SetId::LoopBack,
         names: ["KUBE-LOOP-BACK", "KUBE-6-LOOP-BACK"],
         kind: SetType::HashIpPortIp,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes endpoints dst ip:port, source ip for solving hairpin purpose",
     },
     Row {
         id: SetId::ClusterIp,
         names: ["KUBE-CLUSTER-IP", "KUBE-6-CLUSTER-IP"],
         kind: SetType::HashIpPort,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes service cluster ip + port for masquerade purpose",
     },
     Row {
         id: SetId::ExternalIp,
         names: ["KUBE-EXTERNAL-IP", "KUBE-6-EXTERNAL-IP"],
         kind: SetType::HashIpPort,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes service external ip + port for masquerade and filter purpose",
     },
     Row {
         id: SetId::ExternalIpLocal,
         names: ["KUBE-EXTERNAL-IP-LOCAL", "KUBE-6-EXTERNAL-IP-LOCAL"],
         kind: SetType::HashIpPort,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes service external ip + port with externalTrafficPolicy=local",
     },
     Row {
         id: SetId::LoadBalancer,
         names: ["KUBE-LOAD-BALANCER", "KUBE-6-LOAD-BALANCER"],
         kind: SetType::HashIpPort,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes service lb portal",
     },
     Row {
         id: SetId::LoadBalancerLocal,
         names: ["KUBE-LOAD-BALANCER-LOCAL", "KUBE-6-LOAD-BALANCER-LOCAL"],
         kind: SetType::HashIpPort,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes service load balancer ip + port with externalTrafficPolicy=local",
     },
     Row {
         id: SetId::LoadBalancerFw,
         names: ["KUBE-LOAD-BALANCER-FW", "KUBE-6-LOAD-BALANCER-FW"],
         kind: SetType::HashIpPort,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes service load balancer ip + port for load balancer with sourceRange",
     },
     Row {
         id: SetId::LoadBalancerSourceIp,
         names: ["KUBE-LOAD-BALANCER-SOURCE-IP", "KUBE-6-LOAD-BALANCER-SOURCE-IP"],
         kind: SetType::HashIpPortIp,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes service load balancer ip + port + source IP for packet filter purpose",
     },
     Row {
         id: SetId::LoadBalancerSourceCidr,
         names: ["KUBE-LOAD-BALANCER-SOURCE-CIDR", "KUBE-6-LOAD-BALANCER-SOURCE-CID"],
         kind: SetType::HashIpPortNet,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes service load balancer ip + port + source cidr for packet filter purpose",
     },
     Row {
         id: SetId::NodePortTcp,
         names: ["KUBE-NODE-PORT-TCP", "KUBE-6-NODE-PORT-TCP"],
         kind: SetType::BitmapPort,
-        maxelem: MAXELEM,
+        maxelem: None,
         comment: "Kubernetes nodeport TCP port for masquerade purpose",
     },
     Row {
         id: SetId::NodePortLocalTcp,
         names: ["KUBE-NODE-PORT-LOCAL-TCP", "KUBE-6-NODE-PORT-LOCAL-TCP"],
         kind: SetType::BitmapPort,
-        maxelem: MAXELEM,
+        maxelem: None,
         comment: "Kubernetes nodeport TCP port with externalTrafficPolicy=local",
     },
     Row {
         id: SetId::NodePortUdp,
         names: ["KUBE-NODE-PORT-UDP", "KUBE-6-NODE-PORT-UDP"],
         kind: SetType::BitmapPort,
-        maxelem: MAXELEM,
+        maxelem: None,
         comment: "Kubernetes nodeport UDP port for masquerade purpose",
     },
     Row {
         id: SetId::NodePortLocalUdp,
         names: ["KUBE-NODE-PORT-LOCAL-UDP", "KUBE-6-NODE-PORT-LOCAL-UDP"],
         kind: SetType::BitmapPort,
-        maxelem: MAXELEM,
+        maxelem: None,
         comment: "Kubernetes nodeport UDP port with externalTrafficPolicy=local",
     },
     Row {
         id: SetId::NodePortSctp,
         names: ["KUBE-NODE-PORT-SCTP-HASH", "KUBE-6-NODE-PORT-SCTP-HASH"],
         kind: SetType::HashIpPort,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes nodeport SCTP port for masquerade purpose with type 'hash ip:port'",
     },
     Row {
         id: SetId::NodePortLocalSctp,
         names: ["KUBE-NODE-PORT-LOCAL-SCTP-HASH", "KUBE-6-NODE-PORT-LOCAL-SCTP-HAS"],
         kind: SetType::HashIpPort,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes nodeport SCTP port with externalTrafficPolicy=local with type 'hash ip:port'",
     },
     Row {
         id: SetId::HealthCheckNodePort,
         names: ["KUBE-HEALTH-CHECK-NODE-PORT", "KUBE-6-HEALTH-CHECK-NODE-PORT"],
         kind: SetType::BitmapPort,
-        maxelem: MAXELEM,
+        maxelem: None,
         comment: "Kubernetes health check node port",
     },
     Row {
         id: SetId::NoLocalEndpoints,
         names: ["KUBE-NO-LOCAL-ENDPOINTS", "KUBE-6-NO-LOCAL-ENDPOINTS"],
         kind: SetType::HashIpPort,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "Kubernetes service ip + port with externalTrafficPolicy=local and no endpoint here",
     },
     Row {
         id: SetId::IpvsIps,
         names: ["KUBE-IPVS-IPS", "KUBE-6-IPVS-IPS"],
         kind: SetType::HashIp,
-        maxelem: MAXELEM,
+        maxelem: Some(MAXELEM),
         comment: "",
     },
     Row {
         id: SetId::Servers,
         names: ["KUBE-IPVS-SERVERS", "KUBE-6-IPVS-SERVERS"],
         kind: SetType::HashIpPort,
-        maxelem: 1 << 20,
+        maxelem: Some(1 << 20),
         comment: "",
     },
     Row {
         id: SetId::Pass,
         names: ["KUBE-IPVS-PASS", "KUBE-6-IPVS-PASS"],
         kind: SetType::HashIpPort,
-        maxelem: 1 << 20,
+        maxelem: Some(1 << 20),
         comment: "Kubernetes service ip + port with an endpoint to go to",
     },
     Row {
         id: SetId::ServiceCidr,
         names: ["KUBE-SERVICE-CIDR", "KUBE-6-SERVICE-CIDR"],
         kind: SetType::HashNet,
-        maxelem: 1024,
+        maxelem: Some(1024),
         comment: "Kubernetes service ip that no service has",
     },
 ];
@@ -358,6 +358,18 @@ pub enum Member {
 }
 
 impl Member {
+    /// The type of sets that hold it.
+    pub fn kind(&self) -> SetType {
+        match self {
+            Member::Ip(_) => SetType::HashIp,
+            Member::IpPort(..) => SetType::HashIpPort,
+            Member::IpPortIp(..) => SetType::HashIpPortIp,
+            Member::IpPortNet(..) => SetType::HashIpPortNet,
+            Member::Net(_) => SetType::HashNet,
+            Member::Port(..) => SetType::BitmapPort,
+        }
+    }
+
     /// The family of its addresses.
     pub fn family(&self) -> Family {
         match self {

@@ -1,6 +1,7 @@
 //! What the kernel edge reports: rows seen, connection counts, facts about the host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::ipvs::{Connections, RealKey, ServerKey};
 use super::net::PerFamily;
@@ -11,6 +12,8 @@ use super::tables::Tables;
 pub enum Scope {
     /// Every table, and the host's facts.
     Everything,
+    /// The host's facts alone.
+    Host,
     /// Only these virtual servers with their real servers.
     Servers(BTreeSet<ServerKey>),
 }
@@ -20,7 +23,7 @@ pub enum Scope {
 pub struct Observed {
     /// The rows; virtual servers of others are among them.
     ///
-    /// With `Scope::Servers` only `servers` is filled, and one that is absent there is gone.
+    /// Empty with `Scope::Host`. With `Scope::Servers` only `servers` is filled, and one that is absent there is gone.
     pub tables: Tables,
     /// Connection counts of every real server of weight 0.
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
@@ -28,7 +31,7 @@ pub struct Observed {
     pub host: Host,
 }
 
-/// Facts about the host that the foundation depends on.
+/// Facts about the host that rows depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
     /// Whether each family can be programmed.
@@ -39,4 +42,6 @@ pub struct Host {
     pub random_fully: bool,
     /// Interfaces that take router advertisements (`accept_ra` is 1) while IPv6 forwarding is off.
     pub router_advertised: BTreeSet<String>,
+    /// Addresses on devices other than ours, without loopback and IPv6 link-local ones.
+    pub addresses: BTreeSet<IpAddr>,
 }

@@ -5,6 +5,7 @@
 //! simulation can drive it through years and crashes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use ipnet::IpNet;
@@ -15,7 +16,7 @@ use crate::cluster::store::Store;
 use crate::cluster::{EndpointSlice, Node, ObjectName, Update};
 use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
-use crate::desired::{Desired, Rejected, Touched, foundation};
+use crate::desired::{Desired, Rejected, Touched, foundation, node_ports};
 use crate::kernel::{Error, Failure, Kernel};
 use crate::model::ipvs::ServerKey;
 use crate::model::net::Family;
@@ -33,6 +34,7 @@ pub struct Engine {
     mirror: Mirror,
     drains: Drains,
     host: Host,
+    node_addresses: BTreeSet<IpAddr>,
     dirty: Dirty,
     doubt: Doubt,
     /// What the last sync looked at, if it could not do all of it.
@@ -52,6 +54,7 @@ struct Dirty {
 #[derive(Debug, Default)]
 struct Doubt {
     everything: bool,
+    host: bool,
     servers: BTreeSet<ServerKey>,
 }
 
@@ -65,6 +68,7 @@ impl Engine {
             mirror: Mirror::default(),
             drains: Drains::default(),
             host: Host::default(),
+            node_addresses: BTreeSet::new(),
             dirty: Dirty { node: true, service_cidrs: true, ..Dirty::default() },
             doubt: Doubt { everything: true, ..Doubt::default() },
             unfinished: None,
@@ -83,6 +87,12 @@ impl Engine {
             self.pace.request(now);
         }
         is_dirty
+    }
+
+    /// The host is no longer as it was: the next sync, which is due, reads its facts again.
+    pub fn note_host_changed(&mut self, now: Instant) {
+        self.doubt.host = true;
+        self.pace.request(now);
     }
 
     /// Whether a first consistent list of every kind is in; until then nothing is touched.
@@ -145,8 +155,13 @@ impl Engine {
         Ok(Extent::All)
     }
 
-    /// Reads the servers that are in doubt or due; returns how far the plan has to look.
+    /// Reads what is in doubt, and the servers that are due; returns how far the plan has to look.
     fn observe_due(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<Extent, Error> {
+        if self.doubt.host {
+            let observed = kernel.observe(&Scope::Host)?;
+            self.adopt_host(observed.host);
+            self.doubt.host = false;
+        }
         let mut servers = self.drains.due(now);
         servers.append(&mut self.doubt.servers);
         if !servers.is_empty() {
@@ -201,6 +216,8 @@ impl Engine {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut touched = Touched::default();
         if dirty.node {
+            self.node_addresses = self.node_addresses();
+            dirty.services.extend(self.desired.users_of_host().cloned());
             let pod_cidrs = self.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default();
             self.desired.set_foundation(foundation::tables(&self.policy, &self.host, &pod_cidrs));
             dirty.services.extend(self.desired.users_of_zone().cloned());
@@ -230,7 +247,13 @@ impl Engine {
     fn recompute_service(&mut self, name: &ObjectName) -> Touched {
         let zone = self.node().and_then(|node| node.zone.clone());
         let families = self.host.families;
-        let facts = Facts { policy: &self.policy, zone: zone.as_deref(), families };
+        let facts = Facts {
+            policy: &self.policy,
+            zone: zone.as_deref(),
+            families,
+            host_addresses: &self.host.addresses,
+            node_addresses: &self.node_addresses,
+        };
         let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
         let rows = self.store.service(name).map(|s| service::rows(name, s, &slices, facts));
         self.desired.replace(name, rows)
@@ -271,6 +294,16 @@ impl Engine {
         }
     }
 
+    /// The addresses on which node ports answer.
+    fn node_addresses(&self) -> BTreeSet<IpAddr> {
+        let known = self.node().map(|node| node.addresses.as_slice()).unwrap_or_default();
+        let of_family = |family| {
+            let choice = &self.policy.node_port_addresses;
+            node_ports::addresses(choice, family, &self.host.addresses, known)
+        };
+        Family::ALL.into_iter().flat_map(of_family).collect()
+    }
+
     /// This node, if the cluster knows it.
     pub fn node(&self) -> Option<&Node> {
         self.store.node(&self.policy.node_name)
@@ -292,3 +325,6 @@ fn widened(extent: Option<Extent>, mut touched: Touched) -> Extent {
         None => Extent::Touched(touched),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,9 @@ use status::Status;
 pub struct Wires {
     /// What the cluster says.
     pub updates: mpsc::Receiver<Update>,
+    /// Word that the host has changed. One that waits stands for all until it is taken; nobody
+    /// may be telling.
+    pub host: mpsc::Receiver<HostChanged>,
     /// How we are doing, for whoever wants to know.
     pub publish: watch::Sender<Status>,
     /// What is counted.
@@ -38,6 +41,10 @@ pub struct Wires {
     /// Ends the loop; the data plane stays as it is.
     pub stop: CancellationToken,
 }
+
+/// The host has other addresses than before, or may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostChanged;
 
 /// Why the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +103,7 @@ impl<K: Kernel> Cycle<K> {
                     Some(update) => self.note(update),
                     None => return Err(Ended::SourceGone),
                 },
+                Some(HostChanged) = self.wires.host.recv() => self.note_host_changed(),
             }
         }
     }
@@ -112,20 +120,34 @@ impl<K: Kernel> Cycle<K> {
             let Ok(update) = self.wires.updates.try_recv() else { break };
             self.note(update);
         }
+        if let Ok(HostChanged) = self.wires.host.try_recv() {
+            self.note_host_changed();
+        }
         self.publish();
     }
 
     fn note(&mut self, update: Update) {
         let now = Instant::now();
-        let is_due = self.engine.note(update, now);
-        // Waiting for the first lists is no delay of ours.
-        if is_due && self.engine.is_ready() {
-            self.status.requested(now);
-            self.wires.metrics.queued();
+        if self.engine.note(update, now) {
+            self.requested(now);
         }
         let node = self.engine.node();
         self.node_was_known |= node.is_some();
         self.status.node_is_leaving = node.map_or(self.node_was_known, |node| node.is_leaving);
+    }
+
+    fn note_host_changed(&mut self) {
+        let now = Instant::now();
+        self.engine.note_host_changed(now);
+        self.requested(now);
+    }
+
+    fn requested(&mut self, now: Instant) {
+        // Waiting for the first lists is no delay of ours.
+        if self.engine.is_ready() {
+            self.status.requested(now);
+            self.wires.metrics.queued();
+        }
     }
 
     fn sync(&mut self) -> Report {

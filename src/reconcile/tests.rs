@@ -13,7 +13,7 @@ use super::once::Patience;
 use super::*;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Node, Object, ObjectName, Parsed, Service, ServicePort};
-use crate::config::{DetectLocal, Periods, Policy};
+use crate::config::{DetectLocal, NodePortAddresses, Periods, Policy};
 use crate::kernel::{Error, Failure};
 use crate::model::net::{PerFamily, Protocol};
 use crate::model::observed::{Host, Observed, Scope};
@@ -84,6 +84,7 @@ fn engine() -> Engine {
         masquerade_bit: 14,
         detect_local: DetectLocal::NodeCidr,
         service_cidrs: Vec::new(),
+        node_port_addresses: NodePortAddresses::All,
     };
     let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
     Engine::new(policy, periods, Store::new(&[Kind::Service]))
@@ -92,6 +93,7 @@ fn engine() -> Engine {
 /// A running loop and the other ends of its wires.
 struct Running {
     updates: mpsc::Sender<Update>,
+    host: mpsc::Sender<HostChanged>,
     status: watch::Receiver<Status>,
     stop: CancellationToken,
     metrics: Metrics,
@@ -101,15 +103,20 @@ struct Running {
 fn wires() -> (Wires, mpsc::Sender<Update>, watch::Receiver<Status>) {
     let (sender, updates) = mpsc::channel(64);
     let (publish, status) = watch::channel(Status::default());
-    let wires = Wires { updates, publish, metrics: Metrics::new(), stop: CancellationToken::new() };
+    // Nobody tells about the host here.
+    let (_, host) = mpsc::channel(1);
+    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let wires = Wires { updates, host, publish, metrics, stop };
     (wires, sender, status)
 }
 
 fn start(stub: &Stub) -> Running {
     let (wires, updates, status) = wires();
+    let (host, changes) = mpsc::channel(1);
+    let wires = Wires { host: changes, ..wires };
     let (stop, metrics, kernel) = (wires.stop.clone(), wires.metrics.clone(), stub.clone());
     let thread = std::thread::spawn(move || run(engine(), kernel, wires));
-    Running { updates, status, stop, metrics, thread }
+    Running { updates, host, status, stop, metrics, thread }
 }
 
 impl Running {
@@ -197,6 +204,21 @@ fn a_change_is_followed_and_the_end_leaves_everything_in_place() {
     running.wait_for(|_| stub.servers() == 1);
     assert_eq!(running.stop(), Ended::Stopped);
     assert_eq!(stub.servers(), 1);
+}
+
+#[test]
+fn a_change_of_the_host_is_followed_at_once() {
+    let stub = Stub::default();
+    let mut running = start(&stub);
+    // Before the first lists nothing is read, whatever happens.
+    running.host.blocking_send(HostChanged).unwrap();
+    running.say(Update::ListDone(Kind::Service));
+    let first = running.wait_for(Status::is_ready);
+    assert_eq!(stub.0.lock().unwrap().observations, 1);
+    running.host.blocking_send(HostChanged).unwrap();
+    running.wait_for(|status| status.last_success > first.last_success);
+    assert_eq!(stub.0.lock().unwrap().observations, 2);
+    assert_eq!(running.stop(), Ended::Stopped);
 }
 
 #[test]

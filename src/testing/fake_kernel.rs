@@ -146,10 +146,14 @@ impl FakeKernel {
             tables.rulesets.values_mut().for_each(print_otherwise);
         }
         let mut host = self.host.clone();
-        if let Scope::Servers(keys) = scope {
-            tables = Tables { servers: tables.servers, ..Tables::default() };
-            tables.servers.retain(|key, _| keys.contains(key));
-            host = Host::default();
+        match scope {
+            Scope::Everything => {}
+            Scope::Host => tables = Tables::default(),
+            Scope::Servers(keys) => {
+                tables = Tables { servers: tables.servers, ..Tables::default() };
+                tables.servers.retain(|key, _| keys.contains(key));
+                host = Host::default();
+            }
         }
         let reals = tables.servers.iter().flat_map(|(server, rows)| {
             let idle = rows.reals.iter().filter(|(_, value)| value.weight == 0);

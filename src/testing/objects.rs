@@ -7,7 +7,7 @@ use crate::cluster::{
     Endpoint, EndpointPort, EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Service,
     ServicePort, TrafficPolicy, Update,
 };
-use crate::config::{DetectLocal, Policy};
+use crate::config::{DetectLocal, NodePortAddresses, Policy};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::net::{Family, PerFamily, Protocol};
 
@@ -86,6 +86,7 @@ pub fn policy() -> Policy {
             v6: cidr("fd00:244::/32"),
         }),
         service_cidrs: Vec::new(),
+        node_port_addresses: NodePortAddresses::All,
     }
 }
 

@@ -3,7 +3,7 @@
 //! An operation is a [`Step`] of a single change. Invariant: a refused operation changes nothing.
 
 use super::restore;
-use crate::model::ipset::{Entry, SetKey, SetSpec};
+use crate::model::ipset::{Entry, Member, SetKey, SetSpec};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
 use crate::model::tables::Tables;
 use crate::plan::step::{Change, Step};
@@ -100,13 +100,16 @@ fn entry(tables: &mut Tables, change: &Change<Entry, ()>) -> Result<(), Refusal>
     let Some(spec) = tables.sets.get(&entry.key()) else {
         return Err(format!("{entry}: no such set"));
     };
-    if spec.kind != entry.set.spec().kind {
+    if spec.kind != entry.set.spec().kind || entry.member.kind() != spec.kind {
         return Err(format!("{entry}: not an entry of this type"));
     }
     let members = || tables.entries.iter().filter(|other| other.key() == entry.key()).count();
     match change.to {
         Some(()) if tables.entries.contains(&entry) => {}
-        Some(()) if u32::try_from(members()).is_ok_and(|count| count >= spec.maxelem) => {
+        Some(()) if refuses(&entry.member) => {
+            return Err(format!("{entry}: the prefix length is not one that the set takes"));
+        }
+        Some(()) if spec.maxelem.is_some_and(|most| members() >= most as usize) => {
             return Err(format!("{entry}: set is full"));
         }
         Some(()) => {
@@ -117,6 +120,14 @@ fn entry(tables: &mut Tables, change: &Change<Entry, ()>) -> Result<(), Refusal>
         }
     }
     Ok(())
+}
+
+/// Kernel: a hash of networks has no place for the network of all addresses.
+fn refuses(member: &Member) -> bool {
+    match member {
+        Member::Net(net) | Member::IpPortNet(.., net) => net.prefix_len() == 0,
+        Member::Ip(_) | Member::IpPort(..) | Member::IpPortIp(..) | Member::Port(..) => false,
+    }
 }
 
 fn server(tables: &mut Tables, change: &Change<ServerKey, VirtualServer>) -> Result<(), Refusal> {

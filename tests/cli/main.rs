@@ -121,6 +121,7 @@ fn help_names_every_flag_under_a_heading() {
         "--pod-bridge-interface",
         "--pod-interface-name-prefix",
         "--service-cidr",
+        "--nodeport-addresses",
         "--ipvs-sync-period",
         "--ipvs-min-sync-period",
         "--audit-period",

@@ -11,6 +11,8 @@ use kube_ipvs_proxy::model::net::{Family, Protocol};
 use kube_ipvs_proxy::model::observed::{Observed, Scope};
 use kube_ipvs_proxy::plan::step::{Change, Step};
 
+use crate::namespace::command;
+
 pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
     let tests: [(&'static str, fn()); 8] = [
         ("a new host is empty", a_new_host_is_empty),
@@ -86,6 +88,12 @@ fn a_new_host_is_empty() {
     assert!(observed.tables.rulesets.is_empty() && !observed.tables.device);
     assert!(observed.host.families.v4 && observed.host.random_fully);
     assert!(observed.host.kernel >= (4, 0));
+    // The addresses of the loopback device are not the host's.
+    assert!(observed.host.addresses.is_empty(), "{:?}", observed.host.addresses);
+    command("ip", &["address", "add", "192.0.2.1/24", "dev", "lo"]);
+    let host = kernel.observe(&Scope::Host).expect("readable");
+    assert_eq!(host.host.addresses, [ip("192.0.2.1")].into());
+    assert!(host.tables.settings.is_empty(), "nothing but the facts is read");
     assert_eq!(observed.tables.settings["net/ipv4/vs/conntrack"], "0");
     assert_eq!(kernel.activity().netlink_writes, 0);
 }

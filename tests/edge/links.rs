@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use kube_ipvs_proxy::kernel::addresses::{self, Changes};
 use kube_ipvs_proxy::kernel::link::{Client, DUMMY, Link};
 use kube_ipvs_proxy::kernel::netlink::Error;
 use nix::errno::Errno;
@@ -12,11 +14,14 @@ use nix::errno::Errno;
 use crate::namespace::command;
 
 pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
-    let tests: [(&'static str, fn()); 4] = [
+    let tests: [(&'static str, fn()); 7] = [
         ("addresses read back", addresses_read_back),
         ("a device is found by name", a_device_is_found_by_name),
         ("many addresses", many_addresses),
         ("a list that changes while it is read", a_list_that_changes_while_it_is_read),
+        ("addresses of all devices", addresses_of_all_devices),
+        ("a change of the host's addresses is told", a_change_of_the_hosts_addresses_is_told),
+        ("word that was lost counts as a change", word_that_was_lost_counts_as_a_change),
     ];
     tests.into_iter()
 }
@@ -113,4 +118,74 @@ fn a_list_that_changes_while_it_is_read() {
         }
         is_done.store(true, Ordering::Relaxed);
     });
+}
+
+/// A device of the name of ours; what it is does not matter here.
+fn our_device(client: &mut Client) -> Link {
+    command("ip", &["link", "add", "kube-ipvs0", "type", "bridge"]);
+    client.find("kube-ipvs0").expect("asked").expect("there")
+}
+
+fn addresses_of_all_devices() {
+    let mut client = Client::open().expect("rtnetlink");
+    let (other, ours) = (device(&mut client), our_device(&mut client));
+    let ips = parse(&["192.0.2.1", "2001:db8::1", "10.96.0.1", "fd00:10:96::1"]);
+    assert_eq!(client.add_addresses(&other, &ips[..3]), vec![Ok(()); 3]);
+    assert_eq!(client.add_addresses(&ours, &ips[2..]), vec![Ok(()); 2]);
+    let all = client.all_addresses().expect("listed");
+    assert!(all.contains(&(other.index, ips[2])) && all.contains(&(ours.index, ips[2])));
+    // What is on our device and on another is the host's too.
+    let found = addresses::of_host(all, Some(ours.index));
+    assert_eq!(found, ips[..3].iter().copied().collect());
+}
+
+/// Whether a change is told before the deadline.
+fn hears(changes: &mut Changes) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        if changes.wait(left).expect("waits") && changes.take().expect("taken") {
+            return true;
+        }
+    }
+    false
+}
+
+fn a_change_of_the_hosts_addresses_is_told() {
+    let mut client = Client::open().expect("rtnetlink");
+    let other = device(&mut client);
+    let mut changes = Changes::open().expect("listens");
+    assert_eq!(changes.take(), Ok(false));
+    for action in ["add", "del"] {
+        for ip in ["192.0.2.1/24", "2001:db8::1/64"] {
+            command("ip", &["address", action, ip, "dev", "one", "nodad"]);
+            assert!(hears(&mut changes), "{action} {ip}");
+        }
+    }
+    // Our device is made after the listener; the kernel tells before it answers.
+    let ours = our_device(&mut client);
+    let ips: Vec<IpAddr> = (1..=250).map(|last| IpAddr::from([10, 96, 0, last])).collect();
+    assert!(client.add_addresses(&ours, &ips).iter().all(Result::is_ok));
+    assert_eq!(changes.take(), Ok(false));
+    command("ip", &["address", "add", "127.0.0.9/8", "dev", "lo"]);
+    command("ip", &["address", "add", "fe80::9/64", "dev", "one", "nodad"]);
+    assert_eq!(changes.take(), Ok(false));
+    // Among many of ours, the one that is not is heard.
+    assert!(client.delete_addresses(&ours, &ips).iter().all(Result::is_ok));
+    assert_eq!(client.add_addresses(&other, &ips[..1]), [Ok(())]);
+    assert_eq!(changes.take(), Ok(true));
+    assert_eq!(changes.take(), Ok(false));
+}
+
+fn word_that_was_lost_counts_as_a_change() {
+    let mut client = Client::open().expect("rtnetlink");
+    let mut changes = Changes::open().expect("listens");
+    let ours = our_device(&mut client);
+    let ips: Vec<IpAddr> = (1..=200).map(|last| IpAddr::from([10, 96, 0, last])).collect();
+    // Far more than the socket has room for; few at a time, which the kernel is faster with.
+    for _ in 0..120 {
+        assert!(client.add_addresses(&ours, &ips).iter().all(Result::is_ok));
+        assert!(client.delete_addresses(&ours, &ips).iter().all(Result::is_ok));
+    }
+    assert_eq!(changes.take(), Ok(true));
+    assert_eq!(changes.take(), Ok(false));
 }

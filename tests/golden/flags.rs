@@ -1,6 +1,6 @@
 //! The flags that decide rows, one per line.
 
-use kube_ipvs_proxy::config::{DetectLocal, Policy};
+use kube_ipvs_proxy::config::{DetectLocal, NodePortAddresses, Policy};
 use kube_ipvs_proxy::model::net::{Family, PerFamily};
 use kube_ipvs_proxy::testing::objects::NODE;
 
@@ -13,6 +13,7 @@ pub fn policy(text: &str) -> Policy {
         masquerade_bit: 14,
         detect_local: DetectLocal::ClusterCidr(PerFamily::default()),
         service_cidrs: Vec::new(),
+        node_port_addresses: NodePortAddresses::All,
     };
     for line in text.lines() {
         let (flag, value) = line.split_once('=').unwrap_or((line, "true"));

@@ -129,6 +129,11 @@ pub struct PolicyFlags {
     /// An address in them that no Service has is refused at once.
     #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
     pub service_cidr: String,
+    /// Ranges of node addresses that node ports are open on, or the word primary; all if empty.
+    ///
+    /// primary stands for the addresses of the Node object, the first of each family.
+    #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
+    pub nodeport_addresses: String,
 }
 
 /// When to sync.

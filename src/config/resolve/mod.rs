@@ -100,6 +100,9 @@ impl Resolver {
         let detect_local = self.detect_local(flags);
         let cidrs = &flags.service_cidr;
         let service_cidrs = self.take("service-cidr", cidrs, value::ranges(cidrs));
+        let addresses = &flags.nodeport_addresses;
+        let node_port_addresses =
+            self.take("nodeport-addresses", addresses, value::node_port_addresses(addresses));
         Some(Policy {
             node_name: node_name?.into(),
             scheduler: scheduler?.into(),
@@ -107,6 +110,7 @@ impl Resolver {
             masquerade_bit: masquerade_bit?,
             detect_local: detect_local?,
             service_cidrs: service_cidrs?,
+            node_port_addresses: node_port_addresses?,
         })
     }
 

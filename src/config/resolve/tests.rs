@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::super::flags::{Command, Parsed, parse};
 use super::*;
+use crate::config::NodePortAddresses;
 use crate::model::net::PerFamily;
 
 fn resolved(args: &[&str]) -> Result<Config, String> {
@@ -88,6 +89,21 @@ fn sources_resolve() {
 }
 
 #[test]
+fn node_port_addresses_are_all_primary_or_ranges() {
+    let ranges = ["10.20.30.0/24", "2001:db8::/64"].map(|text| text.parse().unwrap());
+    for (given, expected) in [
+        ("", NodePortAddresses::All),
+        (",", NodePortAddresses::All),
+        ("primary", NodePortAddresses::Primary),
+        ("10.20.30.51/24, 2001:db8::/64", NodePortAddresses::Cidrs(ranges.to_vec())),
+    ] {
+        let config = good(&["--nodeport-addresses", given]);
+        assert_eq!(config.policy.node_port_addresses, expected, "{given:?}");
+    }
+    assert_eq!(good(&[]).policy.node_port_addresses, NodePortAddresses::All);
+}
+
+#[test]
 fn other_values_resolve() {
     assert_eq!(&*good(&["--ipvs-scheduler="]).policy.scheduler, "rr");
     assert_eq!(&*good(&["--ipvs-scheduler=mh"]).policy.scheduler, "mh");
@@ -134,6 +150,23 @@ fn bad_values_are_named_with_what_is_allowed() {
         (
             "--cluster-cidr=10.0.0.0/8,11.0.0.0/8",
             "names two IPv4 ranges; allowed is one per family",
+        ),
+        (
+            "--nodeport-addresses=primary,10.0.0.0/8",
+            "primary must stand alone; allowed is it, or ranges",
+        ),
+        (
+            "--nodeport-addresses=10.0.0.0/8,primary",
+            "primary must stand alone; allowed is it, or ranges",
+        ),
+        ("--nodeport-addresses=::0", "::0 is not a range such as 10.244.0.0/16 or fd00::/64"),
+        (
+            "--nodeport-addresses=10.20.30.40",
+            "10.20.30.40 is not a range such as 10.244.0.0/16 or fd00::/64",
+        ),
+        (
+            "--nodeport-addresses=10.0.0.0/8,2001:db8:xyz/64",
+            "2001:db8:xyz/64 is not a range such as 10.244.0.0/16 or fd00::/64",
         ),
         ("--service-cidr=10.96.0.1", "10.96.0.1 is not a range such as 10.244.0.0/16 or fd00::/64"),
         ("--ipvs-sync-period=30", DURATION),

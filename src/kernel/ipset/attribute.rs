@@ -44,6 +44,7 @@ pub mod data {
     pub const IP: u16 = 1;
     pub const CIDR: u16 = 3;
     pub const PORT: u16 = 4;
+    pub const PORT_TO: u16 = 5;
     pub const PROTO: u16 = 7;
     pub const LINENO: u16 = 9;
     pub const HASHSIZE: u16 = 18;

@@ -37,12 +37,18 @@ pub(super) fn put(message: &mut Message, member: &Member) {
 }
 
 /// The entry that the attributes name in a set of the given type.
-pub(super) fn parse(kind: SetType, attributes: Attributes<'_>) -> Result<Member, Error> {
+///
+/// A port does not tell its family; it is that of the set by our own convention, `family`.
+pub(super) fn parse(
+    kind: SetType,
+    family: Family,
+    attributes: Attributes<'_>,
+) -> Result<Member, Error> {
     let mut fields = Fields::default();
     for attribute in attributes {
         fields.take(attribute?)?;
     }
-    fields.build(kind).ok_or(Error::Malformed("set entry without what its type calls for"))
+    fields.build(kind, family).ok_or(Error::Malformed("set entry without what its type calls for"))
 }
 
 fn put_front(message: &mut Message, ip: IpAddr, protocol: Protocol, port: u16) {
@@ -83,6 +89,7 @@ struct Fields {
     port: Option<u16>,
     protocol: Option<u8>,
     other_ip: Option<IpAddr>,
+    other_prefix: Option<u8>,
 }
 
 impl Fields {
@@ -93,29 +100,39 @@ impl Fields {
             data::PORT => self.port = Some(attribute.to_u16_be()?),
             data::PROTO => self.protocol = Some(attribute.to_u8()?),
             data::IP2 => self.other_ip = Some(parse_address(attribute)?),
+            data::CIDR2 => self.other_prefix = Some(attribute.to_u8()?),
             _ => {}
         }
         Ok(())
     }
 
-    fn build(self, kind: SetType) -> Option<Member> {
-        let ip = self.ip?;
+    fn build(self, kind: SetType, family: Family) -> Option<Member> {
         match kind {
-            SetType::HashIp => Some(Member::Ip(ip)),
-            SetType::HashIpPort => Some(Member::IpPort(ip, self.known_protocol()?, self.port?)),
+            SetType::HashIp => Some(Member::Ip(self.ip?)),
+            SetType::HashIpPort => {
+                let (ip, protocol, port) = self.front()?;
+                Some(Member::IpPort(ip, protocol, port))
+            }
             SetType::HashIpPortIp => {
-                Some(Member::IpPortIp(ip, self.known_protocol()?, self.port?, self.other_ip?))
+                let (ip, protocol, port) = self.front()?;
+                Some(Member::IpPortIp(ip, protocol, port, self.other_ip?))
             }
-            // What a listing of ports lacks is the family of its set.
-            SetType::HashIpPortNet | SetType::BitmapPort => None,
-            SetType::HashNet => {
-                let prefix = self.prefix.unwrap_or(Family::of(ip).host_prefix());
-                Some(Member::Net(IpNet::new(ip, prefix).ok()?.trunc()))
+            SetType::HashIpPortNet => {
+                let (ip, protocol, port) = self.front()?;
+                Some(Member::IpPortNet(ip, protocol, port, net(self.other_ip?, self.other_prefix)?))
             }
+            SetType::HashNet => Some(Member::Net(net(self.ip?, self.prefix)?)),
+            SetType::BitmapPort => Some(Member::Port(family, self.port?)),
         }
     }
 
-    fn known_protocol(&self) -> Option<Protocol> {
-        self.protocol.and_then(Protocol::from_number)
+    fn front(&self) -> Option<(IpAddr, Protocol, u16)> {
+        Some((self.ip?, Protocol::from_number(self.protocol?)?, self.port?))
     }
+}
+
+/// A network; one without a length is a single address.
+fn net(ip: IpAddr, prefix: Option<u8>) -> Option<IpNet> {
+    let prefix = prefix.unwrap_or(Family::of(ip).host_prefix());
+    Some(IpNet::new(ip, prefix).ok()?.trunc())
 }

@@ -27,8 +27,15 @@ pub struct NewSet<'a> {
     pub name: &'a str,
     /// Its kernel type.
     pub kind: SetType,
-    /// Family of its addresses.
+    /// Family of its addresses; a bitmap of ports has none in the kernel.
     pub family: Family,
+    /// Room for its entries; none for a bitmap, which has room for every port.
+    pub room: Option<Room>,
+}
+
+/// How much room a hash set has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
     /// Most entries it takes.
     pub maxelem: u32,
     /// Buckets to begin with. Kernel: filling a table that must grow costs ten times as much.
@@ -40,21 +47,21 @@ pub struct NewSet<'a> {
 pub struct Listing {
     /// Name of its type, such as `hash:ip`.
     pub type_name: String,
-    /// Its type, if it is one that we use.
+    /// Its type, if it is one that we use; a bitmap of some ports only is none.
     pub kind: Option<SetType>,
     /// Family of its addresses; none for types without addresses.
     pub family: Option<Family>,
-    /// Most entries it takes.
+    /// Most entries it takes; none for a bitmap.
     pub maxelem: Option<u32>,
+    /// First and last port that a bitmap has room for.
+    pub ports: Option<(u16, u16)>,
     /// Its entries; empty unless `kind` is known, or if only the header was asked for.
     pub members: Vec<Member>,
 }
 
-/// How much of a set to list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// Type, family and options.
-    Header,
-    /// The entries too.
-    Members,
+impl Listing {
+    /// Whether it is of a type and can hold entries of a family.
+    pub fn is_of(&self, kind: SetType, family: Family) -> bool {
+        self.kind == Some(kind) && self.family.is_none_or(|own| own == family)
+    }
 }

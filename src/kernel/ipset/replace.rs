@@ -3,18 +3,15 @@
 //! Invariant: at every moment there is a set of the name, with all entries or a type that no
 //! rule can be using.
 
-use super::{Client, Error, Extent, NewSet};
+use super::{Client, Error, NewSet};
 
 impl Client {
     /// Makes the set of the name be as given, and keeps its entries if its type stays.
     ///
     /// A set of another type cannot be exchanged; it is destroyed, which fails while rules use it.
     pub fn replace(&mut self, set: &NewSet<'_>) -> Result<(), Error> {
-        let found = self.list(set.name, Extent::Members)?;
-        let has_same_type = found
-            .as_ref()
-            .is_some_and(|found| found.kind == Some(set.kind) && found.family == Some(set.family));
-        let Some(found) = found.filter(|_| has_same_type) else {
+        let found = self.list(set.name, set.family)?;
+        let Some(found) = found.filter(|found| found.is_of(set.kind, set.family)) else {
             self.destroy(set.name)?;
             return self.create(set);
         };

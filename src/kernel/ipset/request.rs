@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::attribute::{
     FLAG_LIST_HEADER, HEADER_LENGTH, NETWORK_ORDER, SUBSYSTEM, command, data, family, top,
 };
-use super::{Error, Extent, Listing, NewSet, error, member};
+use super::{Error, Listing, NewSet, error, member};
 use crate::kernel::netlink::{
     self, Attribute, Attributes, CREATE, Connection, Message, Protocol, Refusal,
 };
@@ -20,6 +20,9 @@ use crate::model::net::Family;
 
 /// Versions of the protocol that we speak.
 const PROTOCOL_VERSIONS: (u8, u8) = (6, 7);
+
+/// What a bitmap of ports has room for: all of them.
+pub(super) const ALL_PORTS: (u16, u16) = (0, u16::MAX);
 
 /// Entries of one message: of the largest kind (84 bytes) they stay below a nested attribute's
 /// limit of 64 KiB.
@@ -65,10 +68,7 @@ impl Client {
         request.text(top::TYPENAME, set.kind.name());
         request.attribute(top::REVISION, &[revision]);
         request.attribute(top::FAMILY, &[family_number(set.family)]);
-        request.nested(top::DATA, |nested| {
-            nested.attribute(data::HASHSIZE | NETWORK_ORDER, &set.hashsize.to_be_bytes());
-            nested.attribute(data::MAXELEM | NETWORK_ORDER, &set.maxelem.to_be_bytes());
-        });
+        put_options(&mut request, set);
         let created = self.connection.execute_one(request).map_err(Error::from);
         match created {
             Err(error) if error.is_already_there() => Err(self.other_kind(set, error)),
@@ -102,13 +102,25 @@ impl Client {
         self.alter(Alteration::Delete, name, members)
     }
 
-    /// A set of the name; none if there is none.
-    pub fn list(&mut self, name: &str, extent: Extent) -> Result<Option<Listing>, Error> {
+    /// A set of the name with its entries; none if there is none.
+    ///
+    /// Ports are taken for ports of `family`, which a bitmap of them does not tell.
+    pub fn list(&mut self, name: &str, family: Family) -> Result<Option<Listing>, Error> {
+        let request = self.request(command::LIST, 0, name);
+        self.listing(request, family)
+    }
+
+    /// Type, family and options of a set of the name; none if there is none.
+    pub fn header(&mut self, name: &str) -> Result<Option<Listing>, Error> {
         let mut request = self.request(command::LIST, 0, name);
-        if extent == Extent::Header {
-            request.attribute(top::FLAGS | NETWORK_ORDER, &FLAG_LIST_HEADER.to_be_bytes());
-        }
-        match self.connection.dump(request, take_listing) {
+        request.attribute(top::FLAGS | NETWORK_ORDER, &FLAG_LIST_HEADER.to_be_bytes());
+        // No entries come, so no family is taken for theirs.
+        self.listing(request, Family::V4)
+    }
+
+    fn listing(&mut self, request: Message, family: Family) -> Result<Option<Listing>, Error> {
+        let take = |listing: &mut Listing, body: &[u8]| take_listing(listing, family, body);
+        match self.connection.dump(request, take) {
             Err(error) if error.is_refusal(Errno::ENOENT) => Ok(None),
             listing => Ok(Some(listing?)),
         }
@@ -175,7 +187,7 @@ impl Client {
     /// Puts the capacity into the error of a full set.
     fn explain(&mut self, name: &str, refusal: Refusal) -> Error {
         if refusal.number == error::FULL
-            && let Ok(Some(listing)) = self.list(name, Extent::Header)
+            && let Ok(Some(listing)) = self.header(name)
             && let Some(maxelem) = listing.maxelem
         {
             return Error::Full { maxelem };
@@ -185,11 +197,8 @@ impl Client {
 
     /// Says what stands in the way of a set.
     fn other_kind(&mut self, set: &NewSet<'_>, error: Error) -> Error {
-        match self.list(set.name, Extent::Header) {
-            Ok(Some(found)) => Error::OtherKind {
-                found: describe(&found.type_name, found.family, found.maxelem),
-                wanted: describe(set.kind.name(), Some(set.family), Some(set.maxelem)),
-            },
+        match self.header(set.name) {
+            Ok(Some(found)) => Error::OtherKind { found: describe(&found), wanted: wanted(set) },
             Ok(None) | Err(_) => error,
         }
     }
@@ -210,7 +219,8 @@ impl Client {
     /// The revision to create a set with.
     ///
     /// Not simply the kernel's newest: `ipset` programs refuse to list revisions they do not know,
-    /// so we take the newest of 2014 if the kernel has it; it has all that we use.
+    /// so we take the newest of 2014 if the kernel has it; it has all that we use. Kernel: a bitmap
+    /// is found under any family.
     fn revision(&mut self, kind: SetType, of: Family) -> Result<u8, Error> {
         let wanted = match kind {
             SetType::HashIp => 4,
@@ -253,8 +263,27 @@ pub(super) fn failed_entry(refusal: &Refusal, count: usize) -> Option<usize> {
     (index < count).then_some(index)
 }
 
+/// Appends what a new set has room for.
+pub(super) fn put_options(request: &mut Message, set: &NewSet<'_>) {
+    request.nested(top::DATA, |nested| {
+        if let Some(room) = set.room {
+            nested.attribute(data::HASHSIZE | NETWORK_ORDER, &room.hashsize.to_be_bytes());
+            nested.attribute(data::MAXELEM | NETWORK_ORDER, &room.maxelem.to_be_bytes());
+        } else {
+            nested.attribute(data::PORT | NETWORK_ORDER, &ALL_PORTS.0.to_be_bytes());
+            nested.attribute(data::PORT_TO | NETWORK_ORDER, &ALL_PORTS.1.to_be_bytes());
+        }
+    });
+}
+
 /// Folds one message of a listing; only the first has the header.
-pub(super) fn take_listing(listing: &mut Listing, body: &[u8]) -> Result<(), netlink::Error> {
+///
+/// Ports are taken for ports of `family`.
+pub(super) fn take_listing(
+    listing: &mut Listing,
+    family: Family,
+    body: &[u8],
+) -> Result<(), netlink::Error> {
     for attribute in Attributes::after(body, HEADER_LENGTH)? {
         let attribute = attribute?;
         match attribute.kind {
@@ -264,7 +293,7 @@ pub(super) fn take_listing(listing: &mut Listing, body: &[u8]) -> Result<(), net
             }
             top::FAMILY => listing.family = family_of_number(attribute.to_u8()?),
             top::DATA => take_options(listing, attribute)?,
-            top::ADT => take_members(listing, attribute)?,
+            top::ADT => take_members(listing, family, attribute)?,
             _ => {}
         }
     }
@@ -272,20 +301,32 @@ pub(super) fn take_listing(listing: &mut Listing, body: &[u8]) -> Result<(), net
 }
 
 fn take_options(listing: &mut Listing, options: Attribute<'_>) -> Result<(), netlink::Error> {
+    let mut ports = (None, None);
     for option in options.nested() {
         let option = option?;
-        if option.kind == data::MAXELEM {
-            listing.maxelem = Some(option.to_u32_be()?);
+        match option.kind {
+            data::MAXELEM => listing.maxelem = Some(option.to_u32_be()?),
+            data::PORT => ports.0 = Some(option.to_u16_be()?),
+            data::PORT_TO => ports.1 = Some(option.to_u16_be()?),
+            _ => {}
         }
+    }
+    listing.ports = ports.0.zip(ports.1);
+    if listing.kind == Some(SetType::BitmapPort) && listing.ports != Some(ALL_PORTS) {
+        listing.kind = None;
     }
     Ok(())
 }
 
-fn take_members(listing: &mut Listing, entries: Attribute<'_>) -> Result<(), netlink::Error> {
+fn take_members(
+    listing: &mut Listing,
+    family: Family,
+    entries: Attribute<'_>,
+) -> Result<(), netlink::Error> {
     let Some(kind) = listing.kind else { return Ok(()) };
     for entry in entries.nested() {
         // An entry that we could not have made, such as one of another protocol, is not ours.
-        if let Ok(member) = member::parse(kind, entry?.nested()) {
+        if let Ok(member) = member::parse(kind, family, entry?.nested()) {
             listing.members.push(member);
         }
     }
@@ -317,15 +358,28 @@ fn no_type(kind: SetType) -> Error {
     Error::NoType { type_name, module }
 }
 
-fn describe(type_name: &str, family: Option<Family>, maxelem: Option<u32>) -> String {
-    let mut words = type_name.to_owned();
-    if let Some(family) = family {
+fn describe(found: &Listing) -> String {
+    let mut words = found.type_name.clone();
+    if let Some(family) = found.family {
         words.push_str(&format!(" of {family}"));
     }
-    if let Some(maxelem) = maxelem {
+    if let Some(maxelem) = found.maxelem {
         words.push_str(&format!(" with maxelem {maxelem}"));
     }
+    if let Some((first, last)) = found.ports {
+        words.push_str(&format!(" with range {first}-{last}"));
+    }
     words
+}
+
+fn wanted(set: &NewSet<'_>) -> String {
+    describe(&Listing {
+        type_name: set.kind.name().to_owned(),
+        family: set.room.map(|_| set.family),
+        maxelem: set.room.map(|room| room.maxelem),
+        ports: set.room.is_none().then_some(ALL_PORTS),
+        ..Listing::default()
+    })
 }
 
 fn family_number(family: Family) -> u8 {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::LinuxKernel;
-use crate::kernel::ipset::NewSet;
+use crate::kernel::ipset::{NewSet, Room};
 use crate::kernel::{Error, Failure};
 use crate::model::ipset::{Entry, Member, SetKey, SetSpec};
 use crate::plan::step::{Change, RulesChange, Step};
@@ -71,8 +71,10 @@ impl LinuxKernel {
             name,
             kind: spec.kind,
             family: change.key.family,
-            maxelem: spec.maxelem,
-            hashsize: (spec.maxelem / BUCKET_ENTRIES).clamp(BUCKETS.0, BUCKETS.1),
+            room: spec.maxelem.map(|maxelem| Room {
+                maxelem,
+                hashsize: (maxelem / BUCKET_ENTRIES).clamp(BUCKETS.0, BUCKETS.1),
+            }),
         };
         let (operation, outcome) = match (change.from, change.to) {
             (_, None) => ("destroy set", self.ipset.destroy(name)),

@@ -55,7 +55,7 @@ pub(super) fn settings(sysctl: &Sysctl) -> Result<Settings, Error> {
     Ok(settings)
 }
 
-/// The facts that the foundation depends on.
+/// The facts that the foundation depends on; addresses are read elsewhere.
 pub(super) fn facts(sysctl: &Sysctl, tools: &Tools) -> Result<Host, Error> {
     let release = sysctl.read("kernel/osrelease")?.unwrap_or_default();
     Ok(Host {
@@ -63,6 +63,7 @@ pub(super) fn facts(sysctl: &Sysctl, tools: &Tools) -> Result<Host, Error> {
         kernel: kernel_version(&release),
         random_fully: tools.knows_random_fully(),
         router_advertised: router_advertised(sysctl)?,
+        ..Host::default()
     })
 }
 

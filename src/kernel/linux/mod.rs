@@ -86,6 +86,7 @@ impl Kernel for LinuxKernel {
     fn observe(&mut self, scope: &Scope) -> Result<Observed, Error> {
         match scope {
             Scope::Everything => self.observe_everything(),
+            Scope::Host => self.observe_host(),
             Scope::Servers(keys) => self.observe_servers(keys),
         }
     }

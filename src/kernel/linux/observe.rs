@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{LinuxKernel, convert, host, refused};
-use crate::kernel::ipset::{Extent, Listing};
+use crate::kernel::ipset::Listing;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
-use crate::kernel::{Error, netlink};
+use crate::kernel::{Error, addresses, link, netlink};
 use crate::model::ipset::{Entry, SetKey, SetSpec};
 use crate::model::iptables::Ruleset;
 use crate::model::ipvs::{Server, ServerKey};
@@ -20,8 +20,7 @@ use crate::model::tables::Tables;
 impl LinuxKernel {
     /// Every table, and the host's facts.
     pub(super) fn observe_everything(&mut self) -> Result<Observed, Error> {
-        let mut observed =
-            Observed { host: host::facts(&self.sysctl, &self.tools)?, ..Observed::default() };
+        let mut observed = self.observe_host()?;
         observed.tables.settings = host::settings(&self.sysctl)?;
         self.observe_sets(&mut observed.tables)?;
         observed.tables.rulesets = self.rulesets()?;
@@ -31,6 +30,16 @@ impl LinuxKernel {
         }
         self.observe_all_servers(&mut observed)?;
         Ok(observed)
+    }
+
+    /// The host's facts alone.
+    pub(super) fn observe_host(&mut self) -> Result<Observed, Error> {
+        let mut host = host::facts(&self.sysctl, &self.tools)?;
+        let own_device = self.device()?.map(|link| link.index);
+        let all = self.link.all_addresses();
+        let all = all.map_err(|cause| refused("list", "addresses of the host", cause))?;
+        host.addresses = addresses::of_host(all, own_device);
+        Ok(Observed { host, ..Observed::default() })
     }
 
     /// Some virtual servers with their real servers.
@@ -73,7 +82,7 @@ impl LinuxKernel {
     fn observe_sets(&mut self, tables: &mut Tables) -> Result<(), Error> {
         for key in SetKey::all() {
             let failed = |cause| Error::Set { operation: "list set", key: key.to_string(), cause };
-            let listing = self.ipset.list(key.name(), Extent::Members).map_err(failed)?;
+            let listing = self.ipset.list(key.name(), key.family).map_err(failed)?;
             if let Some(listing) = listing {
                 take_set(tables, key, &listing);
             }
@@ -108,7 +117,7 @@ impl LinuxKernel {
         let mut addresses: BTreeSet<IpAddr> =
             self.link.addresses(&link).map_err(failed)?.into_iter().collect();
         // The kernel's own, should someone have brought the device up.
-        addresses.retain(|ip| !is_link_local(*ip));
+        addresses.retain(|ip| !link::is_link_local(*ip));
         Ok(Some(addresses))
     }
 }
@@ -125,18 +134,8 @@ fn take_server(observed: &mut Observed, service: &Service, destinations: &[Desti
 }
 
 fn take_set(tables: &mut Tables, key: SetKey, listing: &Listing) {
-    let (Some(kind), Some(maxelem)) = (listing.kind, listing.maxelem) else { return };
-    if listing.family != Some(key.family) {
-        return;
-    }
-    tables.sets.insert(key, SetSpec { kind, maxelem });
+    let Some(kind) = listing.kind.filter(|kind| listing.is_of(*kind, key.family)) else { return };
+    tables.sets.insert(key, SetSpec { kind, maxelem: listing.maxelem });
     let entries = listing.members.iter().map(|member| Entry { set: key.id, member: *member });
     tables.entries.extend(entries);
-}
-
-fn is_link_local(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    }
 }

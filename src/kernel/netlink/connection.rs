@@ -28,7 +28,7 @@ const BATCH_BYTES: usize = 60_000;
 
 /// Kernel: list answers come in pieces of at most 32 KiB; a refused ipset request comes back
 /// whole, and is at most one full batch long.
-const RECEIVE_BYTES: usize = 128 * 1024;
+pub(super) const RECEIVE_BYTES: usize = 128 * 1024;
 
 /// Attempts at a list that changes while it is read.
 const DUMP_ATTEMPTS: u32 = 5;
@@ -250,7 +250,9 @@ impl Connection {
 
     /// Waits for the next datagram and leaves it in `received`.
     fn receive(&mut self) -> Result<(), Error> {
-        self.wait()?;
+        if !wait(&self.socket, ANSWER_TIMEOUT)? {
+            return Err(Error::NoAnswer);
+        }
         self.received.clear();
         // With MSG_TRUNC the result is the datagram's true length.
         let flags = (MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC).bits();
@@ -263,19 +265,6 @@ impl Connection {
             false => Err(Error::Malformed("datagram larger than the receive buffer")),
         }
     }
-
-    fn wait(&self) -> Result<(), Error> {
-        let timeout = PollTimeout::try_from(ANSWER_TIMEOUT).unwrap_or(PollTimeout::MAX);
-        loop {
-            let mut sockets = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut sockets, timeout) {
-                Ok(0) => return Err(Error::NoAnswer),
-                Ok(_) => return Ok(()),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Error::Socket { operation: "poll", errno }),
-            }
-        }
-    }
 }
 
 /// Whether a list was read without a change in between.
@@ -284,7 +273,20 @@ enum Consistency {
     Interrupted,
 }
 
-fn open_socket(protocol: Protocol) -> Result<Socket, Error> {
+/// Waits until something can be received; false if nothing came in time.
+pub(super) fn wait(socket: &Socket, longest: Duration) -> Result<bool, Error> {
+    let timeout = PollTimeout::try_from(longest).unwrap_or(PollTimeout::MAX);
+    loop {
+        let mut sockets = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut sockets, timeout) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Error::Socket { operation: "poll", errno }),
+        }
+    }
+}
+
+pub(super) fn open_socket(protocol: Protocol) -> Result<Socket, Error> {
     let number = match protocol {
         Protocol::Route => protocols::NETLINK_ROUTE,
         Protocol::Netfilter => protocols::NETLINK_NETFILTER,

@@ -2,7 +2,7 @@
 //!
 //! [`Message`] builds a request, [`Connection`] carries it and matches the answers,
 //! [`Attributes`] reads them. One thread, one request at a time, never longer than
-//! [`ANSWER_TIMEOUT`] without an answer.
+//! [`ANSWER_TIMEOUT`] without an answer. [`Subscription`] hears of changes.
 //!
 //! Invariant: no byte string from the kernel makes a reader panic, and an outcome that is not
 //! known is never reported as a success or as a refusal.
@@ -13,6 +13,7 @@ mod error;
 pub mod generic;
 mod message;
 mod reply;
+mod subscription;
 
 #[cfg(test)]
 pub(crate) mod captures;
@@ -23,6 +24,7 @@ pub use attribute::{Attribute, Attributes};
 pub use connection::{ANSWER_TIMEOUT, Connection, Protocol};
 pub use error::{Error, Refusal};
 pub use message::Message;
+pub use subscription::Subscription;
 
 /// The sender wants an answer from the kernel (`NLM_F_REQUEST`).
 pub const REQUEST: u16 = 0x1;

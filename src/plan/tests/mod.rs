@@ -53,6 +53,21 @@ fn a_cold_start_builds_from_the_ground_up() {
          settings  + net/ipv4/vs/expire_quiescent_template  1
          sets      + KUBE-LOOP-BACK  hash:ip,port,ip
          sets      + KUBE-CLUSTER-IP  hash:ip,port
+         sets      + KUBE-EXTERNAL-IP  hash:ip,port
+         sets      + KUBE-EXTERNAL-IP-LOCAL  hash:ip,port
+         sets      + KUBE-LOAD-BALANCER  hash:ip,port
+         sets      + KUBE-LOAD-BALANCER-LOCAL  hash:ip,port
+         sets      + KUBE-LOAD-BALANCER-FW  hash:ip,port
+         sets      + KUBE-LOAD-BALANCER-SOURCE-IP  hash:ip,port,ip
+         sets      + KUBE-LOAD-BALANCER-SOURCE-CIDR  hash:ip,port,net
+         sets      + KUBE-NODE-PORT-TCP  bitmap:port
+         sets      + KUBE-NODE-PORT-LOCAL-TCP  bitmap:port
+         sets      + KUBE-NODE-PORT-UDP  bitmap:port
+         sets      + KUBE-NODE-PORT-LOCAL-UDP  bitmap:port
+         sets      + KUBE-NODE-PORT-SCTP-HASH  hash:ip,port
+         sets      + KUBE-NODE-PORT-LOCAL-SCTP-HASH  hash:ip,port
+         sets      + KUBE-HEALTH-CHECK-NODE-PORT  bitmap:port
+         sets      + KUBE-NO-LOCAL-ENDPOINTS  hash:ip,port
          sets      + KUBE-IPVS-IPS  hash:ip
          sets      + KUBE-IPVS-SERVERS  hash:ip,port
          sets      + KUBE-IPVS-PASS  hash:ip,port
