@@ -93,13 +93,13 @@ fn spots(service: &Service, port: &ServicePort, facts: Facts<'_>) -> Vec<Spot> {
     };
     let cluster = Family::ALL.into_iter().filter_map(|family| *service.cluster_ips.get(family));
     let cluster = cluster.map(|ip| spot(AddressKind::ClusterIp, ip, port.port));
-    let external = service.external_ips.iter();
+    // Parity: the other kinds are there in the families that the Service has a cluster IP of.
+    let is_served = |ip: &&IpAddr| service.cluster_ips.get(Family::of(**ip)).is_some();
+    let external = service.external_ips.iter().filter(is_served);
     let external = external.map(|ip| spot(AddressKind::ExternalIp, *ip, port.port));
-    let balancer = service.load_balancer_ips.iter();
+    let balancer = service.load_balancer_ips.iter().filter(is_served);
     let balancer = balancer.map(|ip| spot(AddressKind::LoadBalancer, *ip, port.port));
     let node = port.node_port.into_iter().flat_map(|number| {
-        // Parity: a node port is there in the families that the Service has.
-        let is_served = |ip: &&IpAddr| service.cluster_ips.get(Family::of(**ip)).is_some();
         let addresses = facts.node_addresses.iter().filter(is_served);
         addresses.map(move |ip| spot(AddressKind::NodePort, *ip, number))
     });

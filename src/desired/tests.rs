@@ -8,8 +8,24 @@ use crate::model::net::PerFamily;
 use crate::testing::objects::{self, *};
 
 fn rows_on(policy: &Policy, builder: ServiceBuilder, slices: &[EndpointSlice]) -> ServiceRows {
-    let families = PerFamily { v4: true, v6: true };
-    let facts = Facts { policy, zone: Some("a"), families };
+    rows_of_node(policy, builder, slices, &[])
+}
+
+/// Rows on a node with these addresses.
+fn rows_of_node(
+    policy: &Policy,
+    builder: ServiceBuilder,
+    slices: &[EndpointSlice],
+    addresses: &[&str],
+) -> ServiceRows {
+    let addresses: BTreeSet<IpAddr> = addresses.iter().map(|text| ip(text)).collect();
+    let facts = Facts {
+        policy,
+        zone: Some("a"),
+        families: PerFamily { v4: true, v6: true },
+        host_addresses: &addresses,
+        node_addresses: &addresses,
+    };
     let slices: Vec<&EndpointSlice> = slices.iter().collect();
     service::rows(&name("default/web"), &builder.build(), &slices, facts)
 }
@@ -92,8 +108,14 @@ fn families_do_not_mix_and_a_missing_one_asks_for_nothing() {
     assert_eq!(reals(&both, "tcp [fd00:96::1]:80"), ["[fd00:244::1]:8080"]);
 
     let policy = objects::policy();
-    let families = PerFamily { v4: true, v6: false };
-    let facts = Facts { policy: &policy, zone: None, families };
+    let nowhere = BTreeSet::new();
+    let facts = Facts {
+        policy: &policy,
+        zone: None,
+        families: PerFamily { v4: true, v6: false },
+        host_addresses: &nowhere,
+        node_addresses: &nowhere,
+    };
     let slices: Vec<_> = slices.iter().collect();
     let v4_only = service::rows(&name("default/web"), &dual().build(), &slices, facts);
     assert_eq!(v4_only.fronts.keys().collect::<Vec<_>>(), [&front("tcp 10.96.0.1:80")]);
@@ -201,4 +223,79 @@ fn service_ranges_are_entries_of_their_own() {
     let touched = desired.set_service_cidrs(&nets(&["10.96.0.0/12"]));
     let texts: Vec<_> = touched.entries.iter().map(ToString::to_string).collect();
     assert_eq!(texts, ["KUBE-6-SERVICE-CIDR fd00::/112"]);
+}
+
+/// The worked example of the reference's behaviour: spec appendix B, the Service `web`.
+#[test]
+fn a_load_balancer_with_local_policy_is_programmed_at_every_address() {
+    let service = objects::service("default/web", &["10.96.0.1"], &["tcp 80:30080"])
+        .external_local()
+        .load_balancer_ips(&["203.0.113.7"])
+        .health_check_port(31000)
+        .affinity(600);
+    let slices = [slice_of(&[
+        on_node(endpoint("10.244.1.5")),
+        endpoint("10.244.2.6"),
+        on_node(terminating(endpoint("10.244.1.7"))),
+    ])];
+    let rows = rows_of_node(&objects::policy(), service, &slices, &["192.0.2.10", "169.254.10.1"]);
+    assert_eq!(reals(&rows, "tcp 10.96.0.1:80"), ["10.244.1.5:8080", "10.244.2.6:8080"]);
+    for key in ["tcp 203.0.113.7:80", "tcp 192.0.2.10:30080", "tcp 169.254.10.1:30080"] {
+        assert_eq!(reals(&rows, key), ["10.244.1.5:8080"], "{key}");
+        assert_eq!(rows.fronts[&front(key)].server.config.persistence, Some(600), "{key}");
+    }
+    assert_eq!(rows.fronts.len(), 4);
+    let entries: BTreeSet<String> =
+        rows.fronts.values().flat_map(|front| &front.entries).map(ToString::to_string).collect();
+    for entry in [
+        "KUBE-LOAD-BALANCER 203.0.113.7,tcp:80",
+        "KUBE-LOAD-BALANCER-LOCAL 203.0.113.7,tcp:80",
+        "KUBE-NODE-PORT-TCP 30080",
+        "KUBE-NODE-PORT-LOCAL-TCP 30080",
+        "KUBE-HEALTH-CHECK-NODE-PORT 31000",
+        "KUBE-IPVS-IPS 203.0.113.7",
+        "KUBE-LOOP-BACK 10.244.1.5,tcp:8080,10.244.1.5",
+        "KUBE-LOOP-BACK 10.244.1.7,tcp:8080,10.244.1.7",
+    ] {
+        assert!(entries.contains(entry), "{entry} is not in {entries:#?}");
+    }
+    assert!(!entries.iter().any(|entry| entry.contains("NO-LOCAL") || entry.contains("IPS 192.")));
+    let health = rows.health.expect("a health check");
+    assert_eq!((health.port, health.local_endpoints), (31000, 1));
+}
+
+#[test]
+fn without_a_local_endpoint_only_the_cluster_may_use_the_others() {
+    let service = || web().external_ips(&["198.51.100.9"]).external_local();
+    let slices = [slice_of(&[endpoint("10.244.2.6")])];
+    let rows = rows(service(), &slices);
+    let external = &rows.fronts[&front("tcp 198.51.100.9:80")];
+    assert_eq!(reals(&rows, "tcp 198.51.100.9:80"), ["10.244.2.6:8080"]);
+    assert!(
+        external
+            .entries
+            .contains(&Entry::of_front(SetId::NoLocalEndpoints, &front("tcp 198.51.100.9:80")))
+    );
+    let cluster = &rows.fronts[&front("tcp 10.96.0.1:80")];
+    assert!(!cluster.entries.iter().any(|entry| entry.set == SetId::NoLocalEndpoints));
+}
+
+#[test]
+fn an_address_of_another_device_is_served_but_not_bound() {
+    let service = web().external_ips(&["192.0.2.10"]);
+    let rows = rows_of_node(&objects::policy(), service, &[], &["192.0.2.10"]);
+    assert_eq!(rows.fronts[&front("tcp 192.0.2.10:80")].address, None);
+    assert_eq!(rows.fronts[&front("tcp 10.96.0.1:80")].address, Some(ip("10.96.0.1")));
+}
+
+#[test]
+fn source_ranges_guard_load_balancers_and_admit_a_node_inside() {
+    let service = || web().load_balancer_ips(&["203.0.113.7"]).source_ranges(&["192.0.2.0/24"]);
+    for (address, is_inside) in [("192.0.2.10", true), ("198.51.100.1", false)] {
+        let rows = rows_of_node(&objects::policy(), service(), &[], &[address]);
+        let entries = &rows.fronts[&front("tcp 203.0.113.7:80")].entries;
+        let has = |set| entries.iter().any(|entry| entry.set == set);
+        assert!(has(SetId::LoadBalancerFw) && has(SetId::LoadBalancerSourceCidr));
+        assert_eq!(has(SetId::LoadBalancerSourceIp), is_inside, "{address}");
+    }
 }

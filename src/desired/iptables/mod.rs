@@ -28,6 +28,9 @@ pub fn ruleset(policy: &Policy, host: &Host, family: Family, pod_cidrs: &[IpNet]
     }
 }
 
+/// Matches what is sent to an address of the node.
+const TO_OWN: &str = "-m addrtype --dst-type LOCAL";
+
 /// Matches what the node itself sends.
 const OWN: &str = "-m addrtype --src-type LOCAL";
 
@@ -169,9 +172,9 @@ impl Writer {
             self.masquerade_rule(policy, pod_cidrs),
             format!("{} {external} -j KUBE-MARK-MASQ", comment(SetId::ExternalIp)),
             format!("{} {external_local} {OWN} -j KUBE-MARK-MASQ", comment(SetId::ExternalIpLocal)),
-            format!("{} {external} -j ACCEPT", comment(SetId::ExternalIp)),
-            format!("{} {external_local} -j ACCEPT", comment(SetId::ExternalIpLocal)),
-            format!("-m addrtype --dst-type LOCAL {unbound} -j KUBE-NODE-PORT"),
+            format!("{} {external} {TO_OWN} -j ACCEPT", comment(SetId::ExternalIp)),
+            format!("{} {external_local} {TO_OWN} -j ACCEPT", comment(SetId::ExternalIpLocal)),
+            format!("{TO_OWN} {unbound} -j KUBE-NODE-PORT"),
             format!("{cluster} -j ACCEPT"),
             format!("{balancer} -j ACCEPT"),
         ]

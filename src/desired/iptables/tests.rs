@@ -4,34 +4,8 @@ use super::*;
 use crate::model::net::PerFamily;
 use crate::testing::objects;
 
-/// Lines of the reference's own rules, as `iptables-save` 1.8.9 (nf_tables) prints them, that ours
-/// must equal.
-const SHARED_NAT: [&str; 11] = [
-    "-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES",
-    "-A OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES",
-    "-A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING",
-    "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
-    "-A KUBE-POSTROUTING -m comment --comment \"Kubernetes endpoints dst ip:port, source ip for \
-     solving hairpin purpose\" -m set --match-set KUBE-LOOP-BACK dst,dst,src -j MASQUERADE",
-    "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
-    "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0",
-    "-A KUBE-POSTROUTING -m comment --comment \"kubernetes service traffic requiring SNAT\" -j \
-     MASQUERADE --random-fully",
-    "-A KUBE-SERVICES -s 127.0.0.0/8 -j RETURN",
-    "-A KUBE-SERVICES ! -s 10.244.0.0/16 -m comment --comment \"Kubernetes service cluster ip + \
-     port for masquerade purpose\" -m set --match-set KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ",
-    "-A KUBE-SERVICES -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT",
-];
-
-const SHARED_FILTER: [&str; 5] = [
-    "-A INPUT -m comment --comment \"kubernetes ipvs access filter\" -j KUBE-IPVS-FILTER",
-    "-A FORWARD -m comment --comment \"kubernetes forwarding rules\" -j KUBE-FORWARD",
-    "-A OUTPUT -m comment --comment \"kubernetes ipvs access filter\" -j KUBE-IPVS-OUT-FILTER",
-    "-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding rules\" -m mark --mark \
-     0x4000/0x4000 -j ACCEPT",
-    "-A KUBE-FORWARD -m comment --comment \"kubernetes forwarding conntrack rule\" -m conntrack \
-     --ctstate RELATED,ESTABLISHED -j ACCEPT",
-];
+/// What the reference leaves on a node with Services of every shape, iptables 1.8.9 (nf_tables).
+const REFERENCE: &str = include_str!("../../kernel/iptables/testdata/iptables-save.txt");
 
 fn host() -> Host {
     Host { random_fully: true, ..Host::default() }
@@ -49,25 +23,45 @@ fn lines(policy: &Policy, family: Family, table: TableName) -> Vec<String> {
 /// The masquerade rule, without what all variants share.
 fn variant(policy: &Policy, family: Family) -> String {
     let nat = lines(policy, family, TableName::Nat);
-    let rule = nat.iter().find(|line| line.ends_with("-j KUBE-MARK-MASQ")).unwrap();
+    let is_it =
+        |line: &&String| line.contains("CLUSTER-IP ") && line.ends_with("-j KUBE-MARK-MASQ");
+    let rule = nat.iter().find(is_it).unwrap();
     let purpose = "-m comment --comment \"Kubernetes service cluster ip + port for masquerade \
                    purpose\" -m set --match-set ";
     let rule = rule.replace(purpose, "");
     rule.replace("-A KUBE-SERVICES ", "").replace(" -j KUBE-MARK-MASQ", "")
 }
 
+/// Rules of the reference that we have not, each with what stands in its place.
+const REPLACED: [&str; 9] = [
+    // The pass set: a front is admitted when it can answer, not when it is to be masqueraded.
+    "-A KUBE-IPVS-FILTER -m set --match-set KUBE-LOAD-BALANCER dst,dst -j RETURN",
+    "-A KUBE-IPVS-FILTER -m set --match-set KUBE-CLUSTER-IP dst,dst -j RETURN",
+    "-A KUBE-IPVS-FILTER -m set --match-set KUBE-EXTERNAL-IP dst,dst -j RETURN",
+    "-A KUBE-IPVS-FILTER -m set --match-set KUBE-EXTERNAL-IP-LOCAL dst,dst -j RETURN",
+    // KUBE-IPVS-REFUSE, which needs no rule per Service.
+    "-A KUBE-IPVS-OUT-FILTER -s 203.0.113.10/32 -m ipvs --vproto 6 --vaddr 203.0.113.10 --vport 80 \
+     -j DROP",
+    // The same for others than the node itself, whose own address has to be hidden.
+    "-A KUBE-LOAD-BALANCER -m comment --comment \"Kubernetes service load balancer ip + port with \
+     externalTrafficPolicy=local\" -m set --match-set KUBE-LOAD-BALANCER-LOCAL dst,dst -j RETURN",
+    "-A KUBE-NODE-PORT -p tcp -m comment --comment \"Kubernetes nodeport TCP port with \
+     externalTrafficPolicy=local\" -m set --match-set KUBE-NODE-PORT-LOCAL-TCP dst -j RETURN",
+    // External IPs are always addresses of the node, so the rule for those is enough.
+    "-A KUBE-SERVICES -m comment --comment \"Kubernetes service external ip + port for masquerade \
+     and filter purpose\" -m set --match-set KUBE-EXTERNAL-IP dst,dst -m physdev ! --physdev-is-in \
+     -m addrtype ! --src-type LOCAL -j ACCEPT",
+    // The same without service addresses: a node port is not meant by their port numbers.
+    "-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODE-PORT",
+];
+
 #[test]
-fn lines_that_the_reference_has_too_are_equal_to_its_own() {
+fn rules_are_those_of_the_reference_but_for_what_is_replaced() {
     let policy = objects::policy();
-    let mut nat = lines(&policy, Family::V4, TableName::Nat);
-    let refusal = |line: &String| line.contains("KUBE-IPVS-REFUSE");
-    assert_eq!(nat.iter().filter(|line| refusal(line)).count(), 4, "a jump, a rule per protocol");
-    nat.retain(|line| !refusal(line));
-    assert_eq!(sorted(nat), sorted(owned(&SHARED_NAT)));
-    let filter = lines(&policy, Family::V4, TableName::Filter);
-    for line in SHARED_FILTER {
-        assert!(filter.iter().any(|ours| ours == line), "{line} is not in {filter:#?}");
-    }
+    let ours = TableName::ALL.map(|table| lines(&policy, Family::V4, table)).concat();
+    let theirs = REFERENCE.lines().filter(|line| line.starts_with("-A ") && line.contains("KUBE-"));
+    let missing: Vec<&str> = theirs.filter(|line| !ours.iter().any(|our| our == line)).collect();
+    assert_eq!(missing, REPLACED);
 }
 
 #[test]
@@ -75,7 +69,9 @@ fn the_families_differ_in_sets_addresses_and_icmp_only() {
     let policy = objects::policy();
     for table in TableName::ALL {
         let v4 = lines(&policy, Family::V4, table).into_iter().map(|line| {
-            line.replace("--match-set KUBE-", "--match-set KUBE-6-")
+            let line = line.replace("--match-set KUBE-", "--match-set KUBE-6-");
+            line.replace("-SOURCE-CIDR", "-SOURCE-CID")
+                .replace("-LOCAL-SCTP-HASH", "-LOCAL-SCTP-HAS")
                 .replace("127.0.0.0/8", "::1/128")
                 .replace("10.244.0.0/16", "fd00:244::/32")
                 .replace("icmp-port-unreachable", "icmp6-port-unreachable")
@@ -85,20 +81,41 @@ fn the_families_differ_in_sets_addresses_and_icmp_only() {
 }
 
 #[test]
-fn the_filter_admits_what_passes_and_refuses_the_rest_of_a_bound_address() {
+fn the_filter_admits_what_passes_and_refuses_the_rest() {
     let filter = lines(&objects::policy(), Family::V4, TableName::Filter);
-    let chain: Vec<_> =
-        filter.iter().filter(|line| line.starts_with("-A KUBE-IPVS-FILTER")).collect();
+    let chain = filter.iter().filter_map(|line| line.strip_prefix("-A KUBE-IPVS-FILTER "));
+    let chain: Vec<_> = chain.map(without_comment).collect();
     let expected = [
-        "-A KUBE-IPVS-FILTER -m comment --comment \"Kubernetes service ip + port with an endpoint \
-         to go to\" -m set --match-set KUBE-IPVS-PASS dst,dst -j RETURN",
-        "-A KUBE-IPVS-FILTER -p tcp -m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS \
-         dst -j REJECT --reject-with tcp-reset",
-        // Word for word the reference's last rule.
-        "-A KUBE-IPVS-FILTER -m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j \
-         REJECT --reject-with icmp-port-unreachable",
+        "-m set --match-set KUBE-HEALTH-CHECK-NODE-PORT dst -j RETURN",
+        "! -s 10.244.0.0/16 -m set --match-set KUBE-NO-LOCAL-ENDPOINTS dst,dst -j DROP",
+        "-m set --match-set KUBE-IPVS-PASS dst,dst -j RETURN",
+        "-p tcp -m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-SERVERS dst,dst -j REJECT \
+         --reject-with tcp-reset",
+        "-m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-SERVERS dst,dst -j REJECT \
+         --reject-with icmp-port-unreachable",
+        "-p tcp -m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j REJECT \
+         --reject-with tcp-reset",
+        "-m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j REJECT --reject-with \
+         icmp-port-unreachable",
     ];
     assert_eq!(chain, expected);
+}
+
+#[test]
+fn without_a_way_to_tell_pods_nobody_is_dropped_for_lack_of_a_local_endpoint() {
+    let detect_local = DetectLocal::ClusterCidr(PerFamily::default());
+    let policy = Policy { detect_local, ..objects::policy() };
+    let filter = lines(&policy, Family::V4, TableName::Filter);
+    assert!(!filter.iter().any(|line| line.contains("KUBE-NO-LOCAL-ENDPOINTS")));
+}
+
+/// The rule without its comment.
+fn without_comment(rule: &str) -> String {
+    let Some((before, rest)) = rule.split_once("-m comment --comment \"") else {
+        return rule.to_string();
+    };
+    let (_, after) = rest.split_once("\" ").expect("a comment ends");
+    format!("{before}{after}")
 }
 
 #[test]
@@ -157,13 +174,4 @@ fn every_chain_is_known_to_be_ours() {
             assert!(is_ours, "{chain}");
         }
     }
-}
-
-fn owned(lines: &[&str]) -> Vec<String> {
-    lines.iter().map(ToString::to_string).collect()
-}
-
-fn sorted(mut lines: Vec<String>) -> Vec<String> {
-    lines.sort();
-    lines
 }
