@@ -202,8 +202,8 @@ fn a_failure_is_published_retried_and_counted() {
     running.say(Update::ListDone(Kind::Service));
     let failing = running.wait_for(|status| !status.failed.is_empty());
     assert_eq!(failing.failed[0].error, "cannot do it: refused");
-    assert!(failing.pending_since.is_some() && !failing.is_ready());
-    let mended = running.wait_for(Status::is_ready);
+    assert!(failing.pending_since.is_none() && failing.is_ready());
+    let mended = running.wait_for(|status| status.is_ready() && status.failed.is_empty());
     assert_eq!((mended.failed.len(), mended.pending_since, stub.servers()), (0, None, 1));
     let text = running.metrics.text();
     assert!(text.contains(r#"kubeipvs_sync_failures_total{operation="servers"} 1"#), "{text}");
