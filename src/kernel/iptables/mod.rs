@@ -163,7 +163,8 @@ impl Variant {
 
 /// The variant that the evidence speaks for; `None` is a variant that cannot be run.
 ///
-/// One that can be run alone is taken: the program without a suffix may be the other. Else, as in the node's own images: kubelet's chains decide, else the larger number of rules, else
+/// One that can be run alone is taken: the program without a suffix may be the other. Of two, as
+/// in the node's own images, that with kubelet's chains is taken, then that with more rules, then
 /// the administrator's choice, which is the program without a suffix.
 pub fn choose(legacy: Option<Evidence>, nf_tables: Option<Evidence>) -> Variant {
     let (legacy, nf_tables) = match (legacy, nf_tables) {

@@ -14,21 +14,13 @@ use crate::model::observed::Host;
 use crate::model::sysctl::Settings;
 
 /// Settings that the daemon may want to set, wherever the kernel has them.
-const SETTINGS: [&str; 14] = [
+const SETTINGS: [&str; 6] = [
     "net/ipv4/vs/conntrack",
     "net/ipv4/vs/conn_reuse_mode",
     "net/ipv4/vs/expire_nodest_conn",
     "net/ipv4/vs/expire_quiescent_template",
     "net/ipv4/ip_forward",
-    "net/ipv4/conf/all/arp_ignore",
-    "net/ipv4/conf/all/arp_announce",
     IPV6_FORWARDING,
-    "net/netfilter/nf_conntrack_max",
-    "net/netfilter/nf_conntrack_tcp_timeout_established",
-    "net/netfilter/nf_conntrack_tcp_timeout_close_wait",
-    "net/netfilter/nf_conntrack_tcp_be_liberal",
-    "net/netfilter/nf_conntrack_udp_timeout",
-    "net/netfilter/nf_conntrack_udp_timeout_stream",
 ];
 
 const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
