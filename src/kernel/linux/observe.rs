@@ -20,8 +20,9 @@ use crate::model::tables::Tables;
 impl LinuxKernel {
     /// Every table, and the host's facts.
     pub(super) fn observe_everything(&mut self) -> Result<Observed, Error> {
-        let mut observed =
-            Observed { host: host::facts(&self.sysctl, &self.tools)?, ..Observed::default() };
+        let has_ipv6 = self.ipv6.look(&self.sysctl)?;
+        let host = host::facts(&self.sysctl, &self.tools, has_ipv6)?;
+        let mut observed = Observed { host, ..Observed::default() };
         observed.tables.settings = host::settings(&self.sysctl)?;
         self.observe_sets(&mut observed.tables)?;
         observed.tables.rulesets = self.rulesets()?;
@@ -85,7 +86,7 @@ impl LinuxKernel {
     fn rulesets(&mut self) -> Result<BTreeMap<Family, Ruleset>, Error> {
         let mut rulesets = BTreeMap::new();
         for family in Family::ALL {
-            if !self.tools.works.get(family) {
+            if family == Family::V6 && !self.ipv6.has_tools() {
                 continue;
             }
             let ruleset =
