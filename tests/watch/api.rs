@@ -19,6 +19,8 @@ pub fn trials() -> Vec<Trial> {
         trial("api::list_and_watch_where_streaming_is_refused", refused_streaming),
         trial("api::streaming_error_event", streaming_error_event),
         trial("api::streaming_parameter_ignored", streaming_ignored),
+        trial("api::streaming_parameter_ignored_by_a_busy_server", streaming_ignored_busily),
+        trial("api::streaming_list_without_an_end", streaming_endless),
         trial("api::streaming_list_cut_in_the_middle", streaming_cut),
         trial("api::lists_in_pages", pages),
         trial("api::field_selector_refused", refused_fields),
@@ -122,6 +124,35 @@ async fn streaming_error_event() {
 async fn streaming_ignored() {
     let streaming = Streaming::Ignored;
     replay_slices(Faults { streaming, ..Faults::default() }, quick()).await;
+}
+
+/// So long that no test sees the end of it.
+const NEVER: Duration = Duration::from_secs(600);
+
+async fn streaming_ignored_busily() {
+    let streaming = Streaming::Ignored;
+    let faults = Faults { streaming, service_cidrs: Some(404), ..Faults::default() };
+    let server = Server::start(faults).await;
+    // It is never silent, so nothing but what it sends can tell.
+    let timing = Timing { list_quiet: NEVER, ..quick() };
+    let mut follower = follow(server.url(), EndpointsSource::Slices, timing).await;
+    let kinds = [Kind::Service, Kind::EndpointSlice, Kind::Node].map(|kind| kind.to_string());
+    let begins = |log: &[String], kind: &String| log.iter().any(|line| line.starts_with(kind));
+    let applied = |log: &[String]| -> Vec<String> {
+        log.iter().filter(|line| line.ends_with(" applied")).cloned().collect()
+    };
+    let all_began = |log: &[String]| kinds.iter().all(|kind| begins(&applied(log), kind));
+    follower.until_true("objects of every kind", all_began).await;
+    server.advance(631);
+    let expected = golden::lines(&server.expected(Kind::EndpointSlice));
+    follower.until_lines("the lists in pages", &expected).await;
+    follower.stop().await;
+}
+
+async fn streaming_endless() {
+    let streaming = Streaming::Ignored;
+    let timing = Timing { list_quiet: NEVER, list_whole: Duration::from_millis(100), ..quick() };
+    replay_slices(Faults { streaming, ..Faults::default() }, timing).await;
 }
 
 async fn streaming_cut() {

@@ -21,6 +21,8 @@ pub struct Timing {
     pub answer: Duration,
     /// A streaming list that pauses this long is not one: the server ignores the parameter.
     pub list_quiet: Duration,
+    /// A streaming list that takes this long is not one either, however much is sent.
+    pub list_whole: Duration,
     /// A watch without a word, not even a bookmark (one per minute), for this long is dead.
     pub watch_quiet: Duration,
     /// How long the server should keep a watch open.
@@ -37,6 +39,7 @@ impl Default for Timing {
             watch_interval: Duration::from_secs(1),
             answer: Duration::from_secs(60),
             list_quiet: Duration::from_secs(10),
+            list_whole: Duration::from_secs(180),
             watch_quiet: Duration::from_secs(150),
             watch_seconds: 290,
             page_size: 500,

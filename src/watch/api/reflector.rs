@@ -194,16 +194,30 @@ impl Reflector {
     }
 
     /// A watch that begins with all objects there are, up to a bookmark.
+    ///
+    /// A server that does not know the parameter never sends that bookmark, but goes on for ever.
     async fn list_streaming(&mut self) -> Result<Position, Stop> {
+        let whole = self.timing.list_whole;
+        let endless = || Failure::Broken(format!("no end of the list within {whole:?}"));
+        timeout(whole, self.stream_list()).await.unwrap_or_else(|_| Err(endless().into()))
+    }
+
+    async fn stream_list(&mut self) -> Result<Position, Stop> {
         let mut lines = self.open(self.resource.stream(&self.timing)).await?;
         send(&self.updates, Update::ListStarted(self.kind())).await?;
         loop {
             let event = self.next_event(&mut lines, self.timing.list_quiet).await?;
-            if let Event::Bookmark { version, ends_list: true } = event {
-                send(&self.updates, Update::ListDone(self.kind())).await?;
-                return Ok(Position { version, lines: Some(lines) });
+            match event {
+                Event::Bookmark { version, ends_list: true } => {
+                    send(&self.updates, Update::ListDone(self.kind())).await?;
+                    return Ok(Position { version, lines: Some(lines) });
+                }
+                Event::Bookmark { .. } | Event::Modified(_) | Event::Deleted(_) => {
+                    let reason = "changes before the end of the list".to_owned();
+                    return Err(Failure::Broken(reason).into());
+                }
+                event => drop(self.forward(event).await?),
             }
-            self.forward(event).await?;
         }
     }
 
@@ -221,7 +235,7 @@ impl Reflector {
                 .map_err(|error| Failure::Broken(format!("list does not parse: {error}")))?;
             for item in page.items.into_iter().flatten() {
                 let read = objects::read(self.kind(), item.get());
-                self.forward(read.map_or_else(Event::Nameless, Event::Applied)).await?;
+                self.forward(read.map_or_else(Event::Nameless, Event::Added)).await?;
             }
             token = page.metadata.r#continue.filter(|token| !token.is_empty());
             if token.is_none() {
@@ -305,7 +319,8 @@ impl Reflector {
     async fn forward(&self, event: Event) -> Result<Option<String>, ReceiverGone> {
         let kind = self.kind();
         let (update, version) = match event {
-            Event::Applied(Read { name, version, parsed }) => {
+            Event::Added(read) | Event::Modified(read) => {
+                let Read { name, version, parsed } = read;
                 (Update::Applied(kind, name, parsed), version)
             }
             Event::Deleted(Read { name, version, .. }) => (Update::Deleted(kind, name), version),
