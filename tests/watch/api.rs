@@ -27,6 +27,9 @@ pub fn trials() -> Vec<Trial> {
         trial("api::endpoints_where_slices_are_missing", endpoints_by_discovery),
         trial("api::endpoints_on_request", endpoints_on_request),
         trial("api::service_cidrs_missing", missing_service_cidrs),
+        trial("api::service_cidrs_granted_later", late_service_cidrs),
+        trial("api::service_cidrs_refused_later", service_cidrs_taken_away),
+        trial("api::a_website_is_no_api_server", website),
         trial("api::clean_closes_are_not_hammered", clean_closes),
         trial("api::connections_break_in_the_middle_of_a_line", broken_lines),
         trial("api::all_connections_cut", cut_connections),
@@ -213,6 +216,42 @@ async fn missing_service_cidrs() {
     }
 }
 
+async fn late_service_cidrs() {
+    for code in [403, 404] {
+        let server = Server::start(Faults { service_cidrs: Some(code), ..Faults::default() }).await;
+        let mut follower = follow(server.url(), EndpointsSource::Auto, quick()).await;
+        follower.until("the first lists", |store| store.is_complete()).await;
+        assert_eq!(follower.store.service_cidrs().count(), 0);
+        server.set(|faults| faults.service_cidrs = None);
+        follower.until("the ranges", |store| store.service_cidrs().count() == 2).await;
+        follower.stop().await;
+    }
+}
+
+async fn service_cidrs_taken_away() {
+    let server = Server::start(Faults::default()).await;
+    let mut follower = follow(server.url(), EndpointsSource::Auto, quick()).await;
+    follower.until("the ranges", |store| store.service_cidrs().count() == 2).await;
+    server.set(|faults| faults.service_cidrs = Some(403));
+    server.cut();
+    let lists = || server.count(&["servicecidrs", "limit="]);
+    follower.until_true("lists that are refused", |_| lists() >= 3).await;
+    assert_eq!(follower.store.service_cidrs().count(), 2, "what is known stays");
+    follower.stop().await;
+}
+
+async fn website() {
+    let server = Server::start(Faults { is_website: true, ..Faults::default() }).await;
+    let mut follower = follow(server.url(), EndpointsSource::Auto, quick()).await;
+    let lists = || server.count(&["/api/v1/services", "limit="]);
+    follower.until_true("several attempts", |_| lists() >= 3).await;
+    assert!(!follower.store.is_complete());
+    server.set(|faults| faults.is_website = false);
+    let expected = golden::lines(&server.expected(Kind::EndpointSlice));
+    follower.until_lines("the server is one", &expected).await;
+    follower.stop().await;
+}
+
 async fn clean_closes() {
     let timing = Timing { watch_interval: Duration::from_millis(50), ..quick() };
     let server = Server::start(Faults { closes_watches: true, ..Faults::default() }).await;
@@ -304,10 +343,6 @@ async fn failing() {
         let attempts = || server.count(&["/api/v1/services"]);
         follower.until_true("several attempts", |_| attempts() >= 6).await;
         assert!(!follower.store.is_complete(), "{code}");
-        // 403 on an optional kind is final: the role does not grant it.
-        if code == 403 {
-            server.set(|faults| faults.service_cidrs = Some(403));
-        }
         server.set(|faults| faults.status = None);
         let expected = golden::lines(&server.expected(Kind::EndpointSlice));
         follower.until_lines("the server works", &expected).await;

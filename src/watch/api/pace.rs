@@ -65,7 +65,12 @@ impl Backoff {
         let doubled = self.timing.backoff_min.saturating_mul(1 << self.failures.min(16));
         let whole = doubled.min(self.timing.backoff_max);
         self.failures += 1;
-        whole / 2 + (whole / 2).mul_f64(random_fraction())
+        jittered(whole)
+    }
+
+    /// How long to wait for what is not expected to change soon.
+    pub fn longest_wait(&self) -> Duration {
+        jittered(self.timing.backoff_max)
     }
 
     /// Things work again.
@@ -88,6 +93,11 @@ impl Starts {
         }
         self.last = Some(Instant::now());
     }
+}
+
+/// Half of a wait, and a random part of the other half.
+fn jittered(whole: Duration) -> Duration {
+    whole / 2 + (whole / 2).mul_f64(random_fraction())
 }
 
 /// A number from 0 to 1; the standard library's hasher keys are random enough for jitter.
