@@ -132,7 +132,7 @@ impl Parts {
         let source = edges::open_source(config).await?;
         let lock = lock::take()?;
         let metrics = Metrics::new();
-        let kernel = Counted { kernel: edges::open_kernel()?, metrics: metrics.clone() };
+        let kernel = edges::open_kernel(metrics.clone())?;
         let store = Store::new(&Kind::ALL);
         let engine = Engine::new(config.policy.clone(), config.periods, store);
         let (sender, updates) = mpsc::channel(QUEUE);
