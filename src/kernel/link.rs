@@ -15,7 +15,9 @@ use netlink_packet_route::address::{
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use nix::errno::Errno;
 
-use super::netlink::{Attributes, CREATE, Connection, EXCLUSIVE, Error, Message, Protocol};
+use super::netlink::{
+    Attributes, CREATE, Connection, EXCLUSIVE, Error, Message, Protocol, REPLACE,
+};
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
@@ -88,20 +90,41 @@ impl Client {
 
     /// The addresses on a device, of both families.
     pub fn addresses(&mut self, link: &Link) -> Result<Vec<IpAddr>, Error> {
-        let mut addresses = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = AddressMessage::default();
-            message.header.family = family;
-            // Kernel: filters by device from 4.20 on; before, all devices answer.
-            message.header.index = link.index;
-            let request = request(GET_ADDRESS, 0, &message);
-            let listed = self.connection.dump(request, |list: &mut Vec<IpAddr>, body| {
-                list.extend(address(body, link.index)?);
-                Ok(())
-            })?;
-            addresses.extend(listed);
-        }
-        Ok(addresses)
+        let mut found = self.list(link, AddressFamily::Inet, address)?;
+        found.extend(self.list(link, AddressFamily::Inet6, address)?);
+        Ok(found)
+    }
+
+    /// The IPv6 addresses on a device that the host may choose as its own towards others.
+    pub fn preferred_addresses(&mut self, link: &Link) -> Result<Vec<IpAddr>, Error> {
+        self.list(link, AddressFamily::Inet6, |body, index| {
+            Ok(address(body, index)?.filter(|_| is_preferred(body)))
+        })
+    }
+
+    fn list(
+        &mut self,
+        link: &Link,
+        family: AddressFamily,
+        read: fn(&[u8], u32) -> Result<Option<IpAddr>, Error>,
+    ) -> Result<Vec<IpAddr>, Error> {
+        let mut message = AddressMessage::default();
+        message.header.family = family;
+        // Kernel: filters by device from 4.20 on; before, all devices answer.
+        message.header.index = link.index;
+        let request = request(GET_ADDRESS, 0, &message);
+        self.connection.dump(request, |list: &mut Vec<IpAddr>, body| {
+            list.extend(read(body, link.index)?);
+            Ok(())
+        })
+    }
+
+    /// Makes addresses that are bound as those that are bound here: not preferred.
+    pub fn stop_preferring(&mut self, link: &Link, ips: &[IpAddr]) -> Vec<Result<(), Error>> {
+        let requests = ips
+            .iter()
+            .map(|ip| request(NEW_ADDRESS, REPLACE, &new_address_message(link.index, *ip)));
+        self.connection.execute(requests)
     }
 
     /// Adds host addresses; one outcome for each, `EEXIST` where one is there.
@@ -200,6 +223,15 @@ fn address(body: &[u8], index: u32) -> Result<Option<IpAddr>, Error> {
     Ok(local.or(plain))
 }
 
+/// Whether an answer is of an address with a preferred lifetime.
+fn is_preferred(body: &[u8]) -> bool {
+    let attributes = AddressMessage::parse(body).map(|message| message.attributes);
+    attributes.into_iter().flatten().any(|attribute| match attribute {
+        AddressAttribute::CacheInfo(lifetimes) => lifetimes.ifa_preferred > 0,
+        _ => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -229,6 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn tells_preferred_addresses_from_ours() {
+        let ip: IpAddr = "fd00::1".parse().expect("an address");
+        let mut message = new_address_message(5, ip);
+        assert!(!is_preferred(request(NEW_ADDRESS, 0, &message).body()));
+        message.attributes.pop();
+        let mut lifetimes = not_preferred();
+        lifetimes.ifa_preferred = u32::MAX;
+        message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        assert!(is_preferred(request(NEW_ADDRESS, 0, &message).body()));
+    }
+
+    #[test]
     fn reads_number_and_type_of_a_link() {
         assert_eq!(link(LINK), Ok(Link { index: 5, kind: DUMMY.to_owned() }));
     }
@@ -249,7 +293,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = (link(&bytes), address(&bytes, 1));
+            let _ = (link(&bytes), address(&bytes, 1), is_preferred(&bytes));
         }
 
         #[test]

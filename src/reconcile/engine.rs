@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::pace::Pace;
 use super::report::{Failed, Report};
 use crate::cluster::store::Store;
-use crate::cluster::{EndpointSlice, Node, ObjectName, Update};
+use crate::cluster::{EndpointSlice, Kind, Node, ObjectName, Update};
 use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
 use crate::desired::{Desired, Rejected, Touched, foundation};
@@ -88,6 +88,11 @@ impl Engine {
     /// Whether a first consistent list of every kind is in; until then nothing is touched.
     pub fn is_ready(&self) -> bool {
         self.store.is_complete()
+    }
+
+    /// The kinds whose first list is not in.
+    pub fn awaited(&self) -> impl Iterator<Item = Kind> {
+        self.store.awaited()
     }
 
     /// When to sync next, if nothing else happens.

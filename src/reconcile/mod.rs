@@ -136,7 +136,8 @@ impl<K: Kernel> Cycle<K> {
         let report = self.engine.sync(&mut self.kernel, started);
         let took = started.elapsed();
         let rejected = self.engine.rejected();
-        self.status.synced(&report, (Instant::now(), SystemTime::now()));
+        let end = (Instant::now(), SystemTime::now());
+        self.status.synced(&report, self.engine.state(), end);
         self.wires.metrics.observe(&report, took);
         self.wires.metrics.rejected(rejected.len());
         self.log.sync(&report, took, rejected);

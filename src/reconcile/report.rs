@@ -48,7 +48,10 @@ impl fmt::Display for Report {
         }
         match drains {
             0 => Ok(()),
-            _ => writeln!(f, "{drains} real servers still drain"),
+            _ => writeln!(
+                f,
+                "{drains} real servers still drain: a running daemon, or a later run, ends them"
+            ),
         }
     }
 }

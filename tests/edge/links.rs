@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use crate::namespace::command;
 
 pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
-    let tests: [(&'static str, fn()); 4] = [
+    let tests: [(&'static str, fn()); 5] = [
         ("addresses read back", addresses_read_back),
+        ("addresses stop being preferred in place", addresses_stop_being_preferred_in_place),
         ("a device is found by name", a_device_is_found_by_name),
         ("many addresses", many_addresses),
         ("a list that changes while it is read", a_list_that_changes_while_it_is_read),
@@ -54,6 +55,20 @@ fn addresses_read_back() {
         assert!(error.is_refusal(Errno::EADDRNOTAVAIL), "{error}");
     }
     assert_eq!(client.addresses(&link), Ok(vec![]));
+}
+
+fn addresses_stop_being_preferred_in_place() {
+    let mut client = Client::open().expect("rtnetlink");
+    let link = device(&mut client);
+    let [adopted, own] = ["fd00:10:96::1", "fd00:10:96::2"];
+    command("ip", &["address", "add", &format!("{adopted}/128"), "dev", "one", "nodad"]);
+    assert_eq!(client.add_addresses(&link, &parse(&[own, "10.96.0.1"])), vec![Ok(()); 2]);
+    assert_eq!(client.preferred_addresses(&link), Ok(parse(&[adopted])));
+    assert_eq!(client.stop_preferring(&link, &parse(&[adopted])), vec![Ok(())]);
+    assert_eq!(client.preferred_addresses(&link), Ok(vec![]));
+    assert_eq!(client.addresses(&link).map(|found| found.len()), Ok(3));
+    let listed = command("ip", &["-o", "address", "show", "one"]);
+    assert_eq!(listed.matches("deprecated").count(), 2, "{listed}");
 }
 
 fn a_device_is_found_by_name() {

@@ -1,9 +1,15 @@
 //! Reads the host.
 //!
+//! It writes one thing only: kube-proxy leaves its IPv6 addresses preferred, and those that are
+//! proven ours are set right in place when they are seen. A row of an address has no value that
+//! could differ, and unbinding would cut connections.
+//!
 //! Invariant: what could not be read is an error, never taken for absent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+use tracing::{info, warn};
 
 use super::{LinuxKernel, convert, host, refused};
 use crate::kernel::ipset::{Extent, Listing};
@@ -16,18 +22,21 @@ use crate::model::link::DEVICE;
 use crate::model::net::Family;
 use crate::model::observed::Observed;
 use crate::model::tables::Tables;
+use crate::plan::owned;
 
 impl LinuxKernel {
     /// Every table, and the host's facts.
     pub(super) fn observe_everything(&mut self) -> Result<Observed, Error> {
-        let mut observed =
-            Observed { host: host::facts(&self.sysctl, &self.tools)?, ..Observed::default() };
+        let has_ipv6 = self.ipv6.look(&self.sysctl)?;
+        let host = host::facts(&self.sysctl, &self.tools, has_ipv6)?;
+        let mut observed = Observed { host, ..Observed::default() };
         observed.tables.settings = host::settings(&self.sysctl)?;
         self.observe_sets(&mut observed.tables)?;
         observed.tables.rulesets = self.rulesets()?;
         if let Some(addresses) = self.device_addresses()? {
             observed.tables.device = true;
             observed.tables.addresses = addresses;
+            self.stop_preferring_ours(&observed.tables)?;
         }
         self.observe_all_servers(&mut observed)?;
         Ok(observed)
@@ -85,7 +94,7 @@ impl LinuxKernel {
     fn rulesets(&mut self) -> Result<BTreeMap<Family, Ruleset>, Error> {
         let mut rulesets = BTreeMap::new();
         for family in Family::ALL {
-            if !self.tools.works.get(family) {
+            if family == Family::V6 && !self.ipv6.has_tools() {
                 continue;
             }
             let ruleset =
@@ -110,6 +119,27 @@ impl LinuxKernel {
         // The kernel's own, should someone have brought the device up.
         addresses.retain(|ip| !is_link_local(*ip));
         Ok(Some(addresses))
+    }
+
+    /// Sets addresses of ours right that a program before us bound as preferred.
+    fn stop_preferring_ours(&mut self, tables: &Tables) -> Result<(), Error> {
+        let is_ours = |ip: &IpAddr| ip.is_ipv6() && owned::address(tables, *ip);
+        if !tables.addresses.iter().any(is_ours) {
+            return Ok(());
+        }
+        let failed = |cause: netlink::Error| refused("read device", DEVICE, cause);
+        let Some(link) = self.device()? else { return Ok(()) };
+        let mut preferred = self.link.preferred_addresses(&link).map_err(failed)?;
+        preferred.retain(is_ours);
+        let outcomes = self.link.stop_preferring(&link, &preferred);
+        for (address, outcome) in preferred.iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => info!(%address, "address is no longer preferred"),
+                // Serving works all the same; the next audit tries again.
+                Err(error) => warn!(%address, %error, "address stays preferred"),
+            }
+        }
+        Ok(())
     }
 }
 
