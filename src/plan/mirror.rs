@@ -52,7 +52,7 @@ impl Mirror {
     pub fn holds(&self, family: Family, wanted: &Ruleset) -> bool {
         let Some(there) = self.tables.rulesets.get(&family) else { return false };
         let as_loaded = self.loaded.get(&family).is_some_and(|loaded| {
-            loaded.written == *wanted && loaded.printed.as_ref().is_none_or(|text| text == there)
+            loaded.written == *wanted && loaded.printed.as_ref() == Some(there)
         });
         there == wanted || as_loaded
     }

@@ -129,7 +129,7 @@ fn kube_proxy_rules() -> Ruleset {
 pub fn drift(tables: &mut Tables, random: &mut Random) {
     let ours: Vec<_> = tables.servers.keys().copied().filter(|key| !is_foreign(key)).collect();
     let server = random.pick(&ours).and_then(|key| tables.servers.get_mut(key));
-    match (random.below(9), server) {
+    match (random.below(11), server) {
         (0, Some(server)) => {
             server.reals.pop_first();
         }
@@ -146,6 +146,7 @@ pub fn drift(tables: &mut Tables, random: &mut Random) {
             tables.servers.retain(|key, _| is_foreign(key) || Some(key) != ours.first());
         }
         (5, _) => tables.rulesets.clear(),
+        (8 | 9, _) => damage_rules(tables, random),
         (6, _) => {
             tables.addresses.retain(|address| *address == foreign_address() || random.one_in(2));
         }
@@ -154,6 +155,24 @@ pub fn drift(tables: &mut Tables, random: &mut Random) {
                 || random.one_in(2)
         }),
         _ => drift_of_sets(tables),
+    }
+}
+
+/// One chain loses its rules, or one built-in chain its jumps.
+fn damage_rules(tables: &mut Tables, random: &mut Random) {
+    let loses_chain = random.one_in(2);
+    for rules in tables.rulesets.values_mut().flat_map(|ruleset| ruleset.tables.values_mut()) {
+        let lines = if loses_chain { &rules.chains } else { &rules.jumps };
+        let names: Vec<String> = lines.keys().cloned().collect();
+        if !random.one_in(3) {
+            continue;
+        }
+        let Some(name) = random.pick(&names) else { continue };
+        if loses_chain {
+            rules.chains.insert(name.clone(), Vec::new());
+        } else {
+            rules.jumps.remove(name);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::desired::Desired;
 use crate::kernel::Kernel;
+use crate::model::iptables::TableName;
 use crate::model::observed::Scope;
 use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
@@ -55,6 +56,22 @@ fn rules_that_the_tool_prints_otherwise_are_loaded_once_and_their_loss_is_seen()
     node.kernel.tables.rulesets.clear();
     node.wait(3600);
     check(node.changes(), "rules     ~ IPv4\nrules     ~ IPv6");
+}
+
+#[test]
+fn rules_that_are_damaged_right_after_a_load_are_repaired() {
+    for prints_otherwise in [false, true] {
+        let kernel = FakeKernel { prints_otherwise, ..FakeKernel::default() };
+        let mut node = Node::on(kernel, [web(), two_pods()]);
+        node.sync();
+        let loaded = node.kernel.tables.rulesets.clone();
+        let rules = node.kernel.tables.rulesets.get_mut(&Family::V4).unwrap();
+        let nat = rules.tables.get_mut(&TableName::Nat).unwrap();
+        nat.chains.get_mut("KUBE-SERVICES").unwrap().clear();
+        node.wait(3600);
+        assert!(node.changes().contains("rules     ~ IPv4"));
+        assert_eq!(node.kernel.tables.rulesets, loaded);
+    }
 }
 
 #[test]
