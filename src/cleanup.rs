@@ -141,7 +141,7 @@ mod tests {
         engine.note(objects::service("default/web", &["10.96.0.1"], &["tcp 80"]).applied(), now);
         engine.note(crate::cluster::Update::ListDone(Kind::Service), now);
         let mut kernel = FakeKernel::default();
-        let report = engine.sync(&mut kernel, now);
+        let report = engine.sync(&mut kernel, || now);
         assert!(report.is_complete(), "{report}");
         assert_eq!((kernel.tables.servers.len(), kernel.tables.addresses.len()), (1, 1));
         kernel

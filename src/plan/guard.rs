@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::mirror::Mirror;
+use super::mirror::{Mirror, Trust};
 use super::step::{Change, Step};
 use super::{RealChange, front_of, owned};
 use crate::desired::Desired;
@@ -18,6 +18,9 @@ use crate::model::tables::Tables;
 
 /// The step without the changes whose prerequisites are not met; nothing if none is left.
 pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
+    if mirror.trust() < needed(&step) {
+        return None;
+    }
     let (wanted, seen) = (desired.tables(), &mirror.tables);
     let step = match step {
         Step::Settings(changes) => Step::Settings(keep(changes, |change| {
@@ -40,7 +43,7 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
             None => !seen.lists(SetId::Pass, &change.key),
         })),
         Step::Reals(changes) => {
-            let bereft = bereft(wanted, seen, &changes);
+            let bereft = bereft(wanted, mirror, &changes);
             Step::Reals(keep(changes, |change| {
                 let server = &change.key.0;
                 let exists = seen.servers.contains_key(server) && owned::server(seen, server);
@@ -52,6 +55,15 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
         })),
     };
     (!step.is_empty()).then_some(step)
+}
+
+/// What the mirror has to be relied on for, to carry out a step.
+fn needed(step: &Step) -> Trust {
+    match step {
+        Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) => Trust::Everything,
+        Step::Entries(_) | Step::Addresses(_) | Step::Servers(_) => Trust::Rows,
+        Step::Reals(_) => Trust::Servers,
+    }
 }
 
 /// Whether every setting but IPv6 forwarding is as wanted.
@@ -111,7 +123,8 @@ fn may_bind(wanted: &Tables, mirror: &Mirror, address: IpAddr) -> bool {
 /// Servers that let traffic pass and that the changes would leave without a live real server.
 ///
 /// It happens when the new real servers could not be added: the old ones are kept until then.
-fn bereft(wanted: &Tables, seen: &Tables, changes: &[RealChange]) -> BTreeSet<ServerKey> {
+fn bereft(wanted: &Tables, mirror: &Mirror, changes: &[RealChange]) -> BTreeSet<ServerKey> {
+    let seen = &mirror.tables;
     let lowered: BTreeSet<_> =
         changes.iter().filter(|change| !is_live(change)).map(|change| change.key).collect();
     let loses_all = |key: &ServerKey| {
@@ -119,7 +132,10 @@ fn bereft(wanted: &Tables, seen: &Tables, changes: &[RealChange]) -> BTreeSet<Se
         let mut live = reals.filter(|(_, value)| value.weight > 0);
         live.all(|(real, _)| lowered.contains(&(*key, *real)))
     };
-    let passes = |key: &ServerKey| [wanted, seen].iter().any(|t| t.lists(SetId::Pass, key));
+    let may_pass_unseen = mirror.trust() < Trust::Rows;
+    let passes = |key: &ServerKey| {
+        may_pass_unseen || [wanted, seen].iter().any(|tables| tables.lists(SetId::Pass, key))
+    };
     let passing = changes.iter().map(|change| change.key.0).filter(passes);
     passing.collect::<BTreeSet<_>>().into_iter().filter(loses_all).collect()
 }

@@ -88,6 +88,15 @@ impl Step {
         self.len() == 0
     }
 
+    /// The virtual server that a change of it is about, if it is about one.
+    pub fn server(&self, index: usize) -> Option<ServerKey> {
+        match self {
+            Step::Servers(changes) => changes.get(index).map(|change| change.key),
+            Step::Reals(changes) => changes.get(index).map(|change| change.key.0),
+            _ => None,
+        }
+    }
+
     /// The word for its rows in plans, logs and metrics.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -65,6 +65,8 @@ pub struct FakeKernel {
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
     /// Whether the tool prints some rules otherwise than they were written.
     pub prints_otherwise: bool,
+    /// Whether its whole cannot be read, only single servers.
+    pub is_unreadable: bool,
     /// What goes wrong.
     pub faults: Faults,
     /// Operations left before the program is killed; absent means it lives.
@@ -89,6 +91,7 @@ impl Default for FakeKernel {
             },
             connections: BTreeMap::new(),
             prints_otherwise: false,
+            is_unreadable: false,
             faults: Faults::None,
             dies_after: None,
             history: Vec::new(),
@@ -167,7 +170,8 @@ impl Kernel for FakeKernel {
             Faults::Random { random, one_in, .. } => random.one_in(*one_in),
             Faults::None | Faults::When(..) => false,
         };
-        if fails || self.is_dead() {
+        let is_hidden = self.is_unreadable && *scope == Scope::Everything;
+        if fails || is_hidden || self.is_dead() {
             return Err(unknown("no answer"));
         }
         Ok(self.read(scope))
