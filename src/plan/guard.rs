@@ -12,6 +12,7 @@ use super::{RealChange, front_of, owned};
 use crate::desired::Desired;
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::model::ipset::{Entry, Member, SetId};
+use crate::model::iptables::{ChainKey, Rules};
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
 use crate::model::tables::Tables;
@@ -32,6 +33,9 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
             change.to.is_some() || !seen.entries.iter().any(|entry| entry.key() == change.key)
         })),
         Step::Device(_) | Step::Rules(_) => step,
+        Step::Chains(changes) => {
+            Step::Chains(keep(changes, |change| may_delete(seen, &change.key)))
+        }
         Step::Entries(changes) => Step::Entries(keep(changes, |change| match change.to {
             Some(()) => may_add(wanted, seen, &change.key),
             None => may_remove(seen, &change.key),
@@ -60,7 +64,9 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
 /// What the mirror has to be relied on for, to carry out a step.
 fn needed(step: &Step) -> Trust {
     match step {
-        Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) => Trust::Everything,
+        Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) | Step::Chains(_) => {
+            Trust::Everything
+        }
         Step::Entries(_) | Step::Addresses(_) | Step::Servers(_) => Trust::Rows,
         Step::Reals(_) => Trust::Servers,
     }
@@ -87,6 +93,15 @@ fn shuts_out(wanted: &Tables, seen: &Tables, family: Family) -> bool {
             && seen.servers.get(&front).is_some_and(Server::is_serving)
     };
     fronts.into_iter().any(is_reached)
+}
+
+/// Deleting a chain must not take rules with it that are in force.
+fn may_delete(seen: &Tables, chain: &ChainKey) -> bool {
+    let rules = seen.rulesets.get(&chain.family).map(|ruleset| ruleset.table(chain.table));
+    let is_idle = |rules: &Rules| {
+        rules.chains.get(&chain.name).is_some_and(Vec::is_empty) && !rules.leads_to(&chain.name)
+    };
+    rules.is_some_and(is_idle)
 }
 
 /// An entry needs its set; one that lets traffic pass needs where to pass it to, and how.

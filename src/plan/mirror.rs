@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::{Change, Step};
-use crate::model::iptables::Ruleset;
+use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
 use crate::model::observed::Observed;
@@ -66,6 +66,8 @@ impl Mirror {
             Step::Entries(_) | Step::Addresses(_) => Trust::Servers,
             // They are read again one by one.
             Step::Servers(_) | Step::Reals(_) => Trust::Everything,
+            // Nothing relies on an empty chain.
+            Step::Chains(_) => Trust::Everything,
         };
         self.trust = self.trust.min(trust);
     }
@@ -87,9 +89,11 @@ impl Mirror {
     pub fn holds(&self, family: Family, wanted: &Ruleset) -> bool {
         let Some(there) = self.tables.rulesets.get(&family) else { return false };
         let as_loaded = self.loaded.get(&family).is_some_and(|loaded| {
-            loaded.written == *wanted && loaded.printed.as_ref() == Some(there)
+            let is_as_printed = |printed: &Ruleset| printed.has_effect_of(there);
+            loaded.written.has_effect_of(wanted)
+                && loaded.printed.as_ref().is_some_and(is_as_printed)
         });
-        there == wanted || as_loaded
+        there.has_effect_of(wanted) || as_loaded
     }
 
     /// Notes that a step took effect, except for the changes whose indexes are given.
@@ -111,6 +115,14 @@ impl Mirror {
                 tables.rulesets.insert(change.family, change.to.clone());
             }
             Step::Device(_) | Step::Rules(_) => {}
+            Step::Chains(changes) => {
+                for ChainKey { family, table, name } in effective(changes, failed).map(|c| &c.key) {
+                    let ruleset = tables.rulesets.get_mut(family);
+                    if let Some(rules) = ruleset.and_then(|set| set.tables.get_mut(table)) {
+                        rules.chains.remove(name);
+                    }
+                }
+            }
             Step::Entries(changes) => {
                 for change in effective(changes, failed) {
                     match change.to {

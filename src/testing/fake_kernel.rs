@@ -3,7 +3,7 @@
 //! It stands where the real edge stands: behind [`Kernel`]. Tests read and disturb its rows
 //! directly, as another program on the host would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
@@ -11,7 +11,7 @@ use super::operation;
 use super::random::Random;
 use crate::kernel::netlink::{self, Refusal};
 use crate::kernel::{Error, Failure, Kernel};
-use crate::model::iptables::Ruleset;
+use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{Connections, RealKey, ServerKey};
 use crate::model::net::PerFamily;
 use crate::model::observed::{Host, Observed, Scope};
@@ -63,6 +63,8 @@ pub struct FakeKernel {
     pub host: Host,
     /// Connection counts of real servers; absent means none.
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
+    /// Chains of ours that rules of others lead to.
+    pub held_chains: BTreeSet<ChainKey>,
     /// Whether the tool prints some rules otherwise than they were written.
     pub prints_otherwise: bool,
     /// Whether its whole cannot be read, only single servers.
@@ -90,6 +92,7 @@ impl Default for FakeKernel {
                 ..Host::default()
             },
             connections: BTreeMap::new(),
+            held_chains: BTreeSet::new(),
             prints_otherwise: false,
             is_unreadable: false,
             faults: Faults::None,
@@ -133,7 +136,21 @@ impl FakeKernel {
         }
     }
 
+    /// The chain that the operation deletes though rules of others lead to it.
+    fn held(&self, operation: &Step) -> Option<&ChainKey> {
+        self.held_chains.iter().find(|held| match operation {
+            Step::Chains(changes) => changes.iter().any(|change| change.key == **held),
+            Step::Rules(change) if change.family == held.family => {
+                change.payload.lines().any(|line| line == format!("-X {}", held.name))
+            }
+            _ => false,
+        })
+    }
+
     fn perform(&mut self, operation: &Step) -> Result<(), Error> {
+        if let Some(chain) = self.held(operation) {
+            return Err(refused(&format!("{chain} is in use")));
+        }
         operation::perform(&mut self.tables, operation).map_err(|why| refused(&why))?;
         self.history.push(operation.clone());
         let servers = &self.tables.servers;

@@ -1,7 +1,7 @@
 //! The host of a run: how it looks before the first start, and what others do to it.
 
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId, SetKey};
-use kube_ipvs_proxy::model::iptables::{Rules, Ruleset, TableName};
+use kube_ipvs_proxy::model::iptables::{ChainKey, Rules, Ruleset, TableName};
 use kube_ipvs_proxy::model::ipvs::{Connections, RealServer, Server, VirtualServer};
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::model::tables::Tables;
@@ -86,6 +86,11 @@ fn take_over_from_kube_proxy(kernel: &mut FakeKernel, random: &mut Random) {
         tables.addresses.insert(key.address);
     }
     tables.rulesets.insert(Family::V4, kube_proxy_rules());
+    if random.one_in(3) {
+        let name = "KUBE-NODE-PORT".to_string();
+        let table = TableName::ALL[random.below(2)];
+        kernel.held_chains.insert(ChainKey { family: Family::V4, table, name });
+    }
 }
 
 /// A part of kube-proxy's rules: its filter lets every cluster IP front pass.

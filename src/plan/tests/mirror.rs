@@ -3,7 +3,7 @@
 use super::*;
 use crate::desired::Desired;
 use crate::kernel::Kernel;
-use crate::model::iptables::TableName;
+use crate::model::iptables::{ChainKey, Rules, Ruleset, TableName};
 use crate::model::observed::Scope;
 use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
@@ -72,6 +72,31 @@ fn rules_that_are_damaged_right_after_a_load_are_repaired() {
         assert!(node.changes().contains("rules     ~ IPv4"));
         assert_eq!(node.kernel.tables.rulesets, loaded);
     }
+}
+
+#[test]
+fn a_chain_that_others_lead_to_stays_empty_and_holds_nothing_up() {
+    let mut kernel = run_by_kube_proxy();
+    let name = "KUBE-NODE-PORT".to_string();
+    let chain = ChainKey { family: Family::V4, table: TableName::Nat, name };
+    let rules = Rules {
+        chains: [(chain.name.clone(), vec!["-j ACCEPT".into()])].into(),
+        jumps: [("INPUT".into(), vec!["-j KUBE-NODE-PORT".into()])].into(),
+    };
+    let ruleset = Ruleset { tables: [(chain.table, rules)].into() };
+    kernel.tables.rulesets.insert(chain.family, ruleset);
+    kernel.held_chains.insert(chain.clone());
+    let mut node = Node::on(kernel, [web(), two_pods()]);
+    for _ in 0..2 {
+        let report = node.sync();
+        assert_eq!((report.is_complete(), report.leftover.len()), (true, 1), "{report}");
+        let nat = node.kernel.tables.rulesets[&chain.family].table(chain.table);
+        assert_eq!(nat.chains[&chain.name], Vec::<String>::new());
+        assert!(!nat.leads_to(&chain.name) && nat.leads_to("KUBE-SERVICES"));
+        node.wait(3600);
+    }
+    node.kernel.held_chains.clear();
+    check(node.changes(), "chains    - IPv4 nat KUBE-NODE-PORT");
 }
 
 #[test]
