@@ -7,7 +7,7 @@ pub mod metrics;
 use tracing_subscriber::EnvFilter;
 
 /// Names of the fields of log events; no event uses another.
-pub const FIELDS: [&str; 34] = [
+pub const FIELDS: [&str; 35] = [
     // One sync: its number, how long it took, what it did.
     "sync",
     "took",
@@ -15,6 +15,7 @@ pub const FIELDS: [&str; 34] = [
     "changed",
     "removed",
     "failed",
+    "postponed",
     "rejected",
     "drains",
     "audit",
