@@ -406,3 +406,15 @@ fn a_failure_is_named_with_its_operation() {
     assert_eq!(said[0], expected);
     assert!(said[1].contains("failed=1"), "{said:#?}");
 }
+
+#[test]
+fn changes_that_wait_are_worth_a_line() {
+    let events = Events::default();
+    let _recording = events.record();
+    let report = Report { postponed: 2, ..Report::default() };
+    Log::default().sync(&report, Duration::ZERO, Vec::new());
+    let said = events.take();
+    assert!(said[0].starts_with("INFO synced sync=1"), "{said:#?}");
+    assert!(said[0].contains(" postponed=2 "), "{said:#?}");
+    assert!(report.to_string().contains("2 changes wait for what failed\n"), "{report}");
+}

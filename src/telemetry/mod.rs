@@ -15,6 +15,7 @@ pub const FIELDS: [&str; 35] = [
     "changed",
     "removed",
     "failed",
+    "postponed",
     "rejected",
     "drains",
     "audit",
