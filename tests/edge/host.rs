@@ -11,8 +11,10 @@ use kube_ipvs_proxy::model::net::{Family, Protocol};
 use kube_ipvs_proxy::model::observed::{Observed, Scope};
 use kube_ipvs_proxy::plan::step::{Change, Step};
 
-pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
-    let tests: [(&'static str, fn()); 8] = [
+use crate::Test;
+
+pub fn tests() -> impl Iterator<Item = Test> {
+    let tests: [Test; 8] = [
         ("a new host is empty", a_new_host_is_empty),
         ("servers read back", servers_read_back),
         ("what the mirror gets wrong is put right", what_the_mirror_gets_wrong_is_put_right),
