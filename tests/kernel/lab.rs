@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/run");
-/// What goes into the lab, a folder for each program.
-const SHARES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/lab");
+/// Where each program has a folder for what goes into the lab.
+const SHARES: &str = env!("CARGO_TARGET_TMPDIR");
 const DAEMON: &str = env!("CARGO_BIN_EXE_kube-ipvs-proxy");
 
 /// Names the daemon binary where it is not where cargo put it.
@@ -79,7 +79,7 @@ fn is_installed(tool: &str) -> bool {
 }
 
 fn command(program: &str, files: &[&str]) -> io::Result<Command> {
-    let share = Path::new(SHARES).join(program);
+    let share = Path::new(SHARES).join(format!("lab-{program}"));
     fs::create_dir_all(&share)?;
     let tests = strip(&env::current_exe()?, share.join(program))?;
     let daemon = strip(Path::new(DAEMON), share.join("kube-ipvs-proxy"))?;
