@@ -22,6 +22,7 @@ mod namespace;
 mod ownership;
 mod pod_server;
 mod refusals;
+mod takeover;
 mod traffic;
 mod wait;
 mod whoami;
@@ -63,6 +64,7 @@ fn tests() -> Vec<Trial> {
         refusals::tests(),
         ownership::tests(),
         api_server::tests(),
+        takeover::tests(),
     ];
     of_files.into_iter().flatten().collect()
 }
