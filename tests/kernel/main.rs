@@ -22,6 +22,7 @@ mod namespace;
 mod ownership;
 mod pod_server;
 mod refusals;
+mod settings;
 mod takeover;
 mod traffic;
 mod wait;
@@ -65,6 +66,7 @@ fn tests() -> Vec<Trial> {
         ownership::tests(),
         api_server::tests(),
         takeover::tests(),
+        settings::tests(),
     ];
     of_files.into_iter().flatten().collect()
 }
