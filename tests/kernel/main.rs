@@ -21,6 +21,7 @@ mod load;
 mod namespace;
 mod ownership;
 mod pod_server;
+mod readme;
 mod refusals;
 mod settings;
 mod takeover;
@@ -67,6 +68,7 @@ fn tests() -> Vec<Trial> {
         api_server::tests(),
         takeover::tests(),
         settings::tests(),
+        readme::tests(),
     ];
     of_files.into_iter().flatten().collect()
 }
