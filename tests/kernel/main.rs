@@ -14,6 +14,7 @@ mod changes;
 mod client;
 mod cluster;
 mod control_plane;
+mod crash;
 mod daemon;
 mod dump;
 mod lab;
@@ -67,6 +68,7 @@ fn tests() -> Vec<Trial> {
         ownership::tests(),
         api_server::tests(),
         takeover::tests(),
+        crash::tests(),
         settings::tests(),
         readme::tests(),
     ];
