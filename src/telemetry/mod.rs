@@ -61,9 +61,10 @@ pub fn start_log(verbosity: u8) {
 }
 
 /// What each level of `-v` shows; libraries stay quiet longer than we do.
+///
+/// The API client logs every failure of a request as an error; those are ours to tell, once.
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
-        // The client tells every attempt as an error; we tell once that the server is away.
         0..=1 => "warn,kube_client=off,kube_ipvs_proxy=info",
         2..=3 => "warn,kube_client=off,kube_ipvs_proxy=debug",
         4..=5 => "debug",

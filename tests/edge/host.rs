@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::thread;
 
 use kube_ipvs_proxy::kernel::netlink::{Connection, Message, Protocol as Netlink, generic};
 use kube_ipvs_proxy::kernel::{Kernel, LinuxKernel};
@@ -10,9 +11,13 @@ use kube_ipvs_proxy::model::ipvs::{FLAG_MH_PORT, RealKey, RealServer, ServerKey,
 use kube_ipvs_proxy::model::net::{Family, Protocol};
 use kube_ipvs_proxy::model::observed::{Observed, Scope};
 use kube_ipvs_proxy::plan::step::{Change, Step};
+use nix::sched::{CloneFlags, unshare};
 
-pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
-    let tests: [(&'static str, fn()); 8] = [
+use crate::Test;
+use crate::namespace::command;
+
+pub fn tests() -> impl Iterator<Item = Test> {
+    let tests: [Test; 9] = [
         ("a new host is empty", a_new_host_is_empty),
         ("servers read back", servers_read_back),
         ("what the mirror gets wrong is put right", what_the_mirror_gets_wrong_is_put_right),
@@ -21,6 +26,7 @@ pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
         ("services by firewall mark are passed over", firewall_marks_are_passed_over),
         ("device, addresses, sets and settings", device_addresses_sets_and_settings),
         ("many servers are read in bulk", many_servers_are_read_in_bulk),
+        ("servers beside those of others are read whole", servers_beside_others_are_read_whole),
     ];
     tests.into_iter()
 }
@@ -225,24 +231,49 @@ fn device_addresses_sets_and_settings() {
     assert!(!observe(&mut kernel).tables.device);
 }
 
+/// Kernel: the bulk listing leaves servers out where another network namespace has some, too.
+fn servers_beside_others_are_read_whole() {
+    let mut kernel = kernel();
+    let keys = numbered_keys(300);
+    add_servers_of_three(&mut kernel, &keys);
+    let others = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("root may make network namespaces");
+        command("ip", &["link", "set", "lo", "up"]);
+        let mut kernel = self::kernel();
+        add_servers_of_three(&mut kernel, &numbered_keys(300));
+        // Held by its sockets, the namespace outlives the thread.
+        kernel
+    });
+    let _others = others.join().expect("no panic");
+    let servers = observe(&mut kernel).tables.servers;
+    assert_eq!(servers.len(), keys.len());
+    let whole = servers.values().filter(|server| server.reals.len() == 3).count();
+    assert_eq!(whole, keys.len());
+}
+
 fn many_servers_are_read_in_bulk() {
     let mut kernel = kernel();
-    let keys: Vec<_> = (0..1_000u32)
-        .map(|number| ServerKey {
-            address: IpAddr::from((0x0a60_0000 + number).to_be_bytes()),
-            port: 80,
-            protocol: Protocol::Tcp,
-        })
-        .collect();
-    let changes = keys.iter().map(|key| Change::add(*key, scheduled("rr"))).collect();
-    apply(&mut kernel, Step::Servers(changes));
-    let reals = ["10.244.1.2", "10.244.1.3", "10.244.1.4"].map(real);
-    let changes = keys
-        .iter()
-        .flat_map(|key| reals.map(|real| Change::add((*key, real), RealServer::weighing(1))));
-    apply(&mut kernel, Step::Reals(changes.collect()));
+    let keys = numbered_keys(1_000);
+    add_servers_of_three(&mut kernel, &keys);
     assert_eq!(kernel.activity().netlink_writes, 4_000);
     let servers = observe(&mut kernel).tables.servers;
     assert_eq!(servers.len(), keys.len());
     assert!(servers.values().all(|server| server.reals.len() == 3));
+}
+
+fn numbered_keys(count: u32) -> Vec<ServerKey> {
+    let address = |number: u32| IpAddr::from((0x0a60_0000 + number).to_be_bytes());
+    let key = |number| ServerKey { address: address(number), port: 80, protocol: Protocol::Tcp };
+    (0..count).map(key).collect()
+}
+
+/// Adds virtual servers, each with the same three real servers.
+fn add_servers_of_three(kernel: &mut LinuxKernel, keys: &[ServerKey]) {
+    let changes = keys.iter().map(|key| Change::add(*key, scheduled("rr"))).collect();
+    apply(kernel, Step::Servers(changes));
+    let reals = ["10.244.1.2", "10.244.1.3", "10.244.1.4"].map(real);
+    let changes = keys
+        .iter()
+        .flat_map(|key| reals.map(|real| Change::add((*key, real), RealServer::weighing(1))));
+    apply(kernel, Step::Reals(changes.collect()));
 }

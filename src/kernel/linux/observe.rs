@@ -59,7 +59,10 @@ impl LinuxKernel {
     }
 
     /// One list of services by netlink, which has their options, and one read of the bulk listing
-    /// for all destinations.
+    /// for all destinations; services that it leaves out are asked for one by one.
+    ///
+    /// Kernel: it counts the services of all network namespaces to find where a reader was, and so
+    /// skips some where others have services, too. What it tells of a service is whole.
     fn observe_all_servers(&mut self, observed: &mut Observed) -> Result<(), Error> {
         let services =
             self.ipvs.services().map_err(|cause| refused("list", "virtual servers", cause))?;
@@ -70,10 +73,18 @@ impl LinuxKernel {
         let mut destinations: BTreeMap<ServiceKey, Vec<Destination>> =
             listing.into_iter().collect();
         for service in &services {
-            let of_service = destinations.remove(&service.key).unwrap_or_default();
+            let of_service = match destinations.remove(&service.key) {
+                Some(listed) => listed,
+                None => self.destinations_of(&service.key)?,
+            };
             take_server(observed, service, &of_service);
         }
         Ok(())
+    }
+
+    fn destinations_of(&mut self, key: &ServiceKey) -> Result<Vec<Destination>, Error> {
+        let failed = |cause| refused("read real servers of", &key.address.to_string(), cause);
+        self.ipvs.destinations(key).map_err(failed)
     }
 
     /// Sets of our names and their entries.
