@@ -5,6 +5,8 @@
 
 use std::io;
 
+use nix::errno::Errno;
+
 use super::{exec, ipset, iptables, netlink, sysctl};
 
 /// Why the host could not be looked at or changed.
@@ -82,6 +84,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the object is not there, so that there was nothing to change or remove.
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Error::Set { cause, .. } => cause.is_gone(),
+            // What is missing there is not the object but what it takes to make it.
+            Error::Missing { .. } => false,
+            _ => self
+                .netlink()
+                .is_some_and(|cause| GONE.into_iter().any(|errno| cause.is_refusal(errno))),
+        }
+    }
+
     /// Whether the change may have taken effect all the same.
     pub fn is_ambiguous(&self) -> bool {
         match self {
@@ -110,9 +124,12 @@ impl Error {
     }
 }
 
+/// What the kernel says of missing services, destinations and sets, devices, addresses.
+const GONE: [Errno; 5] =
+    [Errno::ESRCH, Errno::ENOENT, Errno::ENODEV, Errno::EADDRNOTAVAIL, Errno::ENXIO];
+
 #[cfg(test)]
 mod tests {
-    use nix::errno::Errno;
 
     use super::*;
     use crate::kernel::netlink::Refusal;

@@ -97,7 +97,7 @@ impl Step {
                 changes.retain(|change| change.to.is_some_and(|real| real.weight > 0));
                 Step::Reals(changes)
             }
-            Step::Settings(_) | Step::Device(_) | Step::Rules(_) => self,
+            Step::Settings(_) | Step::Device(_) | Step::Rules(_) | Step::Chains(_) => self,
         }
     }
 

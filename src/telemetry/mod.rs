@@ -7,7 +7,7 @@ pub mod metrics;
 use tracing_subscriber::EnvFilter;
 
 /// Names of the fields of log events; no event uses another.
-pub const FIELDS: [&str; 35] = [
+pub const FIELDS: [&str; 36] = [
     // One sync: its number, how long it took, what it did.
     "sync",
     "took",
