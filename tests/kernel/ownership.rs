@@ -140,7 +140,7 @@ fn ownership_of_what_cannot_be_read_at_start_is_kept() {
     manifests.put("good.yaml", &good.manifest());
     manifests.put("broken.yaml", &broken.manifest());
     cluster::start(&world, &manifests, &[]).kill();
-    let before = state(&world);
+    let before = dump::everything(&world.node);
 
     manifests.put("broken.yaml", &format!("{}x: : ", broken.manifest()));
     let added = Service::new("added", 3, &pods);
@@ -151,7 +151,8 @@ fn ownership_of_what_cannot_be_read_at_start_is_kept() {
     };
     wait::until("what is readable to be programmed", SOON, || answers(&added));
     assert!(answers(&good) && answers(&broken));
-    assert!(before.lines().all(|line| state(&world).contains(line)), "{}", state(&world));
+    let after = dump::everything(&world.node);
+    assert!(before.lines().all(|line| after.contains(line)), "{before}\nbecame\n{after}");
     assert!(daemon.log().contains("nothing is removed before it is mended"), "{}", daemon.log());
     assert!(!cluster::is_ready(&world), "not while a part is unknown");
 
