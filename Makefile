@@ -1,12 +1,12 @@
 # Every way to build, check and show the project; each target sets itself up.
-# The kernel tests boot the machine of tests/lab where this kernel has no IPVS.
+# Tests that want a kernel boot the machine of tests/lab where this kernel has no IPVS.
 
 .PHONY: help test test-native test-kernel lab demo lint ci
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-# Every test binary but the two that want a kernel.
-NATIVE_TESTS = $(filter-out kernel demo, \
+# Every test binary but those that want a kernel.
+NATIVE_TESTS = $(filter-out kernel edge demo, \
 	$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) \
 	$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
 
@@ -20,7 +20,7 @@ test-native: ## Run the tests that need no lab
 	cargo test --lib --bins $(addprefix --test ,$(NATIVE_TESTS))
 
 test-kernel: ## Run the kernel tests; LAB_KERNEL=6.1|6.12|7.2 picks the lab's kernel
-	cargo test --test kernel
+	cargo test --test edge --test kernel
 
 lab: ## Build the lab machine
 	tests/lab/build

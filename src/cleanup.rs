@@ -103,8 +103,8 @@ impl fmt::Display for Outcome {
         for (kind, number) in &self.remaining {
             writeln!(f, "  {kind}: {number}")?;
         }
-        let failed: BTreeSet<&str> =
-            self.report.failed.iter().map(|failed| failed.error.as_str()).collect();
+        let failed = self.report.failed.iter().chain(&self.report.leftover);
+        let failed: BTreeSet<&str> = failed.map(|failed| failed.error.as_str()).collect();
         for error in failed.iter().filter(|_| !self.is_complete()) {
             writeln!(f, "  {error}")?;
         }
@@ -124,7 +124,9 @@ mod tests {
     use crate::cluster::Kind;
     use crate::cluster::store::Store;
     use crate::config::Periods;
+    use crate::model::iptables::{ChainKey, Ruleset, TableName};
     use crate::model::ipvs::{Server, VirtualServer};
+    use crate::model::net::Family;
     use crate::reconcile::engine::Engine;
     use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
     use crate::testing::objects;
@@ -141,7 +143,7 @@ mod tests {
         engine.note(objects::service("default/web", &["10.96.0.1"], &["tcp 80"]).applied(), now);
         engine.note(crate::cluster::Update::ListDone(Kind::Service), now);
         let mut kernel = FakeKernel::default();
-        let report = engine.sync(&mut kernel, now);
+        let report = engine.sync(&mut kernel, || now);
         assert!(report.is_complete(), "{report}");
         assert_eq!((kernel.tables.servers.len(), kernel.tables.addresses.len()), (1, 1));
         kernel
@@ -166,11 +168,30 @@ mod tests {
         assert_eq!(kernel.tables.settings, settings);
 
         let text = outcome.to_string();
-        assert!(text.starts_with("removed:\n  addresses: 1\n  device: 1\n"), "{text}");
+        assert!(text.starts_with("removed:\n  addresses: 1\n  chains: 14\n"), "{text}");
         let kept = "left as they are, since others may rely on them:\n  net.ipv4.ip_forward = 1\n";
         assert!(text.contains(kept), "{text}");
         let again = run(&mut kernel, &objects::policy()).unwrap().to_string();
         assert!(again.starts_with("nothing to remove\n"), "{again}");
+    }
+
+    #[test]
+    fn a_chain_that_others_lead_to_is_named_and_all_else_goes() {
+        let mut kernel = programmed();
+        let name = "KUBE-MARK-MASQ".to_string();
+        let chain = ChainKey { family: Family::V4, table: TableName::Nat, name };
+        kernel.held_chains.insert(chain.clone());
+        let outcome = run(&mut kernel, &objects::policy()).unwrap();
+        assert_eq!(outcome.remaining, [("chains", 1)]);
+        let tables = &kernel.tables;
+        assert!(tables.sets.is_empty() && !tables.device);
+        let left: Vec<_> =
+            tables.rulesets.iter().flat_map(|(family, rules)| rules.chains(*family)).collect();
+        assert_eq!(left, [chain]);
+        assert!(tables.rulesets[&Family::V4].has_effect_of(&Ruleset::default()));
+        let text = outcome.to_string();
+        assert!(text.contains("still there:\n  chains: 1\n"), "{text}");
+        assert!(text.contains("IPv4 nat KUBE-MARK-MASQ is in use"), "{text}");
     }
 
     #[test]

@@ -45,7 +45,10 @@ const QUEUE: usize = 1024;
 const LAST_SYNC: Duration = Duration::from_secs(10);
 
 /// How long one run tries.
-const PATIENCE: Patience = Patience { lists: Duration::from_secs(30), attempts: 5 };
+///
+/// Drains of endpoints that are no longer known are over after 10 s.
+const PATIENCE: Patience =
+    Patience { lists: Duration::from_secs(30), attempts: 5, drains: Duration::from_secs(13) };
 
 /// Runs until a signal, or until something ends that should not.
 pub(super) fn run(config: Config) -> anyhow::Result<Exit> {
@@ -139,7 +142,7 @@ impl Parts {
         let source = edges::open_source(config).await?;
         let lock = lock::take()?;
         let metrics = Metrics::new();
-        let kernel = Counted { kernel: edges::open_kernel()?, metrics: metrics.clone() };
+        let kernel = edges::open_kernel(metrics.clone())?;
         let store = Store::new(&Kind::ALL);
         let engine = Engine::new(config.policy.clone(), config.periods, store);
         let (sender, updates) = mpsc::channel(QUEUE);

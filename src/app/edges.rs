@@ -1,5 +1,9 @@
 //! Opens the edges: the kernel, and the source of the cluster's objects.
 
+use std::collections::BTreeSet;
+
+use tracing::{Level, debug, enabled};
+
 use crate::config::{Config, EndpointsSource, SourceConfig};
 use crate::kernel::linux::LinuxKernel;
 use crate::kernel::{Error, Failure, Kernel};
@@ -16,8 +20,8 @@ pub(super) fn host_name() -> String {
 }
 
 /// Opens the kernel; the error names what is missing and what to do.
-pub(super) fn open_kernel() -> Result<LinuxKernel, Error> {
-    LinuxKernel::new()
+pub(super) fn open_kernel(metrics: Metrics) -> Result<Counted, Error> {
+    Ok(Counted { kernel: LinuxKernel::new()?, metrics })
 }
 
 /// Opens the source of objects; nothing is read yet.
@@ -46,10 +50,10 @@ pub(super) async fn open_source(config: &Config) -> Result<Source, watch::Error>
     }
 }
 
-/// The kernel, with what is done to it counted.
+/// The kernel, with what is done to it counted, and logged change by change.
 pub(super) struct Counted {
-    pub(super) kernel: LinuxKernel,
-    pub(super) metrics: Metrics,
+    kernel: LinuxKernel,
+    metrics: Metrics,
 }
 
 impl Counted {
@@ -70,6 +74,75 @@ impl Kernel for Counted {
     fn apply(&mut self, step: &Step) -> Vec<Failure> {
         let failures = self.kernel.apply(step);
         self.count();
+        log_changes(step, &failures);
         failures
+    }
+}
+
+/// Logs each change of a step that took effect; the others are named where failures are.
+fn log_changes(step: &Step, failures: &[Failure]) {
+    if !enabled!(Level::DEBUG) {
+        return;
+    }
+    let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
+    let kind = step.kind();
+    for (index, line) in step.to_string().lines().enumerate() {
+        if !failed.contains(&index) {
+            let row = line.strip_prefix(kind).unwrap_or(line).trim_start();
+            debug!(kind, row, "changed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::IpAddr;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::plan::step::Change;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_change_that_took_effect_is_a_line() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_max_level(Level::DEBUG)
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .finish();
+        let address = |last| IpAddr::from([10, 96, 0, last]);
+        let step = Step::Addresses(vec![
+            Change::add(address(1), ()),
+            Change::add(address(2), ()),
+            Change::remove(address(3), ()),
+        ]);
+        let failure = Failure { index: 1, error: Error::NotPermitted };
+        tracing::subscriber::with_default(subscriber, || log_changes(&step, &[failure]));
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        assert_eq!(
+            lines,
+            [
+                "DEBUG changed kind=\"addresses\" row=\"+ 10.96.0.1\"",
+                "DEBUG changed kind=\"addresses\" row=\"- 10.96.0.3\"",
+            ]
+        );
     }
 }

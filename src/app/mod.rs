@@ -19,6 +19,7 @@ use crate::config::problem::Problems;
 use crate::config::{Config, RenderConfig, Run, resolve};
 use crate::kernel::lock;
 use crate::telemetry;
+use crate::telemetry::metrics::Metrics;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +88,8 @@ fn keep(config: Config) -> anyhow::Result<Exit> {
         }
         Run::Cleanup => {
             let _lock = lock::take()?;
-            let outcome = cleanup::run(&mut edges::open_kernel()?, &config.policy)?;
+            let mut kernel = edges::open_kernel(Metrics::new())?;
+            let outcome = cleanup::run(&mut kernel, &config.policy)?;
             show(&outcome.to_string())?;
             Ok(if outcome.is_complete() { Exit::Done } else { Exit::Failed })
         }

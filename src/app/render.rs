@@ -28,7 +28,7 @@ pub(super) fn text(config: &RenderConfig) -> anyhow::Result<String> {
     for update in updates {
         engine.note(update, now);
     }
-    engine.sync(&mut Paper, now);
+    engine.sync(&mut Paper, || now);
     for rejected in engine.rejected() {
         super::complain(&format!("rejected: {}: {}\n", rejected.object, rejected.reason));
     }

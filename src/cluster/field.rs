@@ -71,6 +71,9 @@ pub fn protocol(field: &str, name: Option<&str>) -> Result<Protocol, String> {
 fn misuse(address: IpAddr) -> Option<&'static str> {
     if address.is_unspecified() {
         Some("the unspecified address")
+    } else if matches!(address, IpAddr::V4(address) if address.octets()[0] == 0) {
+        // Kernel: packets to them are dropped as martians.
+        Some("in 0.0.0.0/8, which stands for this network")
     } else if address.is_loopback() {
         Some("a loopback address")
     } else if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
@@ -157,6 +160,7 @@ mod tests {
     fn addresses_that_take_no_packets_are_named() {
         for (text, reason) in [
             ("0.0.0.0", "f: 0.0.0.0 is the unspecified address"),
+            ("0.1.2.3", "f: 0.1.2.3 is in 0.0.0.0/8, which stands for this network"),
             ("::", "f: :: is the unspecified address"),
             ("127.0.0.53", "f: 127.0.0.53 is a loopback address"),
             ("::1", "f: ::1 is a loopback address"),

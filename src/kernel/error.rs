@@ -90,33 +90,9 @@ impl Error {
             Error::Set { cause, .. } => cause.is_gone(),
             // What is missing there is not the object but what it takes to make it.
             Error::Missing { .. } => false,
-            _ => GONE.into_iter().any(|errno| self.is_refusal(errno)),
-        }
-    }
-
-    /// Whether the object is there already.
-    pub fn is_already_there(&self) -> bool {
-        match self {
-            Error::Set { cause, .. } => cause.is_already_there(),
-            _ => self.is_refusal(Errno::EEXIST),
-        }
-    }
-
-    /// Whether the same may well succeed soon: the host was busy, or answers got lost.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Error::Rules { cause, .. } => {
-                matches!(**cause, iptables::Error::Program(exec::Error::TimedOut { .. }))
-            }
-            Error::Set { cause, .. } if cause.is_in_use() => true,
-            _ => {
-                self.is_ambiguous()
-                    || TRANSIENT.into_iter().any(|errno| self.is_refusal(errno))
-                    || matches!(
-                        self.netlink(),
-                        Some(netlink::Error::NotSent | netlink::Error::Interrupted(_))
-                    )
-            }
+            _ => self
+                .netlink()
+                .is_some_and(|cause| GONE.into_iter().any(|errno| cause.is_refusal(errno))),
         }
     }
 
@@ -146,22 +122,15 @@ impl Error {
             | Error::OtherDevice { .. } => None,
         }
     }
-
-    fn is_refusal(&self, errno: Errno) -> bool {
-        self.netlink().is_some_and(|cause| cause.is_refusal(errno))
-    }
 }
 
 /// What the kernel says of missing services, destinations and sets, devices, addresses.
 const GONE: [Errno; 5] =
     [Errno::ESRCH, Errno::ENOENT, Errno::ENODEV, Errno::EADDRNOTAVAIL, Errno::ENXIO];
 
-/// What the kernel says when it could not just now.
-const TRANSIENT: [Errno; 5] =
-    [Errno::EAGAIN, Errno::EBUSY, Errno::EINTR, Errno::ENOMEM, Errno::ENOBUFS];
-
 #[cfg(test)]
 mod tests {
+
     use super::*;
     use crate::kernel::netlink::Refusal;
 
@@ -172,15 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn answers_what_a_caller_may_ask() {
-        assert!(refused(Errno::ESRCH).is_gone());
-        assert!(refused(Errno::EEXIST).is_already_there());
-        assert!(refused(Errno::EBUSY).is_transient());
-        assert!(!refused(Errno::EINVAL).is_transient());
+    fn a_lost_answer_is_ambiguous_and_a_refusal_is_not() {
         assert!(!refused(Errno::EBUSY).is_ambiguous());
         let cause = netlink::Error::NoAnswer;
         let error = Error::Netlink { operation: "add address", key: "10.96.0.1".to_owned(), cause };
-        assert!(error.is_ambiguous() && error.is_transient());
+        assert!(error.is_ambiguous());
     }
 
     #[test]

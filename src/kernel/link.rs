@@ -15,7 +15,9 @@ use netlink_packet_route::address::{
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
 use nix::errno::Errno;
 
-use super::netlink::{Attributes, CREATE, Connection, EXCLUSIVE, Error, Message, Protocol};
+use super::netlink::{
+    Attributes, CREATE, Connection, EXCLUSIVE, Error, Message, Protocol, REPLACE,
+};
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
@@ -99,21 +101,44 @@ impl Client {
         self.list_addresses(0)
     }
 
+    /// The IPv6 addresses on a device that the host may choose as its own towards others.
+    pub fn preferred_addresses(&mut self, link: &Link) -> Result<Vec<IpAddr>, Error> {
+        let mut addresses = self.list(link.index, AddressFamily::Inet6, |body| {
+            Ok(address(body)?.filter(|_| is_preferred(body)))
+        })?;
+        addresses.retain(|(device, _)| *device == link.index);
+        Ok(addresses.into_iter().map(|(_, ip)| ip).collect())
+    }
+
     /// Asks for the addresses on a device, 0 for every device.
     fn list_addresses(&mut self, index: u32) -> Result<Vec<(u32, IpAddr)>, Error> {
-        let mut addresses = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = AddressMessage::default();
-            message.header.family = family;
-            message.header.index = index;
-            let request = request(GET_ADDRESS, 0, &message);
-            let take = |list: &mut Vec<(u32, IpAddr)>, body: &[u8]| {
-                list.extend(address(body)?);
-                Ok(())
-            };
-            addresses.extend(self.connection.dump(request, take)?);
-        }
+        let mut addresses = self.list(index, AddressFamily::Inet, address)?;
+        addresses.extend(self.list(index, AddressFamily::Inet6, address)?);
         Ok(addresses)
+    }
+
+    fn list(
+        &mut self,
+        index: u32,
+        family: AddressFamily,
+        read: fn(&[u8]) -> Result<Option<(u32, IpAddr)>, Error>,
+    ) -> Result<Vec<(u32, IpAddr)>, Error> {
+        let mut message = AddressMessage::default();
+        message.header.family = family;
+        message.header.index = index;
+        let request = request(GET_ADDRESS, 0, &message);
+        self.connection.dump(request, |list: &mut Vec<(u32, IpAddr)>, body| {
+            list.extend(read(body)?);
+            Ok(())
+        })
+    }
+
+    /// Makes addresses that are bound as those that are bound here: not preferred.
+    pub fn stop_preferring(&mut self, link: &Link, ips: &[IpAddr]) -> Vec<Result<(), Error>> {
+        let requests = ips
+            .iter()
+            .map(|ip| request(NEW_ADDRESS, REPLACE, &new_address_message(link.index, *ip)));
+        self.connection.execute(requests)
     }
 
     /// Adds host addresses; one outcome for each, `EEXIST` where one is there.
@@ -217,6 +242,15 @@ pub(super) fn address(body: &[u8]) -> Result<Option<(u32, IpAddr)>, Error> {
     Ok(local.or(plain).map(|ip| (message.header.index, ip)))
 }
 
+/// Whether an answer is of an address with a preferred lifetime.
+fn is_preferred(body: &[u8]) -> bool {
+    let attributes = AddressMessage::parse(body).map(|message| message.attributes);
+    attributes.into_iter().flatten().any(|attribute| match attribute {
+        AddressAttribute::CacheInfo(lifetimes) => lifetimes.ifa_preferred > 0,
+        _ => false,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -245,6 +279,18 @@ mod tests {
     }
 
     #[test]
+    fn tells_preferred_addresses_from_ours() {
+        let ip: IpAddr = "fd00::1".parse().expect("an address");
+        let mut message = new_address_message(5, ip);
+        assert!(!is_preferred(request(NEW_ADDRESS, 0, &message).body()));
+        message.attributes.pop();
+        let mut lifetimes = not_preferred();
+        lifetimes.ifa_preferred = u32::MAX;
+        message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        assert!(is_preferred(request(NEW_ADDRESS, 0, &message).body()));
+    }
+
+    #[test]
     fn reads_number_and_type_of_a_link() {
         assert_eq!(link(LINK), Ok(Link { index: 5, kind: DUMMY.to_owned() }));
     }
@@ -265,7 +311,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let _ = (link(&bytes), address(&bytes));
+            let _ = (link(&bytes), address(&bytes), is_preferred(&bytes));
         }
 
         #[test]

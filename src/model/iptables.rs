@@ -3,6 +3,9 @@
 //! Rules are text as the tool prints it back, so desired and observed compare as they are.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use super::net::Family;
 
 /// An iptables table that we write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,17 +63,75 @@ pub struct Ruleset {
     pub tables: BTreeMap<TableName, Rules>,
 }
 
+/// Which chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChainKey {
+    /// Of which family.
+    pub family: Family,
+    /// In which table.
+    pub table: TableName,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ChainKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.family, self.table.name(), self.name)
+    }
+}
+
+impl Rules {
+    /// Whether both have the same effect: a chain without rules has none.
+    pub fn has_effect_of(&self, other: &Rules) -> bool {
+        effective(&self.chains).eq(effective(&other.chains))
+            && effective(&self.jumps).eq(effective(&other.jumps))
+    }
+
+    /// Whether a rule or jump of ours leads to the chain.
+    pub fn leads_to(&self, chain: &str) -> bool {
+        let lines = self.chains.values().chain(self.jumps.values()).flatten();
+        let mut words = lines.map(|line| line.split(' '));
+        words.any(|mut words| words.any(|word| word == chain))
+    }
+}
+
+fn effective(
+    lines: &BTreeMap<String, Vec<String>>,
+) -> impl Iterator<Item = (&String, &Vec<String>)> {
+    lines.iter().filter(|(_, lines)| !lines.is_empty())
+}
+
+/// What a table holds that is not there.
+static NOTHING: Rules = Rules { chains: BTreeMap::new(), jumps: BTreeMap::new() };
+
 impl Ruleset {
-    /// Whether the other has the same chains and as many rules and jumps in each.
+    /// What one table holds.
+    pub fn table(&self, table: TableName) -> &Rules {
+        self.tables.get(&table).unwrap_or(&NOTHING)
+    }
+
+    /// Whether both have the same effect.
+    pub fn has_effect_of(&self, other: &Ruleset) -> bool {
+        TableName::ALL.into_iter().all(|table| self.table(table).has_effect_of(other.table(table)))
+    }
+
+    /// Every chain of a family.
+    pub fn chains(&self, family: Family) -> impl Iterator<Item = ChainKey> {
+        self.tables.iter().flat_map(move |(table, rules)| {
+            let key = move |name: &String| ChainKey { family, table: *table, name: name.clone() };
+            rules.chains.keys().map(key)
+        })
+    }
+
+    /// Whether the other has the same chains and as many rules and jumps in each; chains without
+    /// rules do not count.
     pub fn has_shape_of(&self, other: &Ruleset) -> bool {
         let counts = |lines: &BTreeMap<String, Vec<String>>| -> Vec<(String, usize)> {
-            lines.iter().map(|(chain, lines)| (chain.clone(), lines.len())).collect()
+            effective(lines).map(|(chain, lines)| (chain.clone(), lines.len())).collect()
         };
         let shape = |ruleset: &Ruleset| -> Vec<_> {
-            let tables = ruleset.tables.iter();
-            tables
-                .map(|(table, rules)| (*table, counts(&rules.chains), counts(&rules.jumps)))
-                .collect()
+            let tables = TableName::ALL.into_iter().map(|table| ruleset.table(table));
+            tables.map(|rules| (counts(&rules.chains), counts(&rules.jumps))).collect()
         };
         shape(self) == shape(other)
     }

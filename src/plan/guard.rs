@@ -6,18 +6,22 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::mirror::Mirror;
+use super::mirror::{Mirror, Trust};
 use super::step::{Change, Step};
 use super::{RealChange, front_of, owned};
 use crate::desired::Desired;
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::model::ipset::{Entry, Member, SetId};
+use crate::model::iptables::{ChainKey, Rules};
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
 use crate::model::tables::Tables;
 
 /// The step without the changes whose prerequisites are not met; nothing if none is left.
 pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
+    if mirror.trust() < needed(&step) {
+        return None;
+    }
     let (wanted, seen) = (desired.tables(), &mirror.tables);
     let step = match step {
         Step::Settings(changes) => Step::Settings(keep(changes, |change| {
@@ -29,6 +33,9 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
             change.to.is_some() || !seen.entries.iter().any(|entry| entry.key() == change.key)
         })),
         Step::Device(_) | Step::Rules(_) => step,
+        Step::Chains(changes) => {
+            Step::Chains(keep(changes, |change| may_delete(seen, &change.key)))
+        }
         Step::Entries(changes) => Step::Entries(keep(changes, |change| match change.to {
             Some(()) => may_add(wanted, seen, &change.key),
             None => may_remove(seen, &change.key),
@@ -40,7 +47,7 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
             None => !seen.lists(SetId::Pass, &change.key),
         })),
         Step::Reals(changes) => {
-            let bereft = bereft(wanted, seen, &changes);
+            let bereft = bereft(wanted, mirror, &changes);
             Step::Reals(keep(changes, |change| {
                 let server = &change.key.0;
                 let exists = seen.servers.contains_key(server) && owned::server(seen, server);
@@ -52,6 +59,17 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
         })),
     };
     (!step.is_empty()).then_some(step)
+}
+
+/// What the mirror has to be relied on for, to carry out a step.
+fn needed(step: &Step) -> Trust {
+    match step {
+        Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) | Step::Chains(_) => {
+            Trust::Everything
+        }
+        Step::Entries(_) | Step::Addresses(_) | Step::Servers(_) => Trust::Rows,
+        Step::Reals(_) => Trust::Servers,
+    }
 }
 
 /// Whether every setting but IPv6 forwarding is as wanted.
@@ -75,6 +93,15 @@ fn shuts_out(wanted: &Tables, seen: &Tables, family: Family) -> bool {
             && seen.servers.get(&front).is_some_and(Server::is_serving)
     };
     fronts.into_iter().any(is_reached)
+}
+
+/// Deleting a chain must not take rules with it that are in force.
+fn may_delete(seen: &Tables, chain: &ChainKey) -> bool {
+    let rules = seen.rulesets.get(&chain.family).map(|ruleset| ruleset.table(chain.table));
+    let is_idle = |rules: &Rules| {
+        rules.chains.get(&chain.name).is_some_and(Vec::is_empty) && !rules.leads_to(&chain.name)
+    };
+    rules.is_some_and(is_idle)
 }
 
 /// An entry needs its set; one that lets traffic pass needs where to pass it to, and how.
@@ -115,7 +142,8 @@ fn may_bind(wanted: &Tables, mirror: &Mirror, address: IpAddr) -> bool {
 /// Servers that let traffic pass and that the changes would leave without a live real server.
 ///
 /// It happens when the new real servers could not be added: the old ones are kept until then.
-fn bereft(wanted: &Tables, seen: &Tables, changes: &[RealChange]) -> BTreeSet<ServerKey> {
+fn bereft(wanted: &Tables, mirror: &Mirror, changes: &[RealChange]) -> BTreeSet<ServerKey> {
+    let seen = &mirror.tables;
     let lowered: BTreeSet<_> =
         changes.iter().filter(|change| !is_live(change)).map(|change| change.key).collect();
     let loses_all = |key: &ServerKey| {
@@ -123,7 +151,10 @@ fn bereft(wanted: &Tables, seen: &Tables, changes: &[RealChange]) -> BTreeSet<Se
         let mut live = reals.filter(|(_, value)| value.weight > 0);
         live.all(|(real, _)| lowered.contains(&(*key, *real)))
     };
-    let passes = |key: &ServerKey| [wanted, seen].iter().any(|t| t.lists(SetId::Pass, key));
+    let may_pass_unseen = mirror.trust() < Trust::Rows;
+    let passes = |key: &ServerKey| {
+        may_pass_unseen || [wanted, seen].iter().any(|tables| tables.lists(SetId::Pass, key))
+    };
     let passing = changes.iter().map(|change| change.key.0).filter(passes);
     passing.collect::<BTreeSet<_>>().into_iter().filter(loses_all).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::{Change, Step};
-use crate::model::iptables::Ruleset;
+use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
 use crate::model::observed::Observed;
@@ -19,6 +19,24 @@ pub struct Mirror {
     /// Another version of iptables may print a rule otherwise than we write it. What was read back
     /// right after a load is therefore taken for what was loaded.
     loaded: BTreeMap<Family, Loaded>,
+    trust: Trust,
+}
+
+/// What the mirror can be relied on for, the least first.
+///
+/// A change of which nobody knows what became of it is noted as not made. Order: each level is
+/// safe for what it allows, whatever became of the changes that lowered it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trust {
+    /// Virtual and real servers. An entry or address too many may go unseen, so nothing may be
+    /// taken away that it relies on; real servers can be added, and drained next to others.
+    Servers,
+    /// All rows that depend on Services. What they stand on may be there unseen; whatever relies
+    /// on it waits as if it were not.
+    Rows,
+    /// Everything.
+    #[default]
+    Everything,
 }
 
 /// A ruleset as written, and, once an audit has seen it, as the tool prints it.
@@ -38,6 +56,25 @@ impl Mirror {
             }
         }
         self.tables = observed;
+        self.trust = Trust::Everything;
+    }
+
+    /// Nobody knows what became of a change of the step.
+    pub fn distrust(&mut self, step: &Step) {
+        let trust = match step {
+            Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) => Trust::Rows,
+            Step::Entries(_) | Step::Addresses(_) => Trust::Servers,
+            // They are read again one by one.
+            Step::Servers(_) | Step::Reals(_) => Trust::Everything,
+            // Nothing relies on an empty chain.
+            Step::Chains(_) => Trust::Everything,
+        };
+        self.trust = self.trust.min(trust);
+    }
+
+    /// What it can be relied on for.
+    pub fn trust(&self) -> Trust {
+        self.trust
     }
 
     /// Takes over a reading of some virtual servers.
@@ -52,9 +89,11 @@ impl Mirror {
     pub fn holds(&self, family: Family, wanted: &Ruleset) -> bool {
         let Some(there) = self.tables.rulesets.get(&family) else { return false };
         let as_loaded = self.loaded.get(&family).is_some_and(|loaded| {
-            loaded.written == *wanted && loaded.printed.as_ref().is_none_or(|text| text == there)
+            let is_as_printed = |printed: &Ruleset| printed.has_effect_of(there);
+            loaded.written.has_effect_of(wanted)
+                && loaded.printed.as_ref().is_some_and(is_as_printed)
         });
-        there == wanted || as_loaded
+        there.has_effect_of(wanted) || as_loaded
     }
 
     /// Notes that a step took effect, except for the changes whose indexes are given.
@@ -76,6 +115,14 @@ impl Mirror {
                 tables.rulesets.insert(change.family, change.to.clone());
             }
             Step::Device(_) | Step::Rules(_) => {}
+            Step::Chains(changes) => {
+                for ChainKey { family, table, name } in effective(changes, failed).map(|c| &c.key) {
+                    let ruleset = tables.rulesets.get_mut(family);
+                    if let Some(rules) = ruleset.and_then(|set| set.tables.get_mut(table)) {
+                        rules.chains.remove(name);
+                    }
+                }
+            }
             Step::Entries(changes) => {
                 for change in effective(changes, failed) {
                     match change.to {

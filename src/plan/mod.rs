@@ -18,7 +18,9 @@ use std::time::Instant;
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::desired::{Desired, Touched};
 use crate::model::ipset::{Entry, Member, SetId, SetKey, SetSpec};
+use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
+use crate::model::net::Family;
 use crate::model::tables::Tables;
 use drain::Drains;
 use mirror::Mirror;
@@ -120,8 +122,7 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: &Entries) -> Vec<Step>
     let rules = rules.map(|(family, ruleset)| {
         let empty = Default::default();
         let there = seen.rulesets.get(family).unwrap_or(&empty);
-        let payload = iptables::payload(there, ruleset);
-        Step::Rules(RulesChange { family: *family, payload, to: ruleset.clone() })
+        rules_change(*family, there, ruleset)
     });
     before_rules.into_iter().chain(rules).chain(device).collect()
 }
@@ -142,21 +143,33 @@ fn settings(wanted: &Tables, seen: &Tables) -> [Vec<Change<String, String>>; 2] 
 
 /// What is left of the foundation when it is no longer wanted, in reverse.
 fn dismantling(wanted: &Tables, seen: &Tables) -> Vec<Step> {
-    let unwanted = seen
-        .rulesets
-        .iter()
-        .filter(|(family, ruleset)| !wanted.rulesets.contains_key(family) && !ruleset.is_empty());
+    let unwanted = seen.rulesets.iter().filter(|(family, _)| !wanted.rulesets.contains_key(family));
     let nothing = Default::default();
-    let rules = unwanted.map(|(family, ruleset)| {
-        let payload = iptables::payload(ruleset, &nothing);
-        Step::Rules(RulesChange { family: *family, payload, to: nothing.clone() })
-    });
+    let rules = unwanted
+        .filter(|(_, ruleset)| !ruleset.has_effect_of(&nothing))
+        .map(|(family, ruleset)| rules_change(*family, ruleset, &nothing));
     // An address of somebody else on the device keeps the device.
     let is_empty = seen.addresses.iter().all(|address| owned::address(seen, *address));
     let device = (seen.device && !wanted.device && is_empty).then_some(Step::Device(false));
     let sets = seen.sets.iter().filter(|(key, _)| !wanted.sets.contains_key(key));
     let sets = Step::Sets(sets.map(|(key, spec)| Change::remove(*key, *spec)).collect());
-    rules.chain(device).chain([sets]).collect()
+    rules.chain([obsolete_chains(wanted, seen)]).chain(device).chain([sets]).collect()
+}
+
+fn rules_change(family: Family, there: &Ruleset, wanted: &Ruleset) -> Step {
+    let payload = iptables::payload(there, wanted);
+    Step::Rules(RulesChange { family, payload, to: iptables::result(there, wanted) })
+}
+
+/// Chains that are not wanted; they are empty by the time they are deleted.
+fn obsolete_chains(wanted: &Tables, seen: &Tables) -> Step {
+    let is_wanted = |chain: &ChainKey| {
+        let rules = wanted.rulesets.get(&chain.family).map(|ruleset| ruleset.table(chain.table));
+        rules.is_some_and(|rules| rules.chains.contains_key(&chain.name))
+    };
+    let chains = seen.rulesets.iter().flat_map(|(family, ruleset)| ruleset.chains(*family));
+    let obsolete = chains.filter(|chain| !is_wanted(chain));
+    Step::Chains(obsolete.map(|chain| Change::remove(chain, ())).collect())
 }
 
 /// Addresses to bind, and those of ours to unbind.

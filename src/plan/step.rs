@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use crate::model::ipset::{Entry, SetKey, SetSpec};
-use crate::model::iptables::Ruleset;
+use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{RealKey, RealServer, ServerKey, VirtualServer};
 use crate::model::net::Family;
 
@@ -48,6 +48,8 @@ pub enum Step {
     Device(bool),
     /// Rules of one family, as one transaction per table.
     Rules(RulesChange),
+    /// Chains deleted that are empty already; each alone, for others may still lead to one.
+    Chains(Vec<Change<ChainKey, ()>>),
     /// Entries added or removed.
     Entries(Vec<Change<Entry, ()>>),
     /// Virtual servers added, changed or removed (with their real servers).
@@ -76,6 +78,7 @@ impl Step {
             Step::Settings(changes) => changes.len(),
             Step::Sets(changes) => changes.len(),
             Step::Device(_) | Step::Rules(_) => 1,
+            Step::Chains(changes) => changes.len(),
             Step::Entries(changes) => changes.len(),
             Step::Servers(changes) => changes.len(),
             Step::Reals(changes) => changes.len(),
@@ -94,13 +97,22 @@ impl Step {
                 changes.retain(|change| change.to.is_some_and(|real| real.weight > 0));
                 Step::Reals(changes)
             }
-            Step::Settings(_) | Step::Device(_) | Step::Rules(_) => self,
+            Step::Settings(_) | Step::Device(_) | Step::Rules(_) | Step::Chains(_) => self,
         }
     }
 
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The virtual server that a change of it is about, if it is about one.
+    pub fn server(&self, index: usize) -> Option<ServerKey> {
+        match self {
+            Step::Servers(changes) => changes.get(index).map(|change| change.key),
+            Step::Reals(changes) => changes.get(index).map(|change| change.key.0),
+            _ => None,
+        }
     }
 
     /// The word for its rows in plans, logs and metrics.
@@ -110,6 +122,7 @@ impl Step {
             Step::Sets(_) => "sets",
             Step::Device(_) => "device",
             Step::Rules(_) => "rules",
+            Step::Chains(_) => "chains",
             Step::Entries(_) => "entries",
             Step::Servers(_) => "servers",
             Step::Reals(_) => "reals",

@@ -22,6 +22,7 @@ impl Display for Step {
             Step::Device(true) => writeln!(f, "{kind:<9} + {DEVICE}"),
             Step::Device(false) => writeln!(f, "{kind:<9} - {DEVICE}"),
             Step::Rules(change) => writeln!(f, "{kind:<9} ~ {}", change.family),
+            Step::Chains(changes) => write_all(f, kind, changes, |()| String::new()),
             Step::Entries(changes) => write_all(f, kind, changes, |()| String::new()),
             Step::Servers(changes) => write_all(f, kind, changes, virtual_server),
             Step::Reals(changes) => {

@@ -1,8 +1,8 @@
 //! The engine: cluster updates in, syncs out, over any [`Kernel`].
 //!
 //! It owns the four values of the flow (store, desired, mirror, drains) and calls the pure stages
-//! in order. Invariant: it never reads a clock and never blocks on anything but the kernel, so a
-//! simulation can drive it through years and crashes.
+//! in order. Invariant: it reads no clock but the one it is handed and never blocks on anything but
+//! the kernel, so a simulation can drive it through years and crashes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,21 +10,24 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
+use super::doubt::Doubt;
 use super::pace::Pace;
 use super::report::{Failed, Report};
 use crate::cluster::store::Store;
-use crate::cluster::{EndpointSlice, Node, ObjectName, Update};
+use crate::cluster::{EndpointSlice, Kind, Node, ObjectName, Update};
 use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
 use crate::desired::{Desired, Rejected, Touched, foundation, node_ports};
 use crate::kernel::{Error, Failure, Kernel};
-use crate::model::ipvs::ServerKey;
 use crate::model::net::Family;
 use crate::model::observed::{Host, Scope};
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
 use crate::plan::step::Step;
 use crate::plan::{self, Extent, guard};
+
+/// What failed when a reading did.
+const OBSERVE: &str = "observe";
 
 /// Keeps one node's kernel in the state that the cluster asks for.
 pub struct Engine {
@@ -34,9 +37,13 @@ pub struct Engine {
     mirror: Mirror,
     drains: Drains,
     host: Host,
+    /// Whether the host's facts are to be read again.
+    host_is_stale: bool,
     node_addresses: BTreeSet<IpAddr>,
     dirty: Dirty,
     doubt: Doubt,
+    /// When the drains are to be looked at.
+    wake: Option<Instant>,
     /// What the last sync looked at, if it could not do all of it.
     unfinished: Option<Extent>,
     pace: Pace,
@@ -50,14 +57,6 @@ struct Dirty {
     service_cidrs: bool,
 }
 
-/// What of the mirror may be wrong and is to be read again.
-#[derive(Debug, Default)]
-struct Doubt {
-    everything: bool,
-    host: bool,
-    servers: BTreeSet<ServerKey>,
-}
-
 impl Engine {
     /// An engine that knows nothing yet: the first sync reads the whole kernel and adopts it.
     pub fn new(policy: Policy, periods: Periods, store: Store) -> Self {
@@ -68,9 +67,11 @@ impl Engine {
             mirror: Mirror::default(),
             drains: Drains::default(),
             host: Host::default(),
+            host_is_stale: false,
             node_addresses: BTreeSet::new(),
             dirty: Dirty { node: true, service_cidrs: true, ..Dirty::default() },
-            doubt: Doubt { everything: true, ..Doubt::default() },
+            doubt: Doubt::default(),
+            wake: None,
             unfinished: None,
             pace: Pace::new(periods),
         }
@@ -91,7 +92,7 @@ impl Engine {
 
     /// The host is no longer as it was: the next sync, which is due, reads its facts again.
     pub fn note_host_changed(&mut self, now: Instant) {
-        self.doubt.host = true;
+        self.host_is_stale = true;
         self.pace.request(now);
     }
 
@@ -100,11 +101,16 @@ impl Engine {
         self.store.is_complete()
     }
 
+    /// The kinds whose first list is not in.
+    pub fn awaited(&self) -> impl Iterator<Item = Kind> {
+        self.store.awaited()
+    }
+
     /// When to sync next, if nothing else happens.
     ///
     /// `None` before the first sync: it is due as soon as the engine is ready.
     pub fn next_sync(&self) -> Option<Instant> {
-        self.pace.next(self.drains.next_look())
+        self.pace.next(self.wake)
     }
 
     /// Objects, or parts of them, that are not programmed.
@@ -121,56 +127,120 @@ impl Engine {
     }
 
     /// Brings the node one step closer to what the cluster asks for.
-    pub fn sync(&mut self, kernel: &mut impl Kernel, now: Instant) -> Report {
+    pub fn sync(&mut self, kernel: &mut impl Kernel, clock: impl Fn() -> Instant) -> Report {
         let mut report = Report::default();
-        self.pace.started();
-        if self.is_ready() {
-            report.is_audit = self.doubt.everything || self.pace.audit_is_due(now);
-            let observed = match report.is_audit {
-                true => self.observe_all(kernel, now),
-                false => self.observe_due(kernel, now),
-            };
-            match observed {
-                Ok(extent) => self.change(kernel, extent, now, &mut report),
-                Err(error) => {
-                    self.doubt.everything = true;
-                    report.is_audit = false;
-                    report.failed.push(Failed::new("observe", &error));
-                }
-            }
+        let now = clock();
+        self.pace.started(now);
+        self.doubt.started();
+        if self.is_ready()
+            && let Some(extent) = self.observe(kernel, &clock, &mut report)
+        {
+            self.change(kernel, extent, now, &mut report);
         }
         report.drains = self.drains.len();
-        self.pace.ended(now, report.is_complete());
+        self.wake = self.drains.next_look();
+        self.pace.ended(clock(), report.is_complete());
         report
     }
 
-    /// Reads the whole kernel; the plan then looks at every row.
-    fn observe_all(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<Extent, Error> {
+    /// Reads what is in doubt or due; returns how far the plan has to look.
+    ///
+    /// `None` if what it would rely on is unknown. Only the first reading must be whole: if a
+    /// later one fails, the plan goes on with what the mirror can be relied on for.
+    fn observe(
+        &mut self,
+        kernel: &mut impl Kernel,
+        clock: &impl Fn() -> Instant,
+        report: &mut Report,
+    ) -> Option<Extent> {
+        let now = clock();
+        if self.whole_is_due(now) {
+            match self.observe_all(kernel, clock) {
+                Ok(()) => {
+                    report.is_audit = true;
+                    return Some(Extent::All);
+                }
+                Err(error) => self.doubt.owe(Failed::new(OBSERVE, &error)),
+            }
+        }
+        report.failed.extend(self.doubt.why().cloned());
+        match self.pace.has_audited() {
+            true => self.observe_due(kernel, now, report),
+            false => None,
+        }
+    }
+
+    fn whole_is_due(&self, now: Instant) -> bool {
+        match self.doubt.why() {
+            Some(_) => self.doubt.is_urgent() || self.pace.may_retry(now),
+            None => self.pace.audit_is_due(now),
+        }
+    }
+
+    /// Reads the whole kernel.
+    fn observe_all(
+        &mut self,
+        kernel: &mut impl Kernel,
+        clock: &impl Fn() -> Instant,
+    ) -> Result<(), Error> {
         let observed = kernel.observe(&Scope::Everything)?;
+        let now = clock();
         self.mirror.replace(observed.tables);
         self.drains.look(&observed.connections, now);
         self.adopt_host(observed.host);
-        self.doubt = Doubt::default();
+        self.host_is_stale = false;
+        self.doubt.settle();
         self.pace.audited(now);
-        Ok(Extent::All)
+        Ok(())
     }
 
-    /// Reads what is in doubt, and the servers that are due; returns how far the plan has to look.
-    fn observe_due(&mut self, kernel: &mut impl Kernel, now: Instant) -> Result<Extent, Error> {
-        if self.doubt.host {
-            let observed = kernel.observe(&Scope::Host)?;
-            self.adopt_host(observed.host);
-            self.doubt.host = false;
+    /// Reads the host's facts, if they have changed.
+    fn observe_host(&mut self, kernel: &mut impl Kernel, report: &mut Report) {
+        if !self.host_is_stale {
+            return;
         }
+        match kernel.observe(&Scope::Host) {
+            Ok(observed) => {
+                self.adopt_host(observed.host);
+                self.host_is_stale = false;
+            }
+            Err(error) => {
+                let failed = Failed::new(OBSERVE, &error);
+                report.failed.push(failed.clone());
+                self.doubt.owe(failed);
+            }
+        }
+    }
+
+    /// Reads what is in doubt or due.
+    fn observe_due(
+        &mut self,
+        kernel: &mut impl Kernel,
+        now: Instant,
+        report: &mut Report,
+    ) -> Option<Extent> {
+        self.observe_host(kernel, report);
         let mut servers = self.drains.due(now);
-        servers.append(&mut self.doubt.servers);
+        servers.extend(&self.doubt.servers);
         if !servers.is_empty() {
-            let observed = kernel.observe(&Scope::Servers(servers.clone()))?;
-            self.drains.look(&observed.connections, now);
-            self.mirror.refresh(&servers, observed);
+            match kernel.observe(&Scope::Servers(servers.clone())) {
+                Ok(observed) => {
+                    self.drains.look(&observed.connections, now);
+                    self.mirror.refresh(&servers, observed);
+                    self.doubt.servers.clear();
+                }
+                Err(error) => {
+                    let failed = Failed::new(OBSERVE, &error);
+                    report.failed.push(failed.clone());
+                    self.doubt.owe(failed);
+                }
+            }
+        }
+        if !self.doubt.servers.is_empty() {
+            return None;
         }
         let read = Touched { servers, ..Touched::default() };
-        Ok(widened(self.unfinished.take(), read))
+        Some(widened(self.unfinished.take(), read))
     }
 
     fn adopt_host(&mut self, host: Host) {
@@ -277,19 +347,21 @@ impl Engine {
         report.note(&step, &failures);
     }
 
-    /// What to read again after failures: the key alone where that is enough, else everything.
+    /// What to read again after failures.
+    ///
+    /// A clear refusal leaves the mirror right, so the change is merely tried again; unless it
+    /// says that something is not there which the mirror has.
     fn doubt(&mut self, step: &Step, failures: &[Failure]) {
+        // An empty chain more or less is in nobody's way.
+        let failures = if matches!(step, Step::Chains(_)) { &[] } else { failures };
         for failure in failures {
-            let key = match step {
-                Step::Servers(changes) => changes.get(failure.index).map(|change| change.key),
-                Step::Reals(changes) => changes.get(failure.index).map(|change| change.key.0),
-                _ => None,
-            };
-            match key {
-                Some(key) if !failure.error.is_ambiguous() => {
-                    self.doubt.servers.insert(key);
-                }
-                _ => self.doubt.everything = true,
+            let why = || Failed::new(step.kind(), &failure.error);
+            self.doubt.servers.extend(step.server(failure.index));
+            if failure.error.is_ambiguous() {
+                self.mirror.distrust(step);
+                self.doubt.suspect(why());
+            } else if failure.error.is_gone() {
+                self.doubt.owe(why());
             }
         }
     }

@@ -17,6 +17,7 @@ pub(super) struct Log {
     sync: u64,
     rejected: BTreeSet<Rejected>,
     failed: BTreeSet<Failed>,
+    leftover: BTreeSet<Failed>,
 }
 
 impl Log {
@@ -26,12 +27,31 @@ impl Log {
         self.rejected(rejected.into_iter().collect());
         self.failed(report.failed.iter().cloned().collect());
         let Counts { added, changed, removed } = report.total();
-        let (sync, drains, audit) = (self.sync, report.drains, report.is_audit);
-        let (failed, rejected) = (report.failed.len(), self.rejected.len());
-        if report.changes() > 0 || failed > 0 {
-            info!(sync, ?took, added, changed, removed, failed, rejected, drains, audit, "synced");
-        } else {
-            debug!(sync, ?took, added, changed, removed, failed, rejected, drains, audit, "synced");
+        if report.is_audit {
+            self.leftover(report.leftover.iter().cloned().collect());
+        }
+        let &Report { drains, postponed, is_audit: audit, .. } = report;
+        let (sync, failed, rejected) = (self.sync, report.failed.len(), self.rejected.len());
+        macro_rules! say {
+            ($level:ident) => {
+                $level!(
+                    sync,
+                    ?took,
+                    added,
+                    changed,
+                    removed,
+                    failed,
+                    postponed,
+                    rejected,
+                    drains,
+                    audit,
+                    "synced"
+                )
+            };
+        }
+        match report.changes() > 0 || !report.is_complete() {
+            true => say!(info),
+            false => say!(debug),
         }
     }
 
@@ -43,6 +63,14 @@ impl Log {
             info!(%object, reason, "object no longer rejected");
         }
         self.rejected = rejected;
+    }
+
+    /// Names what an audit could not take away, and the one before could or had not met.
+    fn leftover(&mut self, leftover: BTreeSet<Failed>) {
+        for Failed { operation, error } in leftover.difference(&self.leftover) {
+            warn!(operation, error, "left over, the next audit tries again");
+        }
+        self.leftover = leftover;
     }
 
     /// Names failures that the sync before did not have; a retry that fails alike is not news.

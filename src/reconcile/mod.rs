@@ -4,6 +4,7 @@
 //! for whichever is first, an update or the next moment to act.
 //! Invariant: everything that is queued is taken in before a sync, so a burst costs one.
 
+mod doubt;
 pub mod engine;
 pub mod log;
 pub mod once;
@@ -155,10 +156,11 @@ impl<K: Kernel> Cycle<K> {
         // A sync that hangs is to be seen from outside.
         self.status.requested(started);
         self.publish();
-        let report = self.engine.sync(&mut self.kernel, started);
+        let report = self.engine.sync(&mut self.kernel, Instant::now);
         let took = started.elapsed();
         let rejected = self.engine.rejected();
-        self.status.synced(&report, (Instant::now(), SystemTime::now()));
+        let end = (Instant::now(), SystemTime::now());
+        self.status.synced(&report, self.engine.state(), end);
         self.wires.metrics.observe(&report, took);
         self.wires.metrics.rejected(rejected.len());
         self.log.sync(&report, took, rejected);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout, timeout_at};
+
 use super::engine::Engine;
 use super::report::Report;
 use super::{Cycle, Ended, Wires, runtime};
@@ -12,16 +14,29 @@ use crate::kernel::Kernel;
 pub struct Patience {
     /// Longest wait for the first list of every kind.
     pub lists: Duration,
-    /// Most syncs, until one has no failure.
+    /// Most syncs that fail in part.
     pub attempts: u32,
+    /// Longest wait for drains to end, once nothing else is left to do.
+    ///
+    /// Deadlines of drains are not kept from run to run, so a run that never waited would never
+    /// end one.
+    pub drains: Duration,
 }
 
 /// Why there was no sync at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The lists did not come.
-    #[error("the cluster did not tell everything within {0:?}")]
-    NoLists(Duration),
+    /// Some lists did not come.
+    #[error(
+        "no list of {kinds} within {within:?}: \
+         check that the API server is reachable and the role may list it"
+    )]
+    NoLists {
+        /// Which lists, in words.
+        kinds: String,
+        /// How long they were waited for.
+        within: Duration,
+    },
     /// The loop was stopped, or its source ended.
     #[error("stopped before the first sync: {0:?}")]
     Ended(Ended),
@@ -30,7 +45,7 @@ pub enum Error {
     Timer(#[from] std::io::Error),
 }
 
-/// Syncs until nothing fails, or patience ends; the report sums up all syncs.
+/// Syncs until nothing fails and nothing drains, or patience ends; the report sums up all syncs.
 pub fn run(
     engine: Engine,
     kernel: impl Kernel,
@@ -39,15 +54,37 @@ pub fn run(
 ) -> Result<Report, Error> {
     let mut cycle = Cycle::new(engine, kernel, wires);
     runtime()?.block_on(async {
-        let first = tokio::time::timeout(patience.lists, cycle.wait()).await;
-        first.map_err(|_| Error::NoLists(patience.lists))?.map_err(Error::Ended)?;
-        let mut total = cycle.sync();
-        for _ in 1..patience.attempts {
-            if total.is_complete() || cycle.wait().await.is_err() {
-                break;
-            }
-            total = cycle.sync().after(total);
+        match timeout(patience.lists, cycle.wait()).await {
+            Ok(waited) => waited.map_err(Error::Ended)?,
+            Err(_) => return Err(no_lists(&cycle.engine, patience.lists)),
         }
-        Ok(total)
+        Ok(sync_to_the_end(&mut cycle, patience).await)
     })
+}
+
+async fn sync_to_the_end(cycle: &mut Cycle<impl Kernel>, patience: Patience) -> Report {
+    let drained_by = Instant::now() + patience.drains;
+    let mut total = cycle.sync();
+    let mut attempts = 1;
+    loop {
+        let wait = cycle.wait();
+        let waited = match (total.is_complete(), total.drains) {
+            (true, 0) => return total,
+            (true, _) => timeout_at(drained_by, wait).await.unwrap_or(Err(Ended::Stopped)),
+            (false, _) if attempts == patience.attempts => return total,
+            (false, _) => {
+                attempts += 1;
+                wait.await
+            }
+        };
+        if waited.is_err() {
+            return total;
+        }
+        total = cycle.sync().after(total);
+    }
+}
+
+fn no_lists(engine: &Engine, within: Duration) -> Error {
+    let kinds: Vec<String> = engine.awaited().map(|kind| kind.to_string()).collect();
+    Error::NoLists { kinds: kinds.join(", "), within }
 }

@@ -18,6 +18,9 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, Counts>,
     /// What did not take effect; it is tried again.
     pub failed: Vec<Failed>,
+    /// Empty chains that cannot be deleted, for rules of others lead there; they are in nobody's
+    /// way, and the next audit tries again.
+    pub leftover: Vec<Failed>,
     /// Changes that wait for the next sync because what they rely on failed.
     pub postponed: usize,
     /// Real servers draining now.
@@ -46,9 +49,18 @@ impl fmt::Display for Report {
         for Failed { operation, error } in &self.failed {
             writeln!(f, "  failed: {operation}: {error}")?;
         }
+        for Failed { operation, error } in &self.leftover {
+            writeln!(f, "  left over: {operation}: {error}")?;
+        }
+        if self.postponed > 0 {
+            writeln!(f, "{} changes wait for what failed", self.postponed)?;
+        }
         match drains {
             0 => Ok(()),
-            _ => writeln!(f, "{drains} real servers still drain"),
+            _ => writeln!(
+                f,
+                "{drains} real servers still drain: a running daemon, or a later run, ends them"
+            ),
         }
     }
 }
@@ -118,7 +130,11 @@ impl Report {
             if let Some(kind) = kinds.get_mut(failure.index) {
                 *kind = None;
             }
-            self.failed.push(Failed::new(step.kind(), &failure.error));
+            let failed = Failed::new(step.kind(), &failure.error);
+            match step {
+                Step::Chains(_) => self.leftover.push(failed),
+                _ => self.failed.push(failed),
+            }
         }
         let counts = self.counts.entry(step.kind()).or_default();
         for kind in kinds.into_iter().flatten() {
@@ -145,6 +161,7 @@ fn kinds(step: &Step) -> Vec<Option<ChangeKind>> {
         Step::Device(true) => vec![Some(ChangeKind::Added)],
         Step::Device(false) => vec![Some(ChangeKind::Removed)],
         Step::Rules(_) => vec![Some(ChangeKind::Changed)],
+        Step::Chains(changes) => of(changes),
         Step::Entries(changes) => of(changes),
         Step::Servers(changes) => of(changes),
         Step::Reals(changes) => of(changes),

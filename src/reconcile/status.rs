@@ -1,18 +1,27 @@
 //! Status: how the daemon is doing, as one value that health endpoints and metrics render.
 //!
+//! What is wrong with a row of a Service costs only that row: it is in the metrics and in the log,
+//! and neither readiness nor health turns on it.
 //! Invariant: nothing else decides health. The loop publishes it; readers only look.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use super::report::{Failed, Report};
+use crate::desired::Desired;
+use crate::plan::mirror::Mirror;
+
+/// The operation of a sync that could not read the kernel.
+const OBSERVE: &str = "observe";
 
 /// How the daemon is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
-    /// End of the last sync in which nothing failed, if there was one: ready since the first.
+    /// End of the last sync after which the foundation was in place: ready since the first.
     pub last_success: Option<(Instant, SystemTime)>,
-    /// Since when something waits to be programmed: a change, or what failed.
+    /// Since when a sync was asked for, or runs, and none has ended since.
     pub pending_since: Option<Instant>,
+    /// Since when syncs end without the foundation in place, or without having seen the kernel.
+    pub unfounded_since: Option<Instant>,
     /// What failed in the last sync.
     pub failed: Vec<Failed>,
     /// Whether the own Node is being removed (deleted, or tainted for it).
@@ -20,30 +29,60 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether the first complete sync is done.
+    /// Whether the foundation has been in place once.
     pub fn is_ready(&self) -> bool {
         self.last_success.is_some()
     }
 
-    /// Something waits to be programmed, or looked at, from now on.
+    /// A sync is asked for, or begins.
     pub fn requested(&mut self, now: Instant) {
         self.pending_since.get_or_insert(now);
     }
 
-    /// A sync has ended; what failed keeps waiting since it was first asked for.
-    pub fn synced(&mut self, report: &Report, end: (Instant, SystemTime)) {
+    /// A sync has ended, and this is what was wanted and what is there.
+    pub fn synced(
+        &mut self,
+        report: &Report,
+        (desired, mirror): (&Desired, &Mirror),
+        end: (Instant, SystemTime),
+    ) {
+        self.pending_since = None;
         self.failed.clone_from(&report.failed);
-        // A part of the cluster that was never read is missing from the node, too.
-        if report.is_complete() && !report.is_partial {
-            self.last_success = Some(end);
+        let is_seen = report.failed.iter().all(|failed| failed.operation != OBSERVE);
+        if !is_seen || !is_founded(desired, mirror) {
+            self.unfounded_since.get_or_insert(end.0);
+            return;
         }
-        if report.is_complete() {
-            self.pending_since = None;
+        self.unfounded_since = None;
+        // A part of the cluster that was never read is missing from the node, too.
+        if !report.is_partial {
+            self.last_success = Some(end);
         }
     }
 
-    /// Whether nothing has waited longer than `limit` to be programmed.
+    /// Whether every sync ends within `limit`.
     pub fn is_alive(&self, now: Instant, limit: Duration) -> bool {
-        self.pending_since.is_none_or(|since| now < since + limit)
+        is_recent(self.pending_since, now, limit)
     }
+
+    /// Whether the foundation is in place, or was less than `limit` ago.
+    pub fn is_founded(&self, now: Instant, limit: Duration) -> bool {
+        is_recent(self.unfounded_since, now, limit)
+    }
+}
+
+fn is_recent(since: Option<Instant>, now: Instant, limit: Duration) -> bool {
+    since.is_none_or(|since| now < since + limit)
+}
+
+/// Whether all that every Service relies on is in place: settings, sets, rules, the device.
+fn is_founded(desired: &Desired, mirror: &Mirror) -> bool {
+    let (wanted, seen) = (desired.tables(), &mirror.tables);
+    let mut settings = wanted.settings.iter();
+    let mut sets = wanted.sets.iter();
+    let mut rules = wanted.rulesets.iter();
+    settings.all(|(path, value)| seen.settings.get(path) == Some(value))
+        && sets.all(|(key, spec)| seen.sets.get(key).is_some_and(|there| there.kind == spec.kind))
+        && rules.all(|(family, ruleset)| mirror.holds(*family, ruleset))
+        && (seen.device || !wanted.device)
 }

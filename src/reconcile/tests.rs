@@ -15,11 +15,13 @@ use crate::cluster::store::Store;
 use crate::cluster::{Kind, Node, Object, ObjectName, Parsed, Service, ServicePort};
 use crate::config::{DetectLocal, NodePortAddresses, Periods, Policy};
 use crate::kernel::{Error, Failure};
+use crate::model::ipvs::Connections;
 use crate::model::net::{PerFamily, Protocol};
 use crate::model::observed::{Host, Observed, Scope};
 use crate::plan::mirror::Mirror;
 use crate::plan::step::Step;
 use crate::telemetry::FIELDS;
+use crate::testing::{self, objects};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LIMIT: Duration = Duration::from_secs(10);
@@ -229,8 +231,8 @@ fn a_failure_is_published_retried_and_counted() {
     running.say(Update::ListDone(Kind::Service));
     let failing = running.wait_for(|status| !status.failed.is_empty());
     assert_eq!(failing.failed[0].error, "cannot do it: refused");
-    assert!(failing.pending_since.is_some() && !failing.is_ready());
-    let mended = running.wait_for(Status::is_ready);
+    assert!(failing.pending_since.is_none() && failing.is_ready());
+    let mended = running.wait_for(|status| status.is_ready() && status.failed.is_empty());
     assert_eq!((mended.failed.len(), mended.pending_since, stub.servers()), (0, None, 1));
     let text = running.metrics.text();
     assert!(text.contains(r#"kubeipvs_sync_failures_total{operation="servers"} 1"#), "{text}");
@@ -256,13 +258,16 @@ fn a_node_that_is_deleted_is_leaving() {
     running.stop();
 }
 
+const PATIENCE: Patience =
+    Patience { lists: Duration::from_millis(50), attempts: 1, drains: Duration::from_millis(50) };
+
 /// One run of `--once` over what is queued.
 fn once(stub: &Stub, queued: Vec<Update>, attempts: u32) -> Result<Report, once::Error> {
     let (wires, updates, _status) = wires();
     for update in queued {
         updates.try_send(update).unwrap();
     }
-    let patience = Patience { lists: Duration::from_millis(50), attempts };
+    let patience = Patience { attempts, ..PATIENCE };
     once::run(engine(), stub.clone(), wires, patience)
 }
 
@@ -283,7 +288,47 @@ fn once_gives_up() {
     let report = once(&stub, queued, 2).unwrap();
     assert_eq!((report.is_complete(), report.failed.len()), (false, 1));
     let error = once(&Stub::default(), Vec::new(), 1).unwrap_err();
-    assert_eq!(error.to_string(), "the cluster did not tell everything within 50ms");
+    let expected = "no list of Service within 50ms: \
+                    check that the API server is reachable and the role may list it";
+    assert_eq!(error.to_string(), expected);
+}
+
+/// One run of `--once` on a host that knows an endpoint which the cluster no longer has.
+fn once_after_an_endpoint_left(connections: u32, drains: Duration) -> Report {
+    let web = || objects::service("default/web", &["10.96.0.1"], &["tcp 80"]).applied();
+    let slice = |addresses: &[&str]| {
+        let endpoints: Vec<_> = addresses.iter().map(|one| objects::endpoint(one)).collect();
+        objects::slice_applied("default/web", &["tcp 8080"], &endpoints)
+    };
+    let mut before = testing::node::Node::new([web(), slice(&["10.244.1.1", "10.244.1.2"])]);
+    assert!(before.sync().is_complete());
+    let leaving = (objects::front("tcp 10.96.0.1:80"), objects::real("10.244.1.2:8080"));
+    let counts = Connections { active: connections, inactive: 0 };
+    before.kernel.connections.insert(leaving, counts);
+    let (wires, updates, _status) = wires();
+    for update in objects::listed([web(), slice(&["10.244.1.1"])]) {
+        updates.try_send(update).unwrap();
+    }
+    let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
+    let engine = Engine::new(objects::policy(), periods, Store::new(&Kind::ALL));
+    once::run(engine, before.kernel, wires, Patience { drains, ..PATIENCE }).unwrap()
+}
+
+#[test]
+fn once_ends_drains_that_are_idle() {
+    let report = once_after_an_endpoint_left(0, LIMIT);
+    let reals = report.counts["reals"];
+    assert_eq!((report.is_complete(), report.drains), (true, 0));
+    assert_eq!((reals.changed, reals.removed), (1, 1));
+}
+
+#[test]
+fn once_says_what_still_drains() {
+    let report = once_after_an_endpoint_left(1, Duration::from_millis(50));
+    assert_eq!((report.is_complete(), report.drains), (true, 1));
+    let text = report.to_string();
+    let expected = "1 real servers still drain: a running daemon, or a later run, ends them\n";
+    assert!(text.ends_with(expected), "{text}");
 }
 
 /// Log events as text, each checked to use listed fields only.
@@ -387,4 +432,16 @@ fn a_failure_is_named_with_its_operation() {
                     error=\"cannot do it: refused\"";
     assert_eq!(said[0], expected);
     assert!(said[1].contains("failed=1"), "{said:#?}");
+}
+
+#[test]
+fn changes_that_wait_are_worth_a_line() {
+    let events = Events::default();
+    let _recording = events.record();
+    let report = Report { postponed: 2, ..Report::default() };
+    Log::default().sync(&report, Duration::ZERO, Vec::new());
+    let said = events.take();
+    assert!(said[0].starts_with("INFO synced sync=1"), "{said:#?}");
+    assert!(said[0].contains(" postponed=2 "), "{said:#?}");
+    assert!(report.to_string().contains("2 changes wait for what failed\n"), "{report}");
 }

@@ -2,13 +2,16 @@
 //!
 //! | path | 200 while |
 //! |---|---|
-//! | `/livez` | nothing has waited too long to be programmed, and the loop runs |
-//! | `/readyz` | the same, once the first complete sync is done |
-//! | `/healthz` | the same, and the node is not leaving: load balancers ask here |
+//! | `/livez` | the loop runs, and no sync takes too long to end, whatever it comes to |
+//! | `/readyz` | the same, once the foundation was in place: settings, sets, rules, the device |
+//! | `/healthz` | the same, the foundation still is, and the node is not leaving |
+//!
+//! A restart helps against a loop that hangs and against nothing else, so only that is `/livez`;
+//! load balancers ask `/healthz`. Rows of Services that fail turn none of them bad.
 //!
 //! Parity: kube-proxy is healthy before its first sync, and a sync that fails with nothing queued
-//! never makes it unhealthy; ours is not ready until all is in place, and what failed counts as
-//! waiting.
+//! never makes it unhealthy; ours is not ready before it can serve, and not healthy when it no
+//! longer can.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,7 +43,7 @@ struct Body {
 }
 
 impl Health {
-    /// Health as published; unhealthy once something has waited for two sync periods.
+    /// Health as published; unhealthy once something is wrong for two sync periods.
     pub fn new(status: watch::Receiver<Status>, metrics: Metrics, sync_period: Duration) -> Self {
         Health { status, metrics, longest_wait: sync_period * 2 }
     }
@@ -48,15 +51,13 @@ impl Health {
     /// Answers a path of the health address.
     pub fn answer(&self, path: &str) -> Answer {
         let now = Instant::now();
-        let (is_alive, is_ready, is_eligible, last_success) = {
-            let status = self.status.borrow();
-            // The sender is gone if the loop has ended, in whatever way.
-            let is_alive =
-                self.status.has_changed().is_ok() && status.is_alive(now, self.longest_wait);
-            let last_success = status.last_success.map(|(_, time)| time);
-            (is_alive, status.is_ready(), !status.node_is_leaving, last_success)
-        };
-        let is_healthy = is_alive && is_ready;
+        let status = self.status.borrow().clone();
+        // The sender is gone if the loop has ended, in whatever way.
+        let is_alive = self.status.has_changed().is_ok() && status.is_alive(now, self.longest_wait);
+        let is_ready = is_alive && status.is_ready();
+        let is_healthy = is_ready && status.is_founded(now, self.longest_wait);
+        let is_eligible = !status.node_is_leaving;
+        let last_success = status.last_success.map(|(_, time)| time);
         match path {
             "/healthz" => {
                 let answer =
@@ -69,7 +70,7 @@ impl Health {
                 self.metrics.answered_livez(answer.status.as_u16());
                 answer
             }
-            "/readyz" => respond(is_healthy, is_healthy, None, last_success),
+            "/readyz" => respond(is_ready, is_ready, None, last_success),
             _ => Answer::not_found(),
         }
     }

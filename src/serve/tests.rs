@@ -13,8 +13,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::health::Health;
 use super::listen::{self, Answers, Bounds};
+use crate::plan::step::Step;
 use crate::reconcile::status::Status;
 use crate::telemetry::metrics::Metrics;
+use crate::testing::fake_kernel::{Fault, Faults};
+use crate::testing::node::Node;
+use crate::testing::objects::{endpoint, service, slice_applied};
 
 const PERIOD: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(10);
@@ -103,7 +107,7 @@ async fn ready_after_the_first_sync_and_not_before() {
 }
 
 #[tokio::test]
-async fn what_waits_too_long_is_unhealthy() {
+async fn a_sync_that_does_not_end_is_not_alive() {
     let (server, publish) = health(&Metrics::new());
     let now = Instant::now();
     publish.send_replace(Status { pending_since: Some(now), ..ready() });
@@ -113,6 +117,72 @@ async fn what_waits_too_long_is_unhealthy() {
     assert_eq!(codes(&server).await, [503, 503, 503]);
     let stale = body(&get(&server, "/healthz").await);
     assert_ne!(stale["lastUpdated"], stale["currentTime"]);
+}
+
+/// A node with a Service whose kernel refuses some steps, ten periods ago.
+fn refusing(steps: fn(&Step) -> bool) -> Node {
+    let updates = [
+        service("default/web", &["10.96.0.1"], &["tcp 80"]).applied(),
+        slice_applied("default/web", &["tcp 8080"], &[endpoint("10.244.1.1")]),
+    ];
+    let mut node = Node::new(updates);
+    node.kernel.faults = Faults::When(steps, Fault::Refused);
+    node.now = node.now.checked_sub(PERIOD * 10).unwrap();
+    node
+}
+
+/// Syncs as the loop does, once per period until now.
+fn sync(node: &mut Node, status: &mut Status) {
+    for _ in 0..10 {
+        status.requested(node.now);
+        let report = node.sync();
+        status.synced(&report, node.engine.state(), (node.now, SystemTime::now()));
+        node.wait(PERIOD.as_secs());
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_refused_for_ever_costs_only_itself() {
+    let (server, publish) = health(&Metrics::new());
+    let mut status = Status::default();
+    sync(&mut refusing(|step| matches!(step, Step::Reals(_))), &mut status);
+    assert!(!status.failed.is_empty(), "the row is refused");
+    publish.send_replace(status);
+    assert_eq!(codes(&server).await, [200, 200, 200]);
+    assert_eq!(body(&get(&server, "/healthz").await)["healthy"], true);
+}
+
+#[tokio::test]
+async fn without_a_foundation_it_is_alive_and_not_ready() {
+    for steps in [
+        (|step| matches!(step, Step::Settings(_))) as fn(&Step) -> bool,
+        |step| matches!(step, Step::Sets(_)),
+        |step| matches!(step, Step::Rules(_)),
+        |step| matches!(step, Step::Device(_)),
+    ] {
+        let (server, publish) = health(&Metrics::new());
+        let mut status = Status::default();
+        let mut node = refusing(steps);
+        sync(&mut node, &mut status);
+        publish.send_replace(status.clone());
+        assert_eq!(codes(&server).await, [503, 200, 503]);
+        node.kernel.faults = Faults::None;
+        sync(&mut node, &mut status);
+        publish.send_replace(status);
+        assert_eq!(codes(&server).await, [200, 200, 200]);
+    }
+}
+
+#[tokio::test]
+async fn a_foundation_that_is_lost_for_long_is_unhealthy() {
+    let (server, publish) = health(&Metrics::new());
+    let now = Instant::now();
+    publish.send_replace(Status { unfounded_since: Some(now), ..ready() });
+    assert_eq!(codes(&server).await, [200, 200, 200]);
+    let long_ago = now.checked_sub(PERIOD * 2).unwrap();
+    publish.send_replace(Status { unfounded_since: Some(long_ago), ..ready() });
+    assert_eq!(codes(&server).await, [503, 200, 200]);
+    assert_eq!(body(&get(&server, "/healthz").await)["healthy"], false);
 }
 
 #[tokio::test]

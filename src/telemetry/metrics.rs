@@ -33,6 +33,7 @@ pub struct Metrics {
     changes: Family<Change, Counter>,
     audits: Counter,
     draining: Gauge,
+    failing: Gauge,
     rejected: Gauge,
     writes: Counter,
     programs: Counter,
@@ -89,6 +90,10 @@ impl Metrics {
             changes: names.plain("kubeipvs_changes", "Rows of the kernel that were changed"),
             audits: names.plain("kubeipvs_audits", "Comparisons with all of the kernel's state"),
             draining: names.plain("kubeipvs_draining_real_servers", "Real servers that drain now"),
+            failing: names.plain(
+                "kubeipvs_failing_rows",
+                "Rows that the last sync could not bring in place, tried again later",
+            ),
             rejected: names
                 .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
             writes: names
@@ -121,6 +126,7 @@ impl Metrics {
             }
         }
         self.draining.set(count(report.drains));
+        self.failing.set(count(report.failed.len() + report.postponed));
     }
 
     /// A sync was asked for.
@@ -220,10 +226,14 @@ mod tests {
     fn a_failed_sync_counts_as_failure_and_not_as_success() {
         let metrics = Metrics::new();
         let failed = Failed { operation: "servers", error: "no".into() };
-        let report = Report { failed: vec![failed.clone(), failed], ..Report::default() };
+        let failed = vec![failed.clone(), failed];
+        let report = Report { failed, postponed: 1, ..Report::default() };
         metrics.observe(&report, Duration::ZERO);
+        assert_line(&metrics, "kubeipvs_failing_rows 3");
         assert_line(&metrics, r#"kubeipvs_sync_failures_total{operation="servers"} 2"#);
         assert_line(&metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0.0");
+        metrics.observe(&Report::default(), Duration::ZERO);
+        assert_line(&metrics, "kubeipvs_failing_rows 0");
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod metrics;
 use tracing_subscriber::EnvFilter;
 
 /// Names of the fields of log events; no event uses another.
-pub const FIELDS: [&str; 34] = [
+pub const FIELDS: [&str; 36] = [
     // One sync: its number, how long it took, what it did.
     "sync",
     "took",
@@ -15,6 +15,7 @@ pub const FIELDS: [&str; 34] = [
     "changed",
     "removed",
     "failed",
+    "postponed",
     "rejected",
     "drains",
     "audit",
@@ -33,6 +34,7 @@ pub const FIELDS: [&str; 34] = [
     "object",
     "operation",
     "process",
+    "row",
     "server",
     "setting",
     "signal",
@@ -59,9 +61,10 @@ pub fn start_log(verbosity: u8) {
 }
 
 /// What each level of `-v` shows; libraries stay quiet longer than we do.
+///
+/// The API client logs every failure of a request as an error; those are ours to tell, once.
 fn directives(verbosity: u8) -> &'static str {
     match verbosity {
-        // The client tells every attempt as an error; we tell once that the server is away.
         0..=1 => "warn,kube_client=off,kube_ipvs_proxy=info",
         2..=3 => "warn,kube_client=off,kube_ipvs_proxy=debug",
         4..=5 => "debug",

@@ -3,7 +3,7 @@
 //! It stands where the real edge stands: behind [`Kernel`]. Tests read and disturb its rows
 //! directly, as another program on the host would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nix::errno::Errno;
 
@@ -11,7 +11,7 @@ use super::operation;
 use super::random::Random;
 use crate::kernel::netlink::{self, Refusal};
 use crate::kernel::{Error, Failure, Kernel};
-use crate::model::iptables::Ruleset;
+use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{Connections, RealKey, ServerKey};
 use crate::model::net::PerFamily;
 use crate::model::observed::{Host, Observed, Scope};
@@ -63,8 +63,12 @@ pub struct FakeKernel {
     pub host: Host,
     /// Connection counts of real servers; absent means none.
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
+    /// Chains of ours that rules of others lead to.
+    pub held_chains: BTreeSet<ChainKey>,
     /// Whether the tool prints some rules otherwise than they were written.
     pub prints_otherwise: bool,
+    /// Whether its whole cannot be read, only single servers.
+    pub is_unreadable: bool,
     /// What goes wrong.
     pub faults: Faults,
     /// Operations left before the program is killed; absent means it lives.
@@ -88,7 +92,9 @@ impl Default for FakeKernel {
                 ..Host::default()
             },
             connections: BTreeMap::new(),
+            held_chains: BTreeSet::new(),
             prints_otherwise: false,
+            is_unreadable: false,
             faults: Faults::None,
             dies_after: None,
             history: Vec::new(),
@@ -130,7 +136,21 @@ impl FakeKernel {
         }
     }
 
+    /// The chain that the operation deletes though rules of others lead to it.
+    fn held(&self, operation: &Step) -> Option<&ChainKey> {
+        self.held_chains.iter().find(|held| match operation {
+            Step::Chains(changes) => changes.iter().any(|change| change.key == **held),
+            Step::Rules(change) if change.family == held.family => {
+                change.payload.lines().any(|line| line == format!("-X {}", held.name))
+            }
+            _ => false,
+        })
+    }
+
     fn perform(&mut self, operation: &Step) -> Result<(), Error> {
+        if let Some(chain) = self.held(operation) {
+            return Err(refused(&format!("{chain} is in use")));
+        }
         operation::perform(&mut self.tables, operation).map_err(|why| refused(&why))?;
         self.history.push(operation.clone());
         let servers = &self.tables.servers;
@@ -171,7 +191,8 @@ impl Kernel for FakeKernel {
             Faults::Random { random, one_in, .. } => random.one_in(*one_in),
             Faults::None | Faults::When(..) => false,
         };
-        if fails || self.is_dead() {
+        let is_hidden = self.is_unreadable && *scope == Scope::Everything;
+        if fails || is_hidden || self.is_dead() {
             return Err(unknown("no answer"));
         }
         Ok(self.read(scope))

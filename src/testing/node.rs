@@ -54,10 +54,16 @@ impl Node {
         self.now += Duration::from_secs(seconds);
     }
 
+    /// A little time passes.
+    pub fn pass(&mut self, millis: u64) {
+        self.now += Duration::from_millis(millis);
+    }
+
     /// One sync.
     pub fn sync(&mut self) -> Report {
         self.kernel.history.clear();
-        self.engine.sync(&mut self.kernel, self.now)
+        let now = self.now;
+        self.engine.sync(&mut self.kernel, || now)
     }
 
     /// One sync, as the text of the operations that took effect.

@@ -5,7 +5,9 @@
 use super::restore;
 use crate::model::ipset::{Entry, Member, SetKey, SetSpec};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
+use crate::model::net::Family;
 use crate::model::tables::Tables;
+use crate::plan::iptables;
 use crate::plan::step::{Change, Step};
 
 /// Why an operation was refused.
@@ -23,6 +25,7 @@ pub fn split(step: &Step) -> Vec<Step> {
         Step::Settings(changes) => each(changes, Step::Settings),
         Step::Sets(changes) => each(changes, Step::Sets),
         Step::Device(_) | Step::Rules(_) => vec![step.clone()],
+        Step::Chains(changes) => each(changes, Step::Chains),
         Step::Entries(changes) => each(changes, Step::Entries),
         Step::Servers(changes) => each(changes, Step::Servers),
         Step::Reals(changes) => each(changes, Step::Reals),
@@ -46,14 +49,10 @@ pub fn perform(tables: &mut Tables, operation: &Step) -> Result<(), Refusal> {
             }
             Ok(())
         }
-        Step::Rules(change) => {
-            let there = tables.rulesets.get(&change.family).cloned().unwrap_or_default();
-            let loaded = restore::restore(&there, &change.payload)?;
-            let sets = tables.sets.keys().map(|key| key.name()).collect();
-            restore::check_references(&loaded, &sets)?;
-            tables.rulesets.insert(change.family, loaded);
-            Ok(())
-        }
+        Step::Rules(change) => restore(tables, change.family, &change.payload),
+        Step::Chains(changes) => changes.iter().try_for_each(|change| {
+            restore(tables, change.key.family, &iptables::deletion(&change.key))
+        }),
         Step::Entries(changes) => changes.iter().try_for_each(|change| entry(tables, change)),
         Step::Servers(changes) => changes.iter().try_for_each(|change| server(tables, change)),
         Step::Reals(changes) => changes.iter().try_for_each(|change| real(tables, change)),
@@ -69,6 +68,15 @@ pub fn perform(tables: &mut Tables, operation: &Step) -> Result<(), Refusal> {
             }
         }),
     }
+}
+
+fn restore(tables: &mut Tables, family: Family, payload: &str) -> Result<(), Refusal> {
+    let there = tables.rulesets.get(&family).cloned().unwrap_or_default();
+    let loaded = restore::restore(&there, payload)?;
+    let sets = tables.sets.keys().map(|key| key.name()).collect();
+    restore::check_references(&loaded, &sets)?;
+    tables.rulesets.insert(family, loaded);
+    Ok(())
 }
 
 fn set(tables: &mut Tables, change: &Change<SetKey, SetSpec>) -> Result<(), Refusal> {

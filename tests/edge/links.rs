@@ -1,4 +1,4 @@
-//! Devices and addresses, on a bridge where the kernel has no dummy devices.
+//! Devices and addresses.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,11 +11,13 @@ use kube_ipvs_proxy::kernel::link::{Client, DUMMY, Link};
 use kube_ipvs_proxy::kernel::netlink::Error;
 use nix::errno::Errno;
 
+use crate::Test;
 use crate::namespace::command;
 
-pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
-    let tests: [(&'static str, fn()); 7] = [
+pub fn tests() -> impl Iterator<Item = Test> {
+    let tests: [Test; 8] = [
         ("addresses read back", addresses_read_back),
+        ("addresses stop being preferred in place", addresses_stop_being_preferred_in_place),
         ("a device is found by name", a_device_is_found_by_name),
         ("many addresses", many_addresses),
         ("a list that changes while it is read", a_list_that_changes_while_it_is_read),
@@ -61,22 +63,32 @@ fn addresses_read_back() {
     assert_eq!(client.addresses(&link), Ok(vec![]));
 }
 
+fn addresses_stop_being_preferred_in_place() {
+    let mut client = Client::open().expect("rtnetlink");
+    let link = device(&mut client);
+    let [adopted, own] = ["fd00:10:96::1", "fd00:10:96::2"];
+    command("ip", &["address", "add", &format!("{adopted}/128"), "dev", "one", "nodad"]);
+    assert_eq!(client.add_addresses(&link, &parse(&[own, "10.96.0.1"])), vec![Ok(()); 2]);
+    assert_eq!(client.preferred_addresses(&link), Ok(parse(&[adopted])));
+    assert_eq!(client.stop_preferring(&link, &parse(&[adopted])), vec![Ok(())]);
+    assert_eq!(client.preferred_addresses(&link), Ok(vec![]));
+    assert_eq!(client.addresses(&link).map(|found| found.len()), Ok(3));
+    let listed = command("ip", &["-o", "address", "show", "one"]);
+    assert_eq!(listed.matches("deprecated").count(), 2, "{listed}");
+}
+
 fn a_device_is_found_by_name() {
     let mut client = Client::open().expect("rtnetlink");
     assert_eq!(client.find("none"), Ok(None));
     assert_eq!(device(&mut client).kind, "bridge");
-    match client.create_dummy("two") {
-        Ok(()) => {
-            let link = client.find("two").expect("asked").expect("there");
-            assert_eq!(link.kind, DUMMY);
-            let error = client.create_dummy("two").expect_err("there already");
-            assert!(error.is_refusal(Errno::EEXIST), "{error}");
-            assert_eq!(client.delete(&link), Ok(()));
-            let error = client.delete(&link).expect_err("gone");
-            assert!(error.is_refusal(Errno::ENODEV), "{error}");
-        }
-        Err(error) => assert!(error.is_refusal(Errno::EOPNOTSUPP), "{error}"),
-    }
+    assert_eq!(client.create_dummy("two"), Ok(()));
+    let link = client.find("two").expect("asked").expect("there");
+    assert_eq!(link.kind, DUMMY);
+    let error = client.create_dummy("two").expect_err("there already");
+    assert!(error.is_refusal(Errno::EEXIST), "{error}");
+    assert_eq!(client.delete(&link), Ok(()));
+    let error = client.delete(&link).expect_err("gone");
+    assert!(error.is_refusal(Errno::ENODEV), "{error}");
 }
 
 fn many_addresses() {

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use kube_ipvs_proxy::kernel::lock::{Error, take};
 use nix::sched::{CloneFlags, unshare};
 
-pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
-    let tests: [(&'static str, fn()); 2] = [
+use crate::Test;
+
+pub fn tests() -> impl Iterator<Item = Test> {
+    let tests: [Test; 2] = [
         ("the holder is named, however often asked", the_holder_is_named),
         ("every namespace has its own", every_namespace_has_its_own),
     ];

@@ -1,38 +1,46 @@
-//! The kernel edge against the kernel of this machine.
+//! The kernel edge against a real kernel, without the daemon around it.
 //!
+//! Runs right here where it can, else boots the machine of `tests/lab` and runs itself inside.
 //! Each test runs on a thread of its own in a network namespace of its own, so nothing of the
-//! machine is touched. What the machine cannot run is shown as ignored, with the reason.
+//! machine is touched.
 //!
 //! Invariant: a test never leaves its namespace; settings outside of it are only read.
 
+#![allow(clippy::print_stderr, reason = "tests talk to whoever runs them")]
+
 mod host;
+#[path = "../kernel/lab.rs"]
+#[allow(dead_code, reason = "no daemon is run here")]
+mod lab;
 mod links;
 mod locks;
 mod namespace;
 mod rules;
 mod sets;
 
-use libtest_mimic::{Arguments, Conclusion, Trial};
+use std::process::ExitCode;
 
-use namespace::Needs;
+use libtest_mimic::{Arguments, Trial};
 
-fn main() -> std::process::ExitCode {
+/// A test's name and what it does.
+type Test = (&'static str, fn());
+
+fn main() -> ExitCode {
     let arguments = Arguments::from_args();
+    if !arguments.list
+        && let Some(missing) = lab::missing_here()
+    {
+        return lab::run_inside("edge", &missing, &[]);
+    }
     let mut trials = Vec::new();
-    trials.extend(sets::tests().map(|(name, test)| trial("sets", name, Needs::Root, test)));
-    trials.extend(rules::tests().map(|(name, test)| trial("rules", name, Needs::Root, test)));
-    trials.extend(locks::tests().map(|(name, test)| trial("locks", name, Needs::Root, test)));
-    trials.extend(links::tests().map(|(name, test)| trial("links", name, Needs::Root, test)));
-    trials.extend(host::tests().map(|(name, test)| trial("host", name, Needs::Ipvs, test)));
-    let conclusion: Conclusion = libtest_mimic::run(&arguments, trials);
-    conclusion.exit_code()
+    trials.extend(sets::tests().map(|test| trial("sets", test)));
+    trials.extend(rules::tests().map(|test| trial("rules", test)));
+    trials.extend(locks::tests().map(|test| trial("locks", test)));
+    trials.extend(links::tests().map(|test| trial("links", test)));
+    trials.extend(host::tests().map(|test| trial("host", test)));
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// A test, or a visible note why it cannot run here.
-fn trial(group: &str, name: &str, needs: Needs, test: fn()) -> Trial {
-    match needs.missing() {
-        Some(reason) => Trial::test(format!("{group}::{name} (skipped: {reason})"), || Ok(()))
-            .with_ignored_flag(true),
-        None => Trial::test(format!("{group}::{name}"), move || namespace::run(test)),
-    }
+fn trial(group: &str, (name, test): Test) -> Trial {
+    Trial::test(format!("{group}::{name}"), move || namespace::run(test))
 }

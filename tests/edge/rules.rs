@@ -7,10 +7,11 @@ use kube_ipvs_proxy::kernel::iptables::{Error, Tools, Variant};
 use kube_ipvs_proxy::model::iptables::TableName;
 use kube_ipvs_proxy::model::net::Family;
 
+use crate::Test;
 use crate::namespace::command;
 
-pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
-    let tests: [(&'static str, fn()); 5] = [
+pub fn tests() -> impl Iterator<Item = Test> {
+    let tests: [Test; 5] = [
         ("what was loaded reads back", what_was_loaded_reads_back),
         ("rules of others are left alone", rules_of_others_are_left_alone),
         ("a refused line is named", a_refused_line_is_named),

@@ -10,10 +10,11 @@ use kube_ipvs_proxy::model::net::{Family, Protocol};
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::render;
 
+use crate::Test;
 use crate::namespace::command;
 
-pub fn tests() -> impl Iterator<Item = (&'static str, fn())> {
-    let tests: [(&'static str, fn()); 12] = [
+pub fn tests() -> impl Iterator<Item = Test> {
+    let tests: [Test; 12] = [
         ("every kind of entry reads back", every_kind_of_entry_reads_back),
         ("a failing entry costs only itself", a_failing_entry_costs_only_itself),
         ("a full set says so", a_full_set_says_so),

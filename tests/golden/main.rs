@@ -86,7 +86,7 @@ fn programmed(policy: Policy, case: &Path) -> (Engine, FakeKernel) {
     for update in manifests::read_once(case).expect("objects that can be read") {
         engine.note(update, now);
     }
-    let report = engine.sync(&mut kernel, now);
+    let report = engine.sync(&mut kernel, || now);
     assert!(report.is_complete(), "{report:?}");
     (engine, kernel)
 }

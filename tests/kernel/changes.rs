@@ -46,9 +46,9 @@ fn changes_are_followed() {
                 })
                 .collect();
             expected.sort();
-            let front = service.front(family).to_string();
+            let front = format!("-t {}", service.front(family));
             wait::until(&format!("{expected:?} behind {front}"), SOON, || {
-                live_reals(&world, &front) == expected
+                dump::live_reals(&world.node, &front) == expected
             });
             let is_new = chosen == [0, 1];
             let ask = || client::connect_tcp(&client.namespace, service.front(family));
@@ -60,19 +60,6 @@ fn changes_are_followed() {
     wait::until("no virtual server", SOON, || dump::servers(&world.node).is_empty());
     wait::until("no address", SOON, || !dump::addresses(&world.node).contains("10.254."));
     assert!(!dump::sets(&world.node).contains("add KUBE-CLUSTER-IP"));
-}
-
-/// The real servers of a front that take new connections.
-fn live_reals(world: &World, front: &str) -> Vec<String> {
-    let servers = dump::servers(&world.node);
-    let mut reals: Vec<String> = servers
-        .lines()
-        .map(|line| line.split(' ').collect::<Vec<_>>())
-        .filter(|words| words[0] == "-a" && words[2] == front && words.last() != Some(&"0"))
-        .map(|words| words[4].to_string())
-        .collect();
-    reals.sort();
-    reals
 }
 
 fn changes_withdrawn_endpoint_loses_no_request() {
@@ -93,7 +80,8 @@ fn changes_withdrawn_endpoint_loses_no_request() {
     load.wait_for_answers(100);
     let one = [&staying];
     manifests.put("web.yaml", &Service::new("web", 128, &one).manifest());
-    wait::until("one real server", SOON, || live_reals(&world, &front.to_string()).len() == 1);
+    let name = format!("-t {front}");
+    wait::until("one real server", SOON, || dump::live_reals(&world.node, &name).len() == 1);
     // Requests that were under way when the weight fell have their answers before the pod stops.
     load.wait_for_answers(20);
     going_server.stop();
@@ -117,14 +105,13 @@ fn changes_that_mean_nothing_write_nothing() {
     let _daemon =
         cluster::start(&world, &manifests, &["--ipvs-sync-period=200ms", "--audit-period=1h"]);
     let count = |name| cluster::metric(&world, name);
-    let syncs = || count("kubeproxy_sync_proxy_rules_duration_seconds_count");
     let work = || (count("kubeipvs_kernel_writes_total"), count("kubeipvs_programs_run_total"));
 
-    let (before, settled) = (syncs(), work());
+    let settled = work();
     let noted = service.manifest().replacen("{name: web}", "{name: web, annotations: {a: b}}", 1);
     assert_ne!(noted, service.manifest());
     manifests.put("web.yaml", &noted);
-    wait::until("ten more syncs", SOON, || syncs() >= before + 10.0);
+    cluster::wait_for_syncs(&world, 10);
     assert_eq!(work(), settled, "kernel writes and programs run");
 }
 

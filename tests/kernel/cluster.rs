@@ -25,7 +25,7 @@ pub const PORT: u16 = 80;
 pub const POD_PORT: u16 = 8080;
 
 /// How long the daemon may take to do what it was told; the lab is slow, and tests share it.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(40);
 
 /// The node's name as endpoints give it.
 pub const NODE: &str = "node-1";
@@ -148,23 +148,15 @@ pub fn service_address(family: Family, number: u8) -> IpAddr {
     }
 }
 
-/// The daemon's flags in every test.
-pub fn flags(manifests: &Manifests) -> Vec<String> {
-    let mut flags = policy_flags();
-    flags.extend([
-        format!("--manifests={}", manifests.path()),
-        format!("--healthz-bind-address={HEALTHZ}"),
-        format!("--metrics-bind-address={METRICS}"),
-        "--v=2".into(),
-    ]);
-    flags
-}
-
-fn policy_flags() -> Vec<String> {
+/// The daemon's flags in every test; those that are given again later count.
+fn flags() -> Vec<String> {
     vec![
         format!("--hostname-override={NODE}"),
         format!("--cluster-cidr={CLUSTER_CIDRS}"),
         format!("--service-cidr={SERVICE_CIDRS}"),
+        format!("--healthz-bind-address={HEALTHZ}"),
+        format!("--metrics-bind-address={METRICS}"),
+        "--v=2".into(),
     ]
 }
 
@@ -177,9 +169,14 @@ pub fn start(world: &World, manifests: &Manifests, more: &[&str]) -> Daemon {
 
 /// Starts the daemon without waiting.
 pub fn launch(world: &World, manifests: &Manifests, more: &[&str]) -> Daemon {
-    let flags = flags(manifests);
-    let arguments: Vec<&str> =
-        flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    let source = format!("--manifests={}", manifests.path());
+    launch_on(world, &[&[source.as_str()], more].concat())
+}
+
+/// Starts the daemon on the source that the flags name, without waiting.
+pub fn launch_on(world: &World, source: &[&str]) -> Daemon {
+    let flags = flags();
+    let arguments: Vec<&str> = flags.iter().map(String::as_str).chain(source.to_vec()).collect();
     Daemon::start(&world.node, &arguments)
 }
 
@@ -191,7 +188,19 @@ pub fn wait_until_ready(world: &World, daemon: &Daemon) {
 
 /// Whether the daemon says that it is ready.
 pub fn is_ready(world: &World) -> bool {
-    get(&world.node, HEALTHZ, "/readyz").is_some_and(|answer| answer.contains(" 200 "))
+    health(world, "/readyz") == Some(200)
+}
+
+/// Status of the answer to a question after the daemon's health, if there is an answer.
+pub fn health(world: &World, path: &str) -> Option<u16> {
+    get(&world.node, HEALTHZ, path)?.split(' ').nth(1)?.parse().ok()
+}
+
+/// Waits until so many more syncs have ended.
+pub fn wait_for_syncs(world: &World, more: u32) {
+    let syncs = || metric(world, "kubeproxy_sync_proxy_rules_duration_seconds_count");
+    let wanted = syncs() + f64::from(more);
+    wait::until(&format!("{more} more syncs"), SOON, || syncs() >= wanted);
 }
 
 /// Runs `--cleanup` to its end.

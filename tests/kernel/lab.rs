@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/run");
-const SHARE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/lab");
+/// Where each program has a folder for what goes into the lab.
+const SHARES: &str = env!("CARGO_TARGET_TMPDIR");
 const DAEMON: &str = env!("CARGO_BIN_EXE_kube-ipvs-proxy");
 
 /// Names the daemon binary where it is not where cargo put it.
@@ -28,6 +29,9 @@ pub fn missing_here() -> Option<String> {
     }
     if !has_ipvs() {
         return Some("IPVS in the kernel".into());
+    }
+    if !has_dummy() {
+        return Some("dummy devices in the kernel".into());
     }
     TOOLS.iter().find(|tool| !is_installed(tool)).map(|tool| format!("the program {tool}"))
 }
@@ -54,9 +58,19 @@ pub fn daemon_binary() -> PathBuf {
 }
 
 fn has_ipvs() -> bool {
-    // A failure shows in the file's absence.
-    let _ = Command::new("modprobe").args(["--quiet", "ip_vs"]).status();
+    load("ip_vs");
     Path::new("/proc/net/ip_vs").exists()
+}
+
+fn has_dummy() -> bool {
+    load("dummy");
+    // There for a module that is built in, too.
+    Path::new("/sys/module/dummy").exists()
+}
+
+/// A failure shows in the absence of what the module brings.
+fn load(module: &str) {
+    let _ = Command::new("modprobe").args(["--quiet", module]).status();
 }
 
 fn is_installed(tool: &str) -> bool {
@@ -65,9 +79,10 @@ fn is_installed(tool: &str) -> bool {
 }
 
 fn command(program: &str, files: &[&str]) -> io::Result<Command> {
-    fs::create_dir_all(SHARE)?;
-    let tests = strip(&env::current_exe()?, program)?;
-    let daemon = strip(Path::new(DAEMON), "kube-ipvs-proxy")?;
+    let share = Path::new(SHARES).join(format!("lab-{program}"));
+    fs::create_dir_all(&share)?;
+    let tests = strip(&env::current_exe()?, share.join(program))?;
+    let daemon = strip(Path::new(DAEMON), share.join("kube-ipvs-proxy"))?;
     let mut command = Command::new(RUN);
     command.arg("--share").arg(tests).arg("--share").arg(daemon);
     for file in files {
@@ -86,8 +101,7 @@ fn command(program: &str, files: &[&str]) -> io::Result<Command> {
 }
 
 /// Debug information is most of a test binary, and the way into the lab is slow.
-fn strip(binary: &Path, name: &str) -> io::Result<PathBuf> {
-    let stripped = Path::new(SHARE).join(name);
+fn strip(binary: &Path, stripped: PathBuf) -> io::Result<PathBuf> {
     let status = Command::new("strip").arg("-o").arg(&stripped).arg(binary).status()?;
     if status.success() {
         Ok(stripped)

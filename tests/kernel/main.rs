@@ -6,9 +6,15 @@
 #![allow(clippy::print_stderr, reason = "tests talk to whoever runs them")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod api_server;
+#[path = "../watch/server.rs"]
+#[allow(dead_code, reason = "the watch tests ask more of it")]
+mod captured_server;
 mod changes;
 mod client;
 mod cluster;
+mod control_plane;
+mod crash;
 mod daemon;
 mod dump;
 mod lab;
@@ -16,7 +22,10 @@ mod load;
 mod namespace;
 mod ownership;
 mod pod_server;
+mod readme;
 mod refusals;
+mod settings;
+mod takeover;
 mod traffic;
 mod wait;
 mod whoami;
@@ -35,12 +44,15 @@ macro_rules! trials {
 }
 use trials;
 
+/// What the README's commands read.
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     if !arguments.list
         && let Some(missing) = lab::missing_here()
     {
-        return lab::run_inside("kernel", &missing, &[]);
+        return lab::run_inside("kernel", &missing, &[MANIFESTS]);
     }
     // One after another: the lab has two processors, and some tests measure time.
     arguments.test_threads.get_or_insert(1);
@@ -54,6 +66,11 @@ fn tests() -> Vec<Trial> {
         changes::tests(),
         refusals::tests(),
         ownership::tests(),
+        api_server::tests(),
+        takeover::tests(),
+        crash::tests(),
+        settings::tests(),
+        readme::tests(),
     ];
     of_files.into_iter().flatten().collect()
 }

@@ -67,6 +67,13 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("sysctl {path}={value}: {error}"));
     }
 
+    /// Reads a sysctl.
+    pub fn setting(&self, path: &str) -> String {
+        let text = self.run(|| fs::read_to_string(format!("/proc/sys/{path}")));
+        let text = text.unwrap_or_else(|error| panic!("sysctl {path}: {error}"));
+        text.trim().to_string()
+    }
+
     /// A path by which another process can refer to the namespace.
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", process::id(), self.file.as_raw_fd())

@@ -23,29 +23,6 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Everything the kernel holds, but for counters and what changes from one reading to the next.
-fn state(world: &World) -> String {
-    let rules = Family::BOTH.map(|family| dump::rules(&world.node, family)).concat();
-    let kept = |line: &&str| !line.starts_with('#');
-    let rules: Vec<String> = rules.lines().filter(kept).map(without_counters).collect();
-    let mut sets: Vec<String> = dump::sets(&world.node).lines().map(String::from).collect();
-    sets.sort();
-    let addresses = dump::addresses(&world.node);
-    let addresses: Vec<&str> = addresses.lines().filter(|line| !line.contains("fe80::")).collect();
-    format!(
-        "{}\n{}\n{}\n{}",
-        dump::servers(&world.node),
-        sets.join("\n"),
-        rules.join("\n"),
-        addresses.join("\n")
-    )
-}
-
-/// `:INPUT ACCEPT [12:720]` without the numbers.
-fn without_counters(line: &str) -> String {
-    line.split(" [").next().unwrap_or(line).to_string()
-}
-
 fn plant_foreign_things(world: &World) {
     world.node.output_of(
         "ipvsadm",
@@ -76,13 +53,13 @@ fn ownership_foreign_things_stay_and_cleanup_leaves_no_trace() {
     let world = World::new();
     let pod = world.pod("pod", Place::Node, 3);
     plant_foreign_things(&world);
-    let before = state(&world);
+    let before = dump::everything(&world.node);
     let manifests = Manifests::new();
     let pods = [&pod];
     manifests.put("web.yaml", &Service::new("web", 128, &pods).manifest());
     for _ in 0..2 {
         let daemon = cluster::start(&world, &manifests, &["--audit-period=300ms"]);
-        let during = state(&world);
+        let during = dump::everything(&world.node);
         for line in before.lines() {
             assert!(during.lines().any(|there| there == line), "gone or changed: {line}\n{during}");
         }
@@ -90,9 +67,9 @@ fn ownership_foreign_things_stay_and_cleanup_leaves_no_trace() {
         assert!(daemon.terminate().success());
     }
     cluster::clean_up(&world);
-    assert_eq!(state(&world), before);
+    dump::assert_same(&dump::everything(&world.node), &before, "cleaned up");
     cluster::clean_up(&world);
-    assert_eq!(state(&world), before, "cleaned up twice");
+    dump::assert_same(&dump::everything(&world.node), &before, "cleaned up twice");
 }
 
 fn ownership_stop_and_kill_leave_the_data_plane_serving() {
@@ -108,7 +85,7 @@ fn ownership_stop_and_kill_leave_the_data_plane_serving() {
     let front = service.front(Family::Ipv4);
     let limit = Amount::at_most(Duration::from_secs(240));
     let load = Load::start(&client.namespace, Transport::Tcp, front, limit);
-    let sound = state(&world);
+    let sound = dump::everything(&world.node);
     for _ in 0..5 {
         load.wait_for_answers(30);
         daemon.kill();
@@ -120,7 +97,7 @@ fn ownership_stop_and_kill_leave_the_data_plane_serving() {
     load.wait_for_answers(30);
     let tally = load.stop();
     assert_eq!(tally.failures, Vec::<String>::new());
-    assert_eq!(state(&world), sound);
+    dump::assert_same(&dump::everything(&world.node), &sound, "after stops and kills");
 }
 
 fn ownership_of_one_namespace_is_exclusive() {
@@ -163,7 +140,7 @@ fn ownership_of_what_cannot_be_read_at_start_is_kept() {
     manifests.put("good.yaml", &good.manifest());
     manifests.put("broken.yaml", &broken.manifest());
     cluster::start(&world, &manifests, &[]).kill();
-    let before = state(&world);
+    let before = dump::everything(&world.node);
 
     manifests.put("broken.yaml", &format!("{}x: : ", broken.manifest()));
     let added = Service::new("added", 3, &pods);
@@ -174,7 +151,8 @@ fn ownership_of_what_cannot_be_read_at_start_is_kept() {
     };
     wait::until("what is readable to be programmed", SOON, || answers(&added));
     assert!(answers(&good) && answers(&broken));
-    assert!(before.lines().all(|line| state(&world).contains(line)), "{}", state(&world));
+    let after = dump::everything(&world.node);
+    assert!(before.lines().all(|line| after.contains(line)), "{before}\nbecame\n{after}");
     assert!(daemon.log().contains("nothing is removed before it is mended"), "{}", daemon.log());
     assert!(!cluster::is_ready(&world), "not while a part is unknown");
 

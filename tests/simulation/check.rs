@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube_ipvs_proxy::desired::foundation::IPV6_FORWARDING;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
-use kube_ipvs_proxy::model::iptables::TableName;
+use kube_ipvs_proxy::model::iptables::{ChainKey, TableName};
 use kube_ipvs_proxy::model::ipvs::{Server, ServerKey};
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::model::tables::Tables;
@@ -77,7 +77,9 @@ fn order(state: &Tables, next: &Tables, operation: &Step, wanted: &Tables) -> Ve
             for address in changes.iter().filter(|c| c.to.is_some()).map(|c| c.key) {
                 let family = Family::of(address);
                 let proof = Entry { set: SetId::IpvsIps, member: Member::Ip(address) };
-                let has_rules = state.rulesets.get(&family) == wanted.rulesets.get(&family);
+                let [there, wanted] = [state, wanted].map(|tables| tables.rulesets.get(&family));
+                let has_rules =
+                    there.zip(wanted).is_some_and(|(there, wanted)| there.has_effect_of(wanted));
                 that(has_rules, || format!("{address} bound before the rules"))?;
                 that(state.entries.contains(&proof), || format!("{address} bound unproven"))?;
             }
@@ -100,7 +102,7 @@ fn order(state: &Tables, next: &Tables, operation: &Step, wanted: &Tables) -> Ve
                 that(are_set, || "forwarding before router advertisements are safe".into())?;
             }
         }
-        Step::Sets(_) | Step::Device(_) | Step::Rules(_) | Step::Reals(_) => {}
+        Step::Sets(_) | Step::Device(_) | Step::Rules(_) | Step::Chains(_) | Step::Reals(_) => {}
     }
     Ok(())
 }
@@ -166,7 +168,14 @@ pub fn converged(kernel: &FakeKernel, wanted: &Tables, drains: Drains) -> Verdic
         format!("entries: {difference:?}")
     })?;
     that(there.sets == wanted.sets, || "sets".into())?;
-    that(there.rulesets == wanted.rulesets, || "rules".into())?;
+    let mut rulesets = there.rulesets.clone();
+    for ChainKey { family, table, name } in &kernel.held_chains {
+        let rules = rulesets.get_mut(family).and_then(|ruleset| ruleset.tables.get_mut(table));
+        if rules.as_ref().and_then(|rules| rules.chains.get(name)).is_some_and(Vec::is_empty) {
+            rules.and_then(|rules| rules.chains.remove(name));
+        }
+    }
+    that(rulesets == wanted.rulesets, || "rules".into())?;
     that(there.device == wanted.device, || "device".into())?;
     that(
         wanted.settings.iter().all(|(path, value)| there.settings.get(path) == Some(value)),

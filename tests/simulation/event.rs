@@ -32,6 +32,8 @@ pub enum Event {
     Sync,
     /// A sync in which once in so many operations something goes wrong.
     FaultySync { seed: u64, one_in: usize },
+    /// From now on the whole of the host cannot be read, or can again.
+    Blindness { lasts: bool },
     /// A sync that is killed after so many operations; the program starts again.
     KilledSync { after: usize },
     /// The program stops between two syncs and starts again.
@@ -56,7 +58,7 @@ fn one(random: &mut Random) -> Event {
     let number = random.below(SERVICES);
     let part = random.below(SLICES);
     let any = random.number();
-    match random.below(31) {
+    match random.below(33) {
         0..4 => Event::Service { number, shape: any },
         4 => Event::ServiceGone { number },
         5..9 => Event::Slice { number, part, shape: any },
@@ -72,6 +74,7 @@ fn one(random: &mut Random) -> Event {
         26..28 => Event::FaultySync { seed: any, one_in: 1 + random.below(12) },
         28 => Event::KilledSync { after: random.below(40) },
         29 => Event::CatchUp,
+        30..32 => Event::Blindness { lasts: random.one_in(2) },
         _ => Event::Restart,
     }
 }

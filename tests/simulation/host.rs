@@ -1,7 +1,7 @@
 //! The host of a run: how it looks before the first start, and what others do to it.
 
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId, SetKey};
-use kube_ipvs_proxy::model::iptables::{Rules, Ruleset, TableName};
+use kube_ipvs_proxy::model::iptables::{ChainKey, Rules, Ruleset, TableName};
 use kube_ipvs_proxy::model::ipvs::{Connections, RealServer, Server, VirtualServer};
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::model::tables::Tables;
@@ -86,6 +86,11 @@ fn take_over_from_kube_proxy(kernel: &mut FakeKernel, random: &mut Random) {
         tables.addresses.insert(key.address);
     }
     tables.rulesets.insert(Family::V4, kube_proxy_rules());
+    if random.one_in(3) {
+        let name = "KUBE-NODE-PORT".to_string();
+        let table = TableName::ALL[random.below(2)];
+        kernel.held_chains.insert(ChainKey { family: Family::V4, table, name });
+    }
 }
 
 /// A part of kube-proxy's rules: its filter lets every cluster IP front pass.
@@ -129,7 +134,7 @@ fn kube_proxy_rules() -> Ruleset {
 pub fn drift(tables: &mut Tables, random: &mut Random) {
     let ours: Vec<_> = tables.servers.keys().copied().filter(|key| !is_foreign(key)).collect();
     let server = random.pick(&ours).and_then(|key| tables.servers.get_mut(key));
-    match (random.below(9), server) {
+    match (random.below(11), server) {
         (0, Some(server)) => {
             server.reals.pop_first();
         }
@@ -146,6 +151,7 @@ pub fn drift(tables: &mut Tables, random: &mut Random) {
             tables.servers.retain(|key, _| is_foreign(key) || Some(key) != ours.first());
         }
         (5, _) => tables.rulesets.clear(),
+        (8 | 9, _) => damage_rules(tables, random),
         (6, _) => {
             tables.addresses.retain(|address| *address == foreign_address() || random.one_in(2));
         }
@@ -154,6 +160,24 @@ pub fn drift(tables: &mut Tables, random: &mut Random) {
                 || random.one_in(2)
         }),
         _ => drift_of_sets(tables),
+    }
+}
+
+/// One chain loses its rules, or one built-in chain its jumps.
+fn damage_rules(tables: &mut Tables, random: &mut Random) {
+    let loses_chain = random.one_in(2);
+    for rules in tables.rulesets.values_mut().flat_map(|ruleset| ruleset.tables.values_mut()) {
+        let lines = if loses_chain { &rules.chains } else { &rules.jumps };
+        let names: Vec<String> = lines.keys().cloned().collect();
+        if !random.one_in(3) {
+            continue;
+        }
+        let Some(name) = random.pick(&names) else { continue };
+        if loses_chain {
+            rules.chains.insert(name.clone(), Vec::new());
+        } else {
+            rules.jumps.remove(name);
+        }
     }
 }
 

@@ -19,12 +19,17 @@ pub fn trials() -> Vec<Trial> {
         trial("api::list_and_watch_where_streaming_is_refused", refused_streaming),
         trial("api::streaming_error_event", streaming_error_event),
         trial("api::streaming_parameter_ignored", streaming_ignored),
+        trial("api::streaming_parameter_ignored_by_a_busy_server", streaming_ignored_busily),
+        trial("api::streaming_list_without_an_end", streaming_endless),
         trial("api::streaming_list_cut_in_the_middle", streaming_cut),
         trial("api::lists_in_pages", pages),
         trial("api::field_selector_refused", refused_fields),
         trial("api::endpoints_where_slices_are_missing", endpoints_by_discovery),
         trial("api::endpoints_on_request", endpoints_on_request),
         trial("api::service_cidrs_missing", missing_service_cidrs),
+        trial("api::service_cidrs_granted_later", late_service_cidrs),
+        trial("api::service_cidrs_refused_later", service_cidrs_taken_away),
+        trial("api::a_website_is_no_api_server", website),
         trial("api::clean_closes_are_not_hammered", clean_closes),
         trial("api::connections_break_in_the_middle_of_a_line", broken_lines),
         trial("api::all_connections_cut", cut_connections),
@@ -124,6 +129,35 @@ async fn streaming_ignored() {
     replay_slices(Faults { streaming, ..Faults::default() }, quick()).await;
 }
 
+/// So long that no test sees the end of it.
+const NEVER: Duration = Duration::from_secs(600);
+
+async fn streaming_ignored_busily() {
+    let streaming = Streaming::Ignored;
+    let faults = Faults { streaming, service_cidrs: Some(404), ..Faults::default() };
+    let server = Server::start(faults).await;
+    // It is never silent, so nothing but what it sends can tell.
+    let timing = Timing { list_quiet: NEVER, ..quick() };
+    let mut follower = follow(server.url(), EndpointsSource::Slices, timing).await;
+    let kinds = [Kind::Service, Kind::EndpointSlice, Kind::Node].map(|kind| kind.to_string());
+    let begins = |log: &[String], kind: &String| log.iter().any(|line| line.starts_with(kind));
+    let applied = |log: &[String]| -> Vec<String> {
+        log.iter().filter(|line| line.ends_with(" applied")).cloned().collect()
+    };
+    let all_began = |log: &[String]| kinds.iter().all(|kind| begins(&applied(log), kind));
+    follower.until_true("objects of every kind", all_began).await;
+    server.advance(631);
+    let expected = golden::lines(&server.expected(Kind::EndpointSlice));
+    follower.until_lines("the lists in pages", &expected).await;
+    follower.stop().await;
+}
+
+async fn streaming_endless() {
+    let streaming = Streaming::Ignored;
+    let timing = Timing { list_quiet: NEVER, list_whole: Duration::from_millis(100), ..quick() };
+    replay_slices(Faults { streaming, ..Faults::default() }, timing).await;
+}
+
 async fn streaming_cut() {
     let streaming = Streaming::Cut;
     replay_slices(Faults { streaming, ..Faults::default() }, quick()).await;
@@ -180,6 +214,42 @@ async fn missing_service_cidrs() {
         assert_eq!(follower.store.service_cidrs().count(), 0);
         follower.stop().await;
     }
+}
+
+async fn late_service_cidrs() {
+    for code in [403, 404] {
+        let server = Server::start(Faults { service_cidrs: Some(code), ..Faults::default() }).await;
+        let mut follower = follow(server.url(), EndpointsSource::Auto, quick()).await;
+        follower.until("the first lists", |store| store.is_complete()).await;
+        assert_eq!(follower.store.service_cidrs().count(), 0);
+        server.set(|faults| faults.service_cidrs = None);
+        follower.until("the ranges", |store| store.service_cidrs().count() == 2).await;
+        follower.stop().await;
+    }
+}
+
+async fn service_cidrs_taken_away() {
+    let server = Server::start(Faults::default()).await;
+    let mut follower = follow(server.url(), EndpointsSource::Auto, quick()).await;
+    follower.until("the ranges", |store| store.service_cidrs().count() == 2).await;
+    server.set(|faults| faults.service_cidrs = Some(403));
+    server.cut();
+    let lists = || server.count(&["servicecidrs", "limit="]);
+    follower.until_true("lists that are refused", |_| lists() >= 3).await;
+    assert_eq!(follower.store.service_cidrs().count(), 2, "what is known stays");
+    follower.stop().await;
+}
+
+async fn website() {
+    let server = Server::start(Faults { is_website: true, ..Faults::default() }).await;
+    let mut follower = follow(server.url(), EndpointsSource::Auto, quick()).await;
+    let lists = || server.count(&["/api/v1/services", "limit="]);
+    follower.until_true("several attempts", |_| lists() >= 3).await;
+    assert!(!follower.store.is_complete());
+    server.set(|faults| faults.is_website = false);
+    let expected = golden::lines(&server.expected(Kind::EndpointSlice));
+    follower.until_lines("the server is one", &expected).await;
+    follower.stop().await;
 }
 
 async fn clean_closes() {
@@ -273,10 +343,6 @@ async fn failing() {
         let attempts = || server.count(&["/api/v1/services"]);
         follower.until_true("several attempts", |_| attempts() >= 6).await;
         assert!(!follower.store.is_complete(), "{code}");
-        // 403 on an optional kind is final: the role does not grant it.
-        if code == 403 {
-            server.set(|faults| faults.service_cidrs = Some(403));
-        }
         server.set(|faults| faults.status = None);
         let expected = golden::lines(&server.expected(Kind::EndpointSlice));
         follower.until_lines("the server works", &expected).await;

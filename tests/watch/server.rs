@@ -38,6 +38,8 @@ pub struct Faults {
     pub expires_early: bool,
     /// Every request gets this status.
     pub status: Option<u16>,
+    /// Every request is answered with a page for people.
+    pub is_website: bool,
     /// Connections are cut after this many lines of a watch.
     pub cut_after: Option<usize>,
     /// Nothing more is sent on watches, as by a peer that is gone without a word.
@@ -215,6 +217,9 @@ impl Server {
             let (path, query) = target.split_once('?').unwrap_or((&target, ""));
             let parameters = Parameters(query);
             match self.refusal(path, &parameters) {
+                _ if self.state().faults.is_website => {
+                    respond(&mut socket, 200, "<!doctype html>\n<title>Log in</title>\n").await?;
+                }
                 Some(code) => respond(&mut socket, code, &status(code)).await?,
                 None if parameters.is_set("watch") => {
                     return self.watch(&mut socket, path, &parameters, generation).await;

@@ -178,7 +178,7 @@ pub struct RunFlags {
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub cleanup: String,
-    /// How much to log: 0 changes and failures, 2 every step, 4 libraries too, 6 bytes.
+    /// How much to log: 0 syncs and failures, 2 every change, 4 libraries too, 6 all they say.
     #[arg(short, long, value_name = "LEVEL", default_value = "0", allow_hyphen_values = true)]
     pub v: String,
 }

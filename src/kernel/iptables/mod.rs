@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::exec::{self, Call, Runner};
 use crate::model::iptables::Ruleset;
-use crate::model::net::{Family, PerFamily};
+use crate::model::net::Family;
 
 pub use parse::parse;
 
@@ -32,6 +32,9 @@ const KUBELET_CHAINS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
 
 /// What to install if a program is missing.
 const PACKAGE: &str = "iptables";
+
+/// What the programs say of a kernel that has no tables of a family.
+const NO_TABLES: [&str; 3] = ["does not exist", "can't initialize", "Address family not supported"];
 
 /// Major, minor and patch level.
 pub type Version = (u32, u32, u32);
@@ -72,6 +75,19 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the host lacks the program or the kernel the tables, now and the next time.
+    pub fn is_lacking(&self) -> bool {
+        match self {
+            Error::Program(exec::Error::Missing { .. }) => true,
+            Error::Program(exec::Error::Failed { complaint, .. }) => {
+                NO_TABLES.iter().any(|words| complaint.contains(words))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Which of a host's tables to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variant {
@@ -99,21 +115,19 @@ pub struct Tools {
     pub variant: Variant,
     /// Their version.
     pub version: Version,
-    /// Whether they work for each family.
-    pub works: PerFamily<bool>,
 }
 
 impl Tools {
     /// Looks at the host; fails if there is no working `iptables` for IPv4.
+    ///
+    /// Whether there is one for IPv6 is for the caller to find out: a host may do without.
     pub fn detect(runner: &mut Runner) -> Result<Self, Error> {
         let legacy = gather(runner, Variant::Legacy);
         let nf_tables = gather(runner, Variant::NfTables);
         let variant = choose(legacy, nf_tables);
         let version = version(runner, variant)?;
-        let mut tools = Tools { variant, version, works: PerFamily { v4: true, v6: true } };
+        let tools = Tools { variant, version };
         tools.save(runner, Family::V4)?;
-        // A kernel without IPv6 rules is no fault: the family is left out.
-        tools.works.v6 = tools.save(runner, Family::V6).is_ok();
         Ok(tools)
     }
 
@@ -163,7 +177,8 @@ impl Variant {
 
 /// The variant that the evidence speaks for; `None` is a variant that cannot be run.
 ///
-/// One that can be run alone is taken: the program without a suffix may be the other. Else, as in the node's own images: kubelet's chains decide, else the larger number of rules, else
+/// One that can be run alone is taken: the program without a suffix may be the other. Of two, as
+/// in the node's own images, that with kubelet's chains is taken, then that with more rules, then
 /// the administrator's choice, which is the program without a suffix.
 pub fn choose(legacy: Option<Evidence>, nf_tables: Option<Evidence>) -> Variant {
     let (legacy, nf_tables) = match (legacy, nf_tables) {

@@ -2,6 +2,8 @@
 //!
 //! One read is many times cheaper than a netlink dump per service. It is no snapshot: what
 //! changes while it is read may be missed or seen twice.
+//! Kernel: services are left out where other network namespaces have some, too; what is told of
+//! a service is whole.
 //! Persistence timeouts are in jiffies here, so options of services are not taken from it.
 //!
 //! Invariant: services found by firewall mark, or of other protocols, are passed over together

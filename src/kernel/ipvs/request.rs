@@ -6,37 +6,9 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 
-use super::attribute::{VERSION, command, info, top};
+use super::attribute::{VERSION, command, info};
 use super::{Destination, DestinationKey, FAMILY_NAME, Service, ServiceKey, message};
 use crate::kernel::netlink::{Attributes, Connection, Error, Message, Protocol, generic};
-
-/// Idle time after which connections are forgotten, in seconds; 0 keeps what is set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Established TCP connections.
-    pub tcp: u32,
-    /// TCP connections that one side has closed.
-    pub tcp_fin: u32,
-    /// UDP flows.
-    pub udp: u32,
-}
-
-impl Timeouts {
-    /// Reads the answer to `GET_CONFIG`.
-    pub(super) fn parse(answer: &[u8]) -> Result<Self, Error> {
-        let mut timeouts = Timeouts::default();
-        for attribute in Attributes::after(answer, generic::HEADER_LENGTH)? {
-            let attribute = attribute?;
-            match attribute.kind {
-                top::TIMEOUT_TCP => timeouts.tcp = attribute.to_u32()?,
-                top::TIMEOUT_TCP_FIN => timeouts.tcp_fin = attribute.to_u32()?,
-                top::TIMEOUT_UDP => timeouts.udp = attribute.to_u32()?,
-                _ => {}
-            }
-        }
-        Ok(timeouts)
-    }
-}
 
 /// Facts about the kernel's IPVS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -96,20 +68,6 @@ impl Client {
         messages: impl IntoIterator<Item = Message>,
     ) -> Vec<Result<(), Error>> {
         self.connection.execute(messages)
-    }
-
-    /// Sets the idle times of the network namespace.
-    pub fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), Error> {
-        let mut request = self.commands.request(command::SET_CONFIG);
-        request.attribute(top::TIMEOUT_TCP, &timeouts.tcp.to_ne_bytes());
-        request.attribute(top::TIMEOUT_TCP_FIN, &timeouts.tcp_fin.to_ne_bytes());
-        request.attribute(top::TIMEOUT_UDP, &timeouts.udp.to_ne_bytes());
-        self.connection.execute_one(request)
-    }
-
-    /// The idle times of the network namespace.
-    pub fn timeouts(&mut self) -> Result<Timeouts, Error> {
-        Timeouts::parse(&self.connection.query(self.commands.request(command::GET_CONFIG))?)
     }
 
     /// Facts about the kernel's IPVS.

@@ -185,7 +185,6 @@ proptest! {
             let _ = message::service(&body);
             let _ = message::destination(&body, ip("10.96.0.1"));
             let _ = Info::parse(&body);
-            let _ = Timeouts::parse(&body);
         }
     }
 

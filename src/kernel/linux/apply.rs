@@ -10,6 +10,8 @@ use super::LinuxKernel;
 use crate::kernel::ipset::{NewSet, Room};
 use crate::kernel::{Error, Failure};
 use crate::model::ipset::{Entry, Member, SetKey, SetSpec};
+use crate::model::iptables::ChainKey;
+use crate::plan;
 use crate::plan::step::{Change, RulesChange, Step};
 
 /// Entries per bucket that a set is created for when it is full.
@@ -51,6 +53,7 @@ impl LinuxKernel {
             Step::Device(true) => each(&[()], |()| self.create_device()),
             Step::Device(false) => each(&[()], |()| self.delete_device()),
             Step::Rules(change) => each(&[change], |change| self.apply_rules(change)),
+            Step::Chains(changes) => each(changes, |change| self.delete_chain(&change.key)),
             Step::Entries(changes) => self.apply_entries(changes),
             Step::Servers(changes) => self.apply_servers(changes),
             Step::Reals(changes) => self.apply_reals(changes),
@@ -90,6 +93,16 @@ impl LinuxKernel {
         loaded.map_err(|cause| Error::Rules {
             operation: "load rules of",
             key: family.to_string(),
+            cause: Box::new(cause),
+        })
+    }
+
+    fn delete_chain(&mut self, chain: &ChainKey) -> Result<(), Error> {
+        let input = plan::iptables::deletion(chain);
+        let deleted = self.tools.restore(&mut self.runner, chain.family, &input);
+        deleted.map_err(|cause| Error::Rules {
+            operation: "delete chain",
+            key: chain.to_string(),
             cause: Box::new(cause),
         })
     }

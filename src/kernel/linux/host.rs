@@ -14,21 +14,13 @@ use crate::model::observed::Host;
 use crate::model::sysctl::Settings;
 
 /// Settings that the daemon may want to set, wherever the kernel has them.
-const SETTINGS: [&str; 14] = [
+const SETTINGS: [&str; 6] = [
     "net/ipv4/vs/conntrack",
     "net/ipv4/vs/conn_reuse_mode",
     "net/ipv4/vs/expire_nodest_conn",
     "net/ipv4/vs/expire_quiescent_template",
     "net/ipv4/ip_forward",
-    "net/ipv4/conf/all/arp_ignore",
-    "net/ipv4/conf/all/arp_announce",
     IPV6_FORWARDING,
-    "net/netfilter/nf_conntrack_max",
-    "net/netfilter/nf_conntrack_tcp_timeout_established",
-    "net/netfilter/nf_conntrack_tcp_timeout_close_wait",
-    "net/netfilter/nf_conntrack_tcp_be_liberal",
-    "net/netfilter/nf_conntrack_udp_timeout",
-    "net/netfilter/nf_conntrack_udp_timeout_stream",
 ];
 
 const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
@@ -36,6 +28,9 @@ const IPV6_INTERFACES: &str = "net/ipv6/conf";
 
 /// Interfaces in name only.
 const NOT_INTERFACES: [&str; 2] = ["all", "default"];
+
+/// What to do about a kernel without IPv6.
+const NO_IPV6: &str = "the kernel has no IPv6: boot without ipv6.disable=1, or CONFIG_IPV6=y";
 
 /// Present where the kernel has IPv6.
 const IPV6_ADDRESSES: &str = "/proc/thread-self/net/if_inet6";
@@ -56,10 +51,10 @@ pub(super) fn settings(sysctl: &Sysctl) -> Result<Settings, Error> {
 }
 
 /// The facts that the foundation depends on; addresses are read elsewhere.
-pub(super) fn facts(sysctl: &Sysctl, tools: &Tools) -> Result<Host, Error> {
+pub(super) fn facts(sysctl: &Sysctl, tools: &Tools, has_ipv6: bool) -> Result<Host, Error> {
     let release = sysctl.read("kernel/osrelease")?.unwrap_or_default();
     Ok(Host {
-        families: PerFamily { v4: tools.works.v4, v6: tools.works.v6 && has_ipv6(sysctl)? },
+        families: PerFamily { v4: true, v6: has_ipv6 },
         kernel: kernel_version(&release),
         random_fully: tools.knows_random_fully(),
         router_advertised: router_advertised(sysctl)?,
@@ -67,20 +62,23 @@ pub(super) fn facts(sysctl: &Sysctl, tools: &Tools) -> Result<Host, Error> {
     })
 }
 
-/// Whether addresses of IPv6 can be bound to the dummy device, made already or not.
-fn has_ipv6(sysctl: &Sysctl) -> Result<bool, Error> {
+/// Why addresses of IPv6 cannot be bound to the dummy device, made already or not, and the fix.
+pub(super) fn without_ipv6(sysctl: &Sysctl) -> Result<Option<String>, Error> {
     if !Path::new(IPV6_ADDRESSES).exists() {
-        return Ok(false);
+        return Ok(Some(NO_IPV6.to_owned()));
     }
-    let is_off = |interface: &str| -> Result<Option<bool>, Error> {
-        let value = sysctl.read(&format!("{IPV6_INTERFACES}/{interface}/disable_ipv6"))?;
-        Ok(value.map(|value| value == "1"))
+    let of_device = format!("{IPV6_INTERFACES}/{DEVICE}/disable_ipv6");
+    let of_new = format!("{IPV6_INTERFACES}/default/disable_ipv6");
+    let here = match sysctl.read(&of_device)? {
+        Some(_) => of_device,
+        None => of_new,
     };
-    let device_is_off = match is_off(DEVICE)? {
-        Some(is_off) => is_off,
-        None => is_off("default")?.unwrap_or(false),
-    };
-    Ok(!device_is_off && !is_off("all")?.unwrap_or(false))
+    for path in [here, format!("{IPV6_INTERFACES}/all/disable_ipv6")] {
+        if sysctl.read(&path)?.as_deref() == Some("1") {
+            return Ok(Some(format!("{path} is 1: set it to 0")));
+        }
+    }
+    Ok(None)
 }
 
 /// Interfaces that would stop taking router advertisements once forwarding is turned on.
@@ -159,6 +157,28 @@ mod tests {
         let expected = [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/eth0.100/accept_ra", "1")];
         assert_eq!(found, expected.map(|(path, value)| (path.to_owned(), value.to_owned())).into());
         fs::remove_dir_all(root).expect("ours");
+    }
+
+    #[test]
+    fn says_which_setting_turns_ipv6_off() {
+        for (name, settings, expected) in [
+            ("on", &[("all", "0\n"), ("default", "0\n")][..], None),
+            ("all", &[("all", "1\n"), ("default", "0\n")], Some("all")),
+            ("new", &[("all", "0\n"), ("default", "1\n")], Some("default")),
+            ("device", &[("default", "0\n"), (DEVICE, "1\n")], Some(DEVICE)),
+            ("device-on", &[("default", "1\n"), (DEVICE, "0\n")], None),
+        ] {
+            let path = |interface: &str| format!("{IPV6_INTERFACES}/{interface}/disable_ipv6");
+            let files: Vec<_> = settings.iter().map(|(file, text)| (path(file), *text)).collect();
+            let files: Vec<_> = files.iter().map(|(file, text)| (file.as_str(), *text)).collect();
+            let root = tree(name, &files);
+            let found = without_ipv6(&Sysctl::below(&root)).expect("readable");
+            let expected = expected.map(|file| format!("{} is 1: set it to 0", path(file)));
+            // A machine without IPv6 says so before it looks at settings.
+            let has_ipv6 = Path::new(IPV6_ADDRESSES).exists();
+            assert_eq!(found, if has_ipv6 { expected } else { Some(NO_IPV6.to_owned()) }, "{name}");
+            fs::remove_dir_all(root).expect("ours");
+        }
     }
 
     #[test]

@@ -10,11 +10,13 @@ mod apply;
 mod convert;
 mod device;
 mod host;
+mod ipv6;
 mod observe;
 mod servers;
 
 use nix::errno::Errno;
 
+use self::ipv6::Ipv6;
 use super::exec::Runner;
 use super::iptables::Tools;
 use super::sysctl::Sysctl;
@@ -36,6 +38,7 @@ pub struct LinuxKernel {
     sysctl: Sysctl,
     runner: Runner,
     tools: Tools,
+    ipv6: Ipv6,
 }
 
 /// How often the host was touched; reading it through netlink or files is not counted.
@@ -67,9 +70,11 @@ impl LinuxKernel {
             key: "iptables".to_owned(),
             cause: Box::new(cause),
         })?;
+        let sysctl = Sysctl::default();
+        let ipv6 = Ipv6::detect(&mut runner, &sysctl, &tools)?;
         // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
         ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
-        Ok(LinuxKernel { ipvs, ipset, link, sysctl: Sysctl::default(), runner, tools })
+        Ok(LinuxKernel { ipvs, ipset, link, sysctl, runner, tools, ipv6 })
     }
 
     /// How often the host was touched since the start.

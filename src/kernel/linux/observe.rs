@@ -1,9 +1,15 @@
 //! Reads the host.
 //!
+//! It writes one thing only: kube-proxy leaves its IPv6 addresses preferred, and those that are
+//! proven ours are set right in place when they are seen. A row of an address has no value that
+//! could differ, and unbinding would cut connections.
+//!
 //! Invariant: what could not be read is an error, never taken for absent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+
+use tracing::{info, warn};
 
 use super::{LinuxKernel, convert, host, refused};
 use crate::kernel::ipset::Listing;
@@ -16,6 +22,7 @@ use crate::model::link::DEVICE;
 use crate::model::net::Family;
 use crate::model::observed::Observed;
 use crate::model::tables::Tables;
+use crate::plan::owned;
 
 impl LinuxKernel {
     /// Every table, and the host's facts.
@@ -27,6 +34,7 @@ impl LinuxKernel {
         if let Some(addresses) = self.device_addresses()? {
             observed.tables.device = true;
             observed.tables.addresses = addresses;
+            self.stop_preferring_ours(&observed.tables)?;
         }
         self.observe_all_servers(&mut observed)?;
         Ok(observed)
@@ -34,7 +42,8 @@ impl LinuxKernel {
 
     /// The host's facts alone.
     pub(super) fn observe_host(&mut self) -> Result<Observed, Error> {
-        let mut host = host::facts(&self.sysctl, &self.tools)?;
+        let has_ipv6 = self.ipv6.look(&self.sysctl)?;
+        let mut host = host::facts(&self.sysctl, &self.tools, has_ipv6)?;
         let own_device = self.device()?.map(|link| link.index);
         let all = self.link.all_addresses();
         let all = all.map_err(|cause| refused("list", "addresses of the host", cause))?;
@@ -59,7 +68,10 @@ impl LinuxKernel {
     }
 
     /// One list of services by netlink, which has their options, and one read of the bulk listing
-    /// for all destinations.
+    /// for all destinations; services that it leaves out are asked for one by one.
+    ///
+    /// Kernel: it counts the services of all network namespaces to find where a reader was, and so
+    /// skips some where others have services, too. What it tells of a service is whole.
     fn observe_all_servers(&mut self, observed: &mut Observed) -> Result<(), Error> {
         let services =
             self.ipvs.services().map_err(|cause| refused("list", "virtual servers", cause))?;
@@ -70,10 +82,18 @@ impl LinuxKernel {
         let mut destinations: BTreeMap<ServiceKey, Vec<Destination>> =
             listing.into_iter().collect();
         for service in &services {
-            let of_service = destinations.remove(&service.key).unwrap_or_default();
+            let of_service = match destinations.remove(&service.key) {
+                Some(listed) => listed,
+                None => self.destinations_of(&service.key)?,
+            };
             take_server(observed, service, &of_service);
         }
         Ok(())
+    }
+
+    fn destinations_of(&mut self, key: &ServiceKey) -> Result<Vec<Destination>, Error> {
+        let failed = |cause| refused("read real servers of", &key.address.to_string(), cause);
+        self.ipvs.destinations(key).map_err(failed)
     }
 
     /// Sets of our names and their entries.
@@ -94,7 +114,7 @@ impl LinuxKernel {
     fn rulesets(&mut self) -> Result<BTreeMap<Family, Ruleset>, Error> {
         let mut rulesets = BTreeMap::new();
         for family in Family::ALL {
-            if !self.tools.works.get(family) {
+            if family == Family::V6 && !self.ipv6.has_tools() {
                 continue;
             }
             let ruleset =
@@ -119,6 +139,27 @@ impl LinuxKernel {
         // The kernel's own, should someone have brought the device up.
         addresses.retain(|ip| !link::is_link_local(*ip));
         Ok(Some(addresses))
+    }
+
+    /// Sets addresses of ours right that a program before us bound as preferred.
+    fn stop_preferring_ours(&mut self, tables: &Tables) -> Result<(), Error> {
+        let is_ours = |ip: &IpAddr| ip.is_ipv6() && owned::address(tables, *ip);
+        if !tables.addresses.iter().any(is_ours) {
+            return Ok(());
+        }
+        let failed = |cause: netlink::Error| refused("read device", DEVICE, cause);
+        let Some(link) = self.device()? else { return Ok(()) };
+        let mut preferred = self.link.preferred_addresses(&link).map_err(failed)?;
+        preferred.retain(is_ours);
+        let outcomes = self.link.stop_preferring(&link, &preferred);
+        for (address, outcome) in preferred.iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => info!(%address, "address is no longer preferred"),
+                // Serving works all the same; the next audit tries again.
+                Err(error) => warn!(%address, %error, "address stays preferred"),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -32,6 +32,8 @@ pub const REQUEST: u16 = 0x1;
 pub const ACKNOWLEDGE: u16 = 0x4;
 /// Fail if the object exists already (`NLM_F_EXCL`).
 pub const EXCLUSIVE: u16 = 0x200;
+/// What is there already is changed in place (`NLM_F_REPLACE`).
+pub const REPLACE: u16 = 0x100;
 /// Make the object if it does not exist (`NLM_F_CREATE`).
 pub const CREATE: u16 = 0x400;
 /// List all objects (`NLM_F_DUMP`).

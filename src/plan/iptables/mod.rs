@@ -1,30 +1,50 @@
 //! The input of `iptables-restore --noflush` that leads from one ruleset of ours to another.
 //!
 //! Invariant: what is not ours is neither named nor moved, and each table changes in one
-//! transaction, so no packet meets half of it.
+//! transaction, so no packet meets half of it. Chains that are no longer wanted are emptied there
+//! and deleted later, each in a transaction of its own: rules of others may still lead to one, and
+//! a deletion that is refused would take the whole transaction with it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use crate::model::iptables::{Rules, Ruleset, TableName};
+use crate::model::iptables::{ChainKey, Rules, Ruleset, TableName};
 
 /// The restore input from `there` to `wanted`; tables that agree are left out.
 pub fn payload(there: &Ruleset, wanted: &Ruleset) -> String {
-    let nothing = Rules::default();
-    let of = |ruleset: &Ruleset, table| ruleset.tables.get(&table).unwrap_or(&nothing).clone();
     let tables =
-        TableName::ALL.into_iter().map(|table| (table, of(there, table), of(wanted, table)));
-    let differing = tables.filter(|(_, there, wanted)| there != wanted);
-    differing.map(|(table, there, wanted)| transaction(table, &there, &wanted)).collect()
+        TableName::ALL.into_iter().map(|table| (table, there.table(table), wanted.table(table)));
+    let differing = tables.filter(|(_, there, wanted)| !there.has_effect_of(wanted));
+    differing.map(|(table, there, wanted)| transaction(table, there, wanted)).collect()
+}
+
+/// What the payload leads to: the wanted rules, and chains that have become empty.
+pub fn result(there: &Ruleset, wanted: &Ruleset) -> Ruleset {
+    let mut result = wanted.clone();
+    for (table, rules) in &there.tables {
+        let chains = &mut result.tables.entry(*table).or_default().chains;
+        for name in rules.chains.keys() {
+            chains.entry(name.clone()).or_default();
+        }
+    }
+    result
+}
+
+/// The restore input that deletes an empty chain.
+pub fn deletion(chain: &ChainKey) -> String {
+    let ChainKey { table, name, .. } = chain;
+    // The declaration makes it succeed if the chain is gone.
+    format!("*{}\n:{name} - [0:0]\n-X {name}\nCOMMIT\n", table.name())
 }
 
 fn transaction(table: TableName, there: &Rules, wanted: &Rules) -> String {
     let mut text = format!("*{}\n", table.name());
     let changed =
         || wanted.chains.iter().filter(|(name, rules)| there.chains.get(*name) != Some(rules));
-    let obsolete = || there.chains.keys().filter(|name| !wanted.chains.contains_key(*name));
+    let obsolete = there.chains.iter().filter(|(name, _)| !wanted.chains.contains_key(*name));
+    let emptied = obsolete.filter(|(_, rules)| !rules.is_empty());
     // A declared chain is emptied; an undeclared one is left as it is.
-    for name in changed().map(|(name, _)| name).chain(obsolete()) {
+    for (name, _) in changed().chain(emptied) {
         line(&mut text, format_args!(":{name} - [0:0]"));
     }
     for (name, rules) in changed() {
@@ -33,9 +53,6 @@ fn transaction(table: TableName, there: &Rules, wanted: &Rules) -> String {
         }
     }
     jumps(&mut text, there, wanted);
-    for name in obsolete() {
-        line(&mut text, format_args!("-X {name}"));
-    }
     text.push_str("COMMIT\n");
     text
 }

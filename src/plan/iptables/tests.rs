@@ -1,6 +1,7 @@
 //! The restore input for a first load, a repair, a takeover and a removal.
 
 use super::*;
+use crate::model::net::Family;
 
 fn lines(pairs: &[(&str, &[&str])]) -> std::collections::BTreeMap<String, Vec<String>> {
     let owned = |lines: &[&str]| lines.iter().map(ToString::to_string).collect();
@@ -44,7 +45,7 @@ fn a_repair_names_only_what_differs() {
 }
 
 #[test]
-fn a_takeover_drops_obsolete_chains_after_the_jumps_to_them() {
+fn a_takeover_empties_obsolete_chains_and_ends_the_jumps_to_them() {
     let there = nat(
         &[
             ("KUBE-NODE-PORT", &["-j KUBE-MARK-MASQ"]),
@@ -56,8 +57,7 @@ fn a_takeover_drops_obsolete_chains_after_the_jumps_to_them() {
     assert_eq!(
         payload(&there, &ours()),
         "*nat\n:KUBE-SERVICES - [0:0]\n:KUBE-NODE-PORT - [0:0]\n\
-         -A KUBE-SERVICES -j KUBE-MARK-MASQ\n-D INPUT -j KUBE-NODE-PORT\n\
-         -X KUBE-NODE-PORT\nCOMMIT\n"
+         -A KUBE-SERVICES -j KUBE-MARK-MASQ\n-D INPUT -j KUBE-NODE-PORT\nCOMMIT\n"
     );
 }
 
@@ -74,10 +74,16 @@ fn a_jump_that_is_there_twice_is_set_anew() {
 }
 
 #[test]
-fn a_removal_leaves_nothing() {
+fn a_removal_leaves_empty_chains_that_are_deleted_one_by_one() {
     assert_eq!(
         payload(&ours(), &Ruleset::default()),
         "*nat\n:KUBE-MARK-MASQ - [0:0]\n:KUBE-SERVICES - [0:0]\n-D OUTPUT -j KUBE-SERVICES\n\
-         -X KUBE-MARK-MASQ\n-X KUBE-SERVICES\nCOMMIT\n"
+         COMMIT\n"
     );
+    let left = result(&ours(), &Ruleset::default());
+    assert_eq!(left, nat(&[("KUBE-MARK-MASQ", &[]), ("KUBE-SERVICES", &[])], &[]));
+    assert_eq!(payload(&left, &Ruleset::default()), "");
+    let texts: Vec<_> = left.chains(Family::V4).map(|chain| deletion(&chain)).collect();
+    assert_eq!(texts[0], "*nat\n:KUBE-MARK-MASQ - [0:0]\n-X KUBE-MARK-MASQ\nCOMMIT\n");
+    assert_eq!(texts.len(), 2);
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::desired::Desired;
 use crate::kernel::Kernel;
+use crate::model::iptables::{ChainKey, Rules, Ruleset, TableName};
 use crate::model::observed::Scope;
 use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
@@ -55,6 +56,47 @@ fn rules_that_the_tool_prints_otherwise_are_loaded_once_and_their_loss_is_seen()
     node.kernel.tables.rulesets.clear();
     node.wait(3600);
     check(node.changes(), "rules     ~ IPv4\nrules     ~ IPv6");
+}
+
+#[test]
+fn rules_that_are_damaged_right_after_a_load_are_repaired() {
+    for prints_otherwise in [false, true] {
+        let kernel = FakeKernel { prints_otherwise, ..FakeKernel::default() };
+        let mut node = Node::on(kernel, [web(), two_pods()]);
+        node.sync();
+        let loaded = node.kernel.tables.rulesets.clone();
+        let rules = node.kernel.tables.rulesets.get_mut(&Family::V4).unwrap();
+        let nat = rules.tables.get_mut(&TableName::Nat).unwrap();
+        nat.chains.get_mut("KUBE-SERVICES").unwrap().clear();
+        node.wait(3600);
+        assert!(node.changes().contains("rules     ~ IPv4"));
+        assert_eq!(node.kernel.tables.rulesets, loaded);
+    }
+}
+
+#[test]
+fn a_chain_that_others_lead_to_stays_empty_and_holds_nothing_up() {
+    let mut kernel = run_by_kube_proxy();
+    let name = "KUBE-NODE-PORT".to_string();
+    let chain = ChainKey { family: Family::V4, table: TableName::Nat, name };
+    let rules = Rules {
+        chains: [(chain.name.clone(), vec!["-j ACCEPT".into()])].into(),
+        jumps: [("INPUT".into(), vec!["-j KUBE-NODE-PORT".into()])].into(),
+    };
+    let ruleset = Ruleset { tables: [(chain.table, rules)].into() };
+    kernel.tables.rulesets.insert(chain.family, ruleset);
+    kernel.held_chains.insert(chain.clone());
+    let mut node = Node::on(kernel, [web(), two_pods()]);
+    for _ in 0..2 {
+        let report = node.sync();
+        assert_eq!((report.is_complete(), report.leftover.len()), (true, 1), "{report}");
+        let nat = node.kernel.tables.rulesets[&chain.family].table(chain.table);
+        assert_eq!(nat.chains[&chain.name], Vec::<String>::new());
+        assert!(!nat.leads_to(&chain.name) && nat.leads_to("KUBE-SERVICES"));
+        node.wait(3600);
+    }
+    node.kernel.held_chains.clear();
+    check(node.changes(), "chains    - IPv4 nat KUBE-NODE-PORT");
 }
 
 #[test]

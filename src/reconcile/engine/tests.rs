@@ -1,15 +1,160 @@
-//! What the engine reads of the host, and when.
+//! What the engine reads again, when, and what it does meanwhile.
 
+use crate::cluster::Update;
+use crate::model::ipset::SetId;
 use crate::model::observed::Host;
-use crate::testing::fake_kernel::{FAULTS, Faults};
+use crate::plan::step::Step;
+use crate::testing::fake_kernel::{FAULTS, Fault, Faults};
 use crate::testing::node::Node;
-use crate::testing::objects;
+use crate::testing::objects::*;
 use crate::testing::random::Random;
+
+fn address(number: usize) -> String {
+    format!("10.96.1.{number}")
+}
+
+/// A Service with an endpoint on this node, so that it has an entry in every set.
+fn objects(number: usize) -> [Update; 2] {
+    let name = format!("default/service-{number}");
+    let endpoint = on_node(endpoint(&format!("10.244.0.{number}")));
+    [
+        service(&name, &[&address(number)], &["tcp 80"]).applied(),
+        slice_applied(&name, &["tcp 8080"], &[endpoint]),
+    ]
+}
+
+fn is_served(node: &Node, number: usize) -> bool {
+    node.kernel.tables.lists(SetId::Pass, &front(&format!("tcp {}:80", address(number))))
+}
+
+/// Services 1 to `last`, the last of which is new in each sync; a tenth of a second apart.
+fn served_one_by_one(node: &mut Node, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        node.tell(objects(number));
+        node.pass(100);
+        node.sync();
+        assert!(is_served(node, number), "{number}");
+    }
+}
+
+#[test]
+fn a_refused_entry_neither_costs_a_whole_reading_nor_holds_up_others() {
+    let mut node = Node::new(objects(1));
+    let is_refused = |step: &Step| step.to_string().contains("KUBE-LOOP-BACK 10.244.0.1,");
+    node.kernel.faults = Faults::When(is_refused, Fault::Refused);
+    assert_eq!(node.sync().failed.len(), 1);
+    let observations = node.kernel.observations;
+    served_one_by_one(&mut node, 2..12);
+    assert_eq!(node.kernel.observations, observations);
+    node.kernel.faults = Faults::None;
+    assert!(node.sync().is_complete());
+    assert_eq!(node.kernel.observations, observations);
+}
+
+#[test]
+fn an_audit_that_fails_holds_nothing_up_and_is_tried_again_at_its_time() {
+    let mut node = Node::new(objects(1));
+    assert!(node.sync().is_complete());
+    node.kernel.is_unreadable = true;
+    node.wait(3600);
+    let report = node.sync();
+    assert_eq!((report.is_audit, report.failed.len()), (false, 1), "{report}");
+    let (failed, observations) = (report.failed, node.kernel.observations);
+    served_one_by_one(&mut node, 2..6);
+    assert_eq!(node.kernel.observations, observations, "before its time");
+    assert_eq!(node.sync().failed, failed, "it is owed still");
+    node.wait(1);
+    node.sync();
+    assert_eq!(node.kernel.observations, observations + 1);
+    node.kernel.is_unreadable = false;
+    node.wait(2);
+    let report = node.sync();
+    assert!(report.is_audit && report.is_complete(), "{report}");
+}
+
+#[test]
+fn nothing_is_touched_before_the_first_whole_reading() {
+    let mut node = Node::new(objects(1));
+    node.kernel.is_unreadable = true;
+    for _ in 0..3 {
+        assert!(!node.sync().is_complete());
+    }
+    assert_eq!((node.kernel.writes, node.kernel.observations), (0, 1));
+    node.kernel.is_unreadable = false;
+    node.wait(1);
+    assert!(node.sync().is_complete());
+    assert!(is_served(&node, 1));
+}
+
+#[test]
+fn a_lost_answer_is_followed_by_a_whole_reading_at_once_but_not_again_and_again() {
+    let mut node = Node::new(objects(1));
+    node.sync();
+    let is_lost = |step: &Step| step.to_string().contains("KUBE-CLUSTER-IP 10.96.1.2,");
+    node.kernel.faults = Faults::When(is_lost, Fault::RequestLost);
+    node.tell(objects(2));
+    node.sync();
+    assert!(node.sync().is_audit);
+    let observations = node.kernel.observations;
+    for _ in 0..10 {
+        assert!(!node.sync().is_complete());
+    }
+    assert_eq!(node.kernel.observations, observations);
+    node.kernel.faults = Faults::None;
+    node.wait(1);
+    let report = node.sync();
+    assert!(report.is_audit && report.is_complete(), "{report}");
+}
+
+#[test]
+fn while_entries_are_unknown_endpoints_come_and_go_next_to_others() {
+    let slice = |endpoints: &[&str]| {
+        let endpoints: Vec<_> = endpoints.iter().map(|address| endpoint(address)).collect();
+        slice_applied("default/service-1", &["tcp 8080"], &endpoints)
+    };
+    let mut node = Node::new(objects(1));
+    node.sync();
+    let is_lost = |step: &Step| step.to_string().contains("KUBE-CLUSTER-IP 10.96.1.2,");
+    node.kernel.faults = Faults::When(is_lost, Fault::AnswerLost);
+    node.tell(objects(2));
+    node.sync();
+    node.kernel.is_unreadable = true;
+    node.tell([slice(&["10.244.1.7"])]);
+    let changed = node.changes();
+    let expected = "reals     + tcp 10.96.1.1:80 > 10.244.1.7:8080  weight 1\n\
+                    reals     ~ tcp 10.96.1.1:80 > 10.244.0.1:8080  weight 1 to weight 0\n";
+    assert_eq!(changed, expected);
+    node.tell([slice(&[])]);
+    assert_eq!(node.changes(), "", "its front may be open unseen");
+    node.kernel.is_unreadable = false;
+    node.kernel.faults = Faults::None;
+    node.wait(1);
+    assert!(node.sync().is_complete());
+    assert!(is_served(&node, 2) && !is_served(&node, 1));
+}
+
+#[test]
+fn while_rules_are_unknown_rows_follow_and_addresses_wait() {
+    let mut node = Node::new(objects(1));
+    let is_rules = |step: &Step| matches!(step, Step::Rules(_));
+    node.kernel.faults = Faults::When(is_rules, Fault::AnswerLost);
+    node.sync();
+    node.kernel.is_unreadable = true;
+    node.tell(objects(2));
+    node.sync();
+    let tables = &node.kernel.tables;
+    assert_eq!((tables.servers.len(), tables.addresses.len()), (2, 0));
+    node.kernel.is_unreadable = false;
+    node.kernel.faults = Faults::None;
+    node.wait(1);
+    assert!(node.sync().is_complete());
+    assert_eq!(node.kernel.tables.addresses.len(), 2);
+}
 
 const ACCEPT_RA: &str = "net/ipv6/conf/eth9/accept_ra";
 
-fn synced() -> Node {
-    let mut node = Node::new([objects::service("ns/web", &["10.96.0.1"], &["tcp 80"]).applied()]);
+fn synced_host() -> Node {
+    let mut node = Node::new([service("ns/web", &["10.96.0.1"], &["tcp 80"]).applied()]);
     assert!(node.sync().is_audit);
     node
 }
@@ -22,7 +167,7 @@ fn change(host: &mut Host) {
 
 #[test]
 fn a_changed_host_is_read_again_without_an_audit() {
-    let mut node = synced();
+    let mut node = synced_host();
     change(&mut node.kernel.host);
     node.wait(1);
     let before = node.kernel.observations;
@@ -45,7 +190,7 @@ fn a_changed_host_is_read_again_without_an_audit() {
 /// W-13: what cannot be read is not taken for gone.
 #[test]
 fn a_host_that_cannot_be_read_stays_as_it_was_known() {
-    let mut node = synced();
+    let mut node = synced_host();
     let (known, tables) = (node.engine.host.clone(), node.kernel.tables.clone());
     change(&mut node.kernel.host);
     node.kernel.faults = Faults::Random { random: Random::new(1), one_in: 1, kinds: &FAULTS };

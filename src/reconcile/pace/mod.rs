@@ -17,12 +17,24 @@ pub struct Pace {
     last_end: Option<Instant>,
     last_audit: Option<Instant>,
     failures_in_a_row: u32,
+    /// When what failed is tried again; syncs that are asked for before do not put it off.
+    retry: Option<Instant>,
+    /// Whether the sync under way is that retry.
+    is_retry: bool,
 }
 
 impl Pace {
     /// A pace that is due at once.
     pub fn new(periods: Periods) -> Self {
-        Pace { periods, requested: None, last_end: None, last_audit: None, failures_in_a_row: 0 }
+        Pace {
+            periods,
+            requested: None,
+            last_end: None,
+            last_audit: None,
+            failures_in_a_row: 0,
+            retry: None,
+            is_retry: true,
+        }
     }
 
     /// Asks for a sync as soon as the spacing allows.
@@ -31,14 +43,20 @@ impl Pace {
     }
 
     /// A sync begins: it serves all requests so far.
-    pub fn started(&mut self) {
+    pub fn started(&mut self, now: Instant) {
         self.requested = None;
+        self.is_retry = self.may_retry(now);
     }
 
     /// A sync has ended.
     pub fn ended(&mut self, now: Instant, succeeded: bool) {
         self.last_end = Some(now);
-        self.failures_in_a_row = if succeeded { 0 } else { self.failures_in_a_row + 1 };
+        if succeeded {
+            (self.failures_in_a_row, self.retry) = (0, None);
+        } else if self.is_retry {
+            self.failures_in_a_row += 1;
+            self.retry = Some(now + self.backoff());
+        }
     }
 
     /// The whole kernel was read.
@@ -46,9 +64,19 @@ impl Pace {
         self.last_audit = Some(now);
     }
 
+    /// Whether the whole kernel was ever read.
+    pub fn has_audited(&self) -> bool {
+        self.last_audit.is_some()
+    }
+
     /// Whether the whole kernel is to be read.
     pub fn audit_is_due(&self, now: Instant) -> bool {
         self.last_audit.is_none_or(|last| now >= last + self.periods.audit)
+    }
+
+    /// Whether what failed may be tried again.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        self.retry.is_none_or(|retry| now >= retry)
     }
 
     /// When to sync next; `wake` is a moment that something else waits for.
@@ -57,12 +85,12 @@ impl Pace {
     pub fn next(&self, wake: Option<Instant>) -> Option<Instant> {
         let end = self.last_end?;
         let earliest = end + self.periods.min_sync;
-        let retry = (self.failures_in_a_row > 0).then(|| end + self.backoff());
         let audit = self.last_audit.map(|last| last + self.periods.audit);
         // What is overdue because it failed must not be tried again without a pause.
-        let patient = |wish: Instant| retry.map_or(wish, |retry| wish.max(retry));
+        let patient = |wish: Instant| self.retry.map_or(wish, |retry| wish.max(retry));
         let idle = end + self.periods.sync;
-        let wishes = [self.requested, retry, audit.map(patient), wake.map(patient), Some(idle)];
+        let wishes =
+            [self.requested, self.retry, audit.map(patient), wake.map(patient), Some(idle)];
         wishes.into_iter().flatten().min().map(|wish| wish.max(earliest))
     }
 

@@ -15,7 +15,7 @@ fn after(start: Instant, at: Option<Instant>) -> f64 {
 /// A pace after a sync at the instant returned.
 fn synced(succeeded: bool) -> (Pace, Instant) {
     let (mut pace, now) = (Pace::new(PERIODS), Instant::now());
-    pace.started();
+    pace.started(now);
     pace.audited(now);
     pace.ended(now, succeeded);
     (pace, now)
@@ -43,40 +43,73 @@ fn a_request_waits_for_the_spacing_and_is_served_once() {
     pace.request(early);
     assert_eq!(after(now, pace.next(None)), 1.0);
     let late = now + Duration::from_secs(5);
-    pace.started();
+    pace.started(late);
     pace.request(late);
     assert_eq!(after(now, pace.next(None)), 5.0);
     pace.request(late + Duration::from_secs(1));
     assert_eq!(after(now, pace.next(None)), 5.0, "the first of several counts");
-    pace.started();
+    pace.started(late);
     assert_eq!(after(now, pace.next(None)), 20.0);
+}
+
+/// Fails as often as told, each time when it is tried again; returns the end of the last.
+fn fail(pace: &mut Pace, mut now: Instant, times: usize) -> Instant {
+    for time in 0..times {
+        now = if time == 0 { now } else { pace.next(None).expect("a retry") };
+        pace.started(now);
+        pace.ended(now, false);
+    }
+    now
 }
 
 #[test]
 fn failures_in_a_row_wait_longer_each_time() {
-    let (mut pace, now) =
-        (Pace::new(Periods { min_sync: Duration::ZERO, ..PERIODS }), Instant::now());
-    let waits: Vec<f64> = (0..8)
-        .map(|_| {
-            pace.ended(now, false);
-            after(now, pace.next(None))
+    let waits: Vec<f64> = (1..9)
+        .map(|times| {
+            let mut pace = Pace::new(Periods { min_sync: Duration::ZERO, ..PERIODS });
+            let end = fail(&mut pace, Instant::now(), times);
+            after(end, pace.next(None))
         })
         .collect();
     assert_eq!(waits, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
-    pace.ended(now, true);
-    assert_eq!(after(now, pace.next(None)), 30.0);
+    let (mut pace, now) = (Pace::new(PERIODS), Instant::now());
+    let end = fail(&mut pace, now, 8);
+    pace.ended(end, true);
+    assert_eq!(after(end, pace.next(None)), 30.0);
 }
 
 #[test]
 fn what_is_overdue_waits_for_the_retry_but_a_request_does_not() {
     let (mut pace, now) = synced(true);
-    let later = now + Duration::from_secs(100);
-    pace.ended(later, false);
-    pace.ended(later, false);
-    pace.ended(later, false);
+    let later = fail(&mut pace, now + Duration::from_secs(100), 3);
     assert_eq!(after(later, pace.next(Some(now))), 2.0, "an overdue audit and an overdue look");
     pace.request(later);
     assert_eq!(after(later, pace.next(Some(now))), 1.0);
+}
+
+#[test]
+fn syncs_that_are_asked_for_neither_put_a_retry_off_nor_make_it_rarer() {
+    let (mut pace, now) = synced(true);
+    let end = fail(&mut pace, now, 4);
+    for seconds in 1..4 {
+        let early = end + Duration::from_secs(seconds);
+        pace.started(early);
+        assert!(!pace.may_retry(early));
+        pace.ended(early, false);
+    }
+    assert_eq!(after(end, pace.next(None)), 4.0);
+    assert!(pace.may_retry(end + Duration::from_secs(4)));
+}
+
+#[test]
+fn a_pause_begins_when_a_sync_ends() {
+    let (mut pace, now) = (Pace::new(PERIODS), Instant::now());
+    let end = now + Duration::from_secs(60);
+    pace.started(now);
+    pace.ended(end, false);
+    assert_eq!(after(end, pace.next(None)), 1.0, "the spacing, and a retry before it");
+    let end = fail(&mut pace, end + Duration::from_secs(1), 2);
+    assert_eq!(after(end, pace.next(None)), 2.0);
 }
 
 #[test]

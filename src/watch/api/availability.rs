@@ -24,6 +24,8 @@ enum Trouble {
     Unreachable,
     /// An answer, but not what was asked for.
     Refused(u16),
+    /// An answer that says that all is well, and is no list.
+    NoList,
 }
 
 impl Availability {
@@ -37,13 +39,14 @@ impl Availability {
         let (trouble, reason) = match failure {
             Failure::Unreachable(reason) => (Trouble::Unreachable, reason),
             Failure::Refused { code, message } => (Trouble::Refused(*code), message),
+            Failure::NoList(reason) => (Trouble::NoList, reason),
             Failure::Broken(reason) => return debug!(%kind, reason, "watch broke off"),
             Failure::Ended | Failure::Expired => return,
         };
         let mut troubles = self.troubles();
         let is_news = match &trouble {
             Trouble::Unreachable => !troubles.values().any(|known| *known == trouble),
-            Trouble::Refused(_) => troubles.get(&kind) != Some(&trouble),
+            Trouble::Refused(_) | Trouble::NoList => troubles.get(&kind) != Some(&trouble),
         };
         troubles.insert(kind, trouble.clone());
         let server = &self.address;
@@ -55,15 +58,31 @@ impl Availability {
             Trouble::Refused(code) => {
                 warn!(%kind, code, reason, "API server refuses a list or watch, it is tried again");
             }
+            Trouble::NoList => {
+                warn!(%kind, server, reason, "answer is no list, is this an API server?");
+            }
         }
     }
 
-    /// A kind was read.
+    /// A whole list of a kind was read.
+    pub fn lists(&self, kind: Kind) {
+        let mut troubles = self.troubles();
+        if troubles.get(&kind) == Some(&Trouble::NoList) {
+            troubles.remove(&kind);
+            info!(%kind, "answer is a list now");
+        }
+    }
+
+    /// A request about a kind was granted.
     pub fn works(&self, kind: Kind) {
         let mut troubles = self.troubles();
+        if troubles.get(&kind) == Some(&Trouble::NoList) {
+            // Such an answer is granted, too: only a list ends it.
+            return;
+        }
         let server = &self.address;
         match troubles.remove(&kind) {
-            None => {}
+            None | Some(Trouble::NoList) => {}
             Some(Trouble::Refused(_)) => info!(%kind, "API server grants the list or watch again"),
             Some(Trouble::Unreachable) => {
                 // The others will find out by themselves; the server is back for all of them.
@@ -158,6 +177,24 @@ mod tests {
         };
         let granted = "INFO API server grants the list or watch again kind=Node".to_owned();
         assert_eq!(log, [refused(403), refused(500), granted]);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_list_is_mentioned_once() {
+        let reason = "list does not parse: expected value at line 1 column 1";
+        let log = logged(|availability| {
+            for _ in 0..3 {
+                availability.works(Kind::Service);
+                availability.failed(Kind::Service, &Failure::NoList(reason.to_owned()));
+            }
+            availability.lists(Kind::Service);
+            availability.lists(Kind::Service);
+        });
+        let no_list = format!(
+            "WARN answer is no list, is this an API server? \
+             kind=Service server=\"https://192.0.2.1/\" reason=\"{reason}\""
+        );
+        assert_eq!(log, [no_list, "INFO answer is a list now kind=Service".to_owned()]);
     }
 
     #[test]

@@ -17,8 +17,10 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 /// What a line of a watch says.
 #[derive(Debug)]
 pub enum Event {
-    /// An object was added or changed.
-    Applied(Read),
+    /// An object was added, or was there at the start of the stream.
+    Added(Read),
+    /// An object was changed.
+    Modified(Read),
     /// An object was deleted.
     Deleted(Read),
     /// Nothing happened up to a version.
@@ -73,7 +75,8 @@ pub fn parse(kind: Kind, line: &str) -> Result<Event, serde_json::Error> {
     let Line { r#type, object } = serde_json::from_str(line)?;
     let read = || objects::read(kind, object.get());
     Ok(match r#type.as_str() {
-        "ADDED" | "MODIFIED" => read().map_or_else(Event::Nameless, Event::Applied),
+        "ADDED" => read().map_or_else(Event::Nameless, Event::Added),
+        "MODIFIED" => read().map_or_else(Event::Nameless, Event::Modified),
         "DELETED" => read().map_or_else(Event::Nameless, Event::Deleted),
         "BOOKMARK" => {
             let Bookmark { metadata } = serde_json::from_str(object.get())?;
@@ -127,12 +130,12 @@ mod tests {
         assert!(matches!(parse(Kind::Node, gone), Ok(Event::Failed { code: 410, .. })));
         let nameless = r#"{"type":"ADDED","object":{"metadata":{}}}"#;
         assert!(matches!(parse(Kind::Node, nameless), Ok(Event::Nameless(_))));
-        let added = r#"{"type":"MODIFIED","object":{"metadata":{"name":"n"},"status":7}}"#;
-        let Ok(Event::Applied(read)) = parse(Kind::Node, added) else { panic!("not applied") };
+        let modified = r#"{"type":"MODIFIED","object":{"metadata":{"name":"n"},"status":7}}"#;
+        let Ok(Event::Modified(read)) = parse(Kind::Node, modified) else { panic!("not modified") };
         assert!(read.parsed.rejected[0].starts_with("does not read as a Node"));
         let new = r#"{"type":"TELEPORTED","object":{}}"#;
         assert!(matches!(parse(Kind::Node, new), Ok(Event::Unknown)));
-        for broken in ["", "{", r#"{"type":"ADDED"}"#, &added[..40]] {
+        for broken in ["", "{", r#"{"type":"ADDED"}"#, &modified[..40]] {
             assert!(parse(Kind::Node, broken).is_err(), "{broken}");
         }
     }

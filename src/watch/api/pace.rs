@@ -21,6 +21,8 @@ pub struct Timing {
     pub answer: Duration,
     /// A streaming list that pauses this long is not one: the server ignores the parameter.
     pub list_quiet: Duration,
+    /// A streaming list that takes this long is not one either, however much is sent.
+    pub list_whole: Duration,
     /// A watch without a word, not even a bookmark (one per minute), for this long is dead.
     pub watch_quiet: Duration,
     /// How long the server should keep a watch open.
@@ -37,6 +39,7 @@ impl Default for Timing {
             watch_interval: Duration::from_secs(1),
             answer: Duration::from_secs(60),
             list_quiet: Duration::from_secs(10),
+            list_whole: Duration::from_secs(180),
             watch_quiet: Duration::from_secs(150),
             watch_seconds: 290,
             page_size: 500,
@@ -62,7 +65,12 @@ impl Backoff {
         let doubled = self.timing.backoff_min.saturating_mul(1 << self.failures.min(16));
         let whole = doubled.min(self.timing.backoff_max);
         self.failures += 1;
-        whole / 2 + (whole / 2).mul_f64(random_fraction())
+        jittered(whole)
+    }
+
+    /// How long to wait for what is not expected to change soon.
+    pub fn longest_wait(&self) -> Duration {
+        jittered(self.timing.backoff_max)
     }
 
     /// Things work again.
@@ -85,6 +93,11 @@ impl Starts {
         }
         self.last = Some(Instant::now());
     }
+}
+
+/// Half of a wait, and a random part of the other half.
+fn jittered(whole: Duration) -> Duration {
+    whole / 2 + (whole / 2).mul_f64(random_fraction())
 }
 
 /// A number from 0 to 1; the standard library's hasher keys are random enough for jitter.

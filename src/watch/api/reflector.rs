@@ -49,13 +49,15 @@ pub enum Failure {
     },
     /// The connection was lost in the middle.
     Broken(String),
+    /// The whole answer to a list is there, and it is something else.
+    NoList(String),
     /// The server closed the stream in good order, or it fell silent.
     Ended,
     /// The version or page is too old.
     Expired,
 }
 
-/// Why a reflector ends: nobody receives, or the server does not have the kind.
+/// Why a reflector ends: nobody receives.
 struct Done;
 
 /// A failure, or the end of the reflector.
@@ -109,6 +111,8 @@ pub struct Reflector {
     backoff: Backoff,
     starts: Starts,
     can_stream: bool,
+    /// Whether a list was sent, be it an empty one in place of what the server does not offer.
+    has_list: bool,
 }
 
 impl Reflector {
@@ -121,11 +125,20 @@ impl Reflector {
         availability: Arc<Availability>,
     ) -> Self {
         let (backoff, starts) = (Backoff::new(timing), Starts::default());
-        let can_stream = true;
-        Reflector { client, resource, updates, timing, availability, backoff, starts, can_stream }
+        Reflector {
+            client,
+            resource,
+            updates,
+            timing,
+            availability,
+            backoff,
+            starts,
+            can_stream: true,
+            has_list: false,
+        }
     }
 
-    /// Lists and watches until nobody receives, or the server turns out not to have the kind.
+    /// Lists and watches until nobody receives.
     pub async fn run(mut self) {
         // The first list may be what the server has at hand; a later one never goes back in time.
         let mut plan = self.plan("0");
@@ -174,13 +187,9 @@ impl Reflector {
                 debug!(%kind, "field selector refused, listing without");
                 return Ok(plan);
             }
-            Failure::Refused { code: code @ (403 | 404), ref message }
-                if self.resource.is_optional =>
-            {
-                info!(%kind, code, reason = message, "API server does not offer this kind, going on without");
-                send(&self.updates, Update::ListStarted(kind)).await?;
-                send(&self.updates, Update::ListDone(kind)).await?;
-                return Err(Done);
+            Failure::Refused { code: 403 | 404, .. } if self.resource.is_optional => {
+                self.do_without(&failure).await?;
+                return Ok(self.plan(plan.version));
             }
             // A page that expired under way: the whole list at once cannot.
             Failure::Expired if plan.limit.is_some() => {
@@ -193,17 +202,52 @@ impl Reflector {
         Ok(self.plan(plan.version))
     }
 
+    /// Goes on without a kind, or with what is known of it, until it is worth asking again.
+    async fn do_without(&mut self, failure: &Failure) -> Result<(), Done> {
+        let kind = self.kind();
+        if self.has_list {
+            self.availability.failed(kind, failure);
+        } else {
+            info!(%kind, ?failure, "API server does not offer this kind, going on without");
+            send(&self.updates, Update::ListStarted(kind)).await?;
+            self.list_done().await?;
+        }
+        // An upgrade, or a wider role, may bring it; no failure of now takes away what is known.
+        sleep(self.backoff.longest_wait()).await;
+        Ok(())
+    }
+
+    async fn list_done(&mut self) -> Result<(), ReceiverGone> {
+        self.has_list = true;
+        self.availability.lists(self.kind());
+        send(&self.updates, Update::ListDone(self.kind())).await
+    }
+
     /// A watch that begins with all objects there are, up to a bookmark.
+    ///
+    /// A server that does not know the parameter never sends that bookmark, but goes on for ever.
     async fn list_streaming(&mut self) -> Result<Position, Stop> {
+        let whole = self.timing.list_whole;
+        let endless = || Failure::Broken(format!("no end of the list within {whole:?}"));
+        timeout(whole, self.stream_list()).await.unwrap_or_else(|_| Err(endless().into()))
+    }
+
+    async fn stream_list(&mut self) -> Result<Position, Stop> {
         let mut lines = self.open(self.resource.stream(&self.timing)).await?;
         send(&self.updates, Update::ListStarted(self.kind())).await?;
         loop {
             let event = self.next_event(&mut lines, self.timing.list_quiet).await?;
-            if let Event::Bookmark { version, ends_list: true } = event {
-                send(&self.updates, Update::ListDone(self.kind())).await?;
-                return Ok(Position { version, lines: Some(lines) });
+            match event {
+                Event::Bookmark { version, ends_list: true } => {
+                    self.list_done().await?;
+                    return Ok(Position { version, lines: Some(lines) });
+                }
+                Event::Bookmark { .. } | Event::Modified(_) | Event::Deleted(_) => {
+                    let reason = "changes before the end of the list".to_owned();
+                    return Err(Failure::Broken(reason).into());
+                }
+                event => drop(self.forward(event).await?),
             }
-            self.forward(event).await?;
         }
     }
 
@@ -218,14 +262,14 @@ impl Reflector {
                 send(&self.updates, Update::ListStarted(self.kind())).await?;
             }
             let page: ListPage<'_> = serde_json::from_str(&text)
-                .map_err(|error| Failure::Broken(format!("list does not parse: {error}")))?;
+                .map_err(|error| Failure::NoList(format!("list does not parse: {error}")))?;
             for item in page.items.into_iter().flatten() {
                 let read = objects::read(self.kind(), item.get());
-                self.forward(read.map_or_else(Event::Nameless, Event::Applied)).await?;
+                self.forward(read.map_or_else(Event::Nameless, Event::Added)).await?;
             }
             token = page.metadata.r#continue.filter(|token| !token.is_empty());
             if token.is_none() {
-                send(&self.updates, Update::ListDone(self.kind())).await?;
+                self.list_done().await?;
                 let version = page.metadata.resource_version;
                 return Ok(Position { version, lines: None });
             }
@@ -305,7 +349,8 @@ impl Reflector {
     async fn forward(&self, event: Event) -> Result<Option<String>, ReceiverGone> {
         let kind = self.kind();
         let (update, version) = match event {
-            Event::Applied(Read { name, version, parsed }) => {
+            Event::Added(read) | Event::Modified(read) => {
+                let Read { name, version, parsed } = read;
                 (Update::Applied(kind, name, parsed), version)
             }
             Event::Deleted(Read { name, version, .. }) => (Update::Deleted(kind, name), version),

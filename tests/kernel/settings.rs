@@ -1,0 +1,33 @@
+//! Kernel settings: forwarding is turned on in both families, with care for the host.
+
+use libtest_mimic::Trial;
+
+use crate::cluster::{self, Manifests};
+use crate::world::{Place, World};
+
+pub fn tests() -> Vec<Trial> {
+    crate::trials![settings_forward_without_losing_router_advertisements]
+}
+
+/// A host that forwards takes router advertisements only where `accept_ra` is 2.
+fn settings_forward_without_losing_router_advertisements() {
+    let world = World::new();
+    let _deaf = world.pod("deaf", Place::Node, 3);
+    let _heedful = world.pod("heedful", Place::Node, 4);
+    let accept_ra = |interface: &str| format!("net/ipv6/conf/{interface}/accept_ra");
+    for (interface, value) in [("eth0", "1"), ("pod3", "0"), ("pod4", "2")] {
+        world.node.sysctl(&accept_ra(interface), value);
+    }
+    let forwarding = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+    let read = |path: &str| world.node.setting(path);
+    assert_eq!(forwarding.map(read), ["0", "0"]);
+
+    let manifests = Manifests::new();
+    for start in ["first", "second"] {
+        let daemon = cluster::start(&world, &manifests, &[]);
+        assert_eq!(forwarding.map(read), ["1", "1"], "{start} start");
+        let interfaces = ["eth0", "pod3", "pod4"].map(|interface| read(&accept_ra(interface)));
+        assert_eq!(interfaces, ["2", "0", "2"], "{start} start");
+        assert!(daemon.terminate().success());
+    }
+}
