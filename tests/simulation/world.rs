@@ -305,7 +305,8 @@ impl World {
             fresh.note(update, self.now);
         }
         fresh.sync(&mut kernel, || self.now);
-        let is_equal = fresh.state().0.tables() == self.wanted();
+        let is_equal = fresh.state().0.tables() == self.wanted()
+            && fresh.rejected() == self.engine.rejected();
         check::that(is_equal, || "rows differ from rows computed from scratch".into())
     }
 
