@@ -32,6 +32,10 @@ const OBSERVE: &str = "observe";
 pub struct Engine {
     policy: Policy,
     store: Store,
+    /// This node, if the cluster knows it.
+    node: Option<Node>,
+    /// What the store has that cannot be used.
+    unusable: Vec<Rejected>,
     desired: Desired,
     mirror: Mirror,
     drains: Drains,
@@ -51,19 +55,23 @@ struct Dirty {
     services: BTreeSet<ObjectName>,
     node: bool,
     service_cidrs: bool,
+    /// What cannot be used of the objects; nothing to sync for.
+    unusable: bool,
 }
 
 impl Engine {
     /// An engine that knows nothing yet: the first sync reads the whole kernel and adopts it.
     pub fn new(policy: Policy, periods: Periods, store: Store) -> Self {
         Engine {
+            node: store.node(&policy.node_name).cloned(),
+            unusable: Vec::new(),
             policy,
             store,
             desired: Desired::default(),
             mirror: Mirror::default(),
             drains: Drains::default(),
             host: Host::default(),
-            dirty: Dirty { node: true, service_cidrs: true, ..Dirty::default() },
+            dirty: Dirty { node: true, service_cidrs: true, unusable: true, ..Dirty::default() },
             doubt: Doubt::default(),
             wake: None,
             unfinished: None,
@@ -77,6 +85,10 @@ impl Engine {
         self.dirty.services.extend(change.services);
         self.dirty.node |= change.nodes;
         self.dirty.service_cidrs |= change.service_cidrs;
+        self.dirty.unusable |= !change.rejected.is_empty();
+        if change.nodes {
+            self.node = self.store.node(&self.policy.node_name).cloned();
+        }
         let is_dirty = self.is_dirty();
         if is_dirty {
             self.pace.request(now);
@@ -101,12 +113,20 @@ impl Engine {
         self.pace.next(self.wake)
     }
 
-    /// Objects, or parts of them, that are not programmed.
+    /// Objects, or parts of them, that are not programmed, as of the last sync.
     pub fn rejected(&self) -> Vec<Rejected> {
-        let parsed = self.store.rejected().flat_map(|(_, object, reasons)| {
+        self.unusable.iter().cloned().chain(self.desired.rejected()).collect()
+    }
+
+    /// Looks through all objects for what cannot be used, if that has changed.
+    fn update_unusable(&mut self) {
+        if !std::mem::take(&mut self.dirty.unusable) {
+            return;
+        }
+        let unusable = self.store.rejected().flat_map(|(_, object, reasons)| {
             reasons.iter().map(|reason| Rejected { object: object.clone(), reason: reason.clone() })
         });
-        parsed.chain(self.desired.rejected()).collect()
+        self.unusable = unusable.collect();
     }
 
     /// The desired tables and the mirror, for inspection.
@@ -120,6 +140,7 @@ impl Engine {
         let now = clock();
         self.pace.started(now);
         self.doubt.started();
+        self.update_unusable();
         if self.is_ready()
             && let Some(extent) = self.observe(kernel, &clock, &mut report)
         {
@@ -254,8 +275,8 @@ impl Engine {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut touched = Touched::default();
         if dirty.node {
-            let pod_cidrs = self.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default();
-            self.desired.set_foundation(foundation::tables(&self.policy, &self.host, &pod_cidrs));
+            let pod_cidrs = self.node.as_ref().map_or(&[][..], |node| &node.pod_cidrs);
+            self.desired.set_foundation(foundation::tables(&self.policy, &self.host, pod_cidrs));
             dirty.services.extend(self.desired.users_of_zone().cloned());
         }
         if dirty.service_cidrs {
@@ -281,9 +302,9 @@ impl Engine {
     }
 
     fn recompute_service(&mut self, name: &ObjectName) -> Touched {
-        let zone = self.node().and_then(|node| node.zone.clone());
+        let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
         let families = self.host.families;
-        let facts = Facts { policy: &self.policy, zone: zone.as_deref(), families };
+        let facts = Facts { policy: &self.policy, zone, families };
         let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
         let rows = self.store.service(name).map(|s| service::rows(name, s, &slices, facts));
         self.desired.replace(name, rows)
@@ -328,7 +349,7 @@ impl Engine {
 
     /// This node, if the cluster knows it.
     pub fn node(&self) -> Option<&Node> {
-        self.store.node(&self.policy.node_name)
+        self.node.as_ref()
     }
 
     fn is_dirty(&self) -> bool {
