@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(kernel.tables.settings, settings);
 
         let text = outcome.to_string();
-        assert!(text.starts_with("removed:\n  addresses: 1\n  chains: 14\n"), "{text}");
+        assert!(text.starts_with("removed:\n  addresses: 1\n  chains: 24\n"), "{text}");
         let kept = "left as they are, since others may rely on them:\n  net.ipv4.ip_forward = 1\n";
         assert!(text.contains(kept), "{text}");
         let again = run(&mut kernel, &objects::policy()).unwrap().to_string();

@@ -40,11 +40,6 @@ impl Touched {
         self.entries.extend(other.entries);
         self.addresses.extend(other.addresses);
     }
-
-    /// Whether nothing was altered.
-    pub fn is_empty(&self) -> bool {
-        self.servers.is_empty() && self.entries.is_empty() && self.addresses.is_empty()
-    }
 }
 
 /// A Service, or one of its fronts, that is not programmed.
@@ -62,6 +57,8 @@ pub struct Desired {
     tables: Tables,
     services: BTreeMap<ObjectName, ServiceRows>,
     claims: BTreeMap<ServerKey, BTreeSet<Rank>>,
+    /// Fronts that several Services claim.
+    contested: BTreeSet<ServerKey>,
     entry_counts: BTreeMap<Entry, u32>,
     address_counts: BTreeMap<IpAddr, u32>,
 }
@@ -137,7 +134,7 @@ impl Desired {
 
     /// Fronts that several Services claim: all but the winner are rejected there.
     pub fn rejected(&self) -> Vec<Rejected> {
-        let contested = self.claims.iter().filter(|(_, ranks)| ranks.len() > 1);
+        let contested = self.contested.iter().filter_map(|front| self.claims.get_key_value(front));
         let losers = contested.flat_map(|(front, ranks)| {
             let winner = ranks.first().map(|rank| rank.name.to_string()).unwrap_or_default();
             ranks.iter().skip(1).map(move |rank| Rejected {
@@ -154,13 +151,16 @@ impl Desired {
     }
 
     fn winner(&self, key: &ServerKey) -> Option<&Front> {
-        let rank = self.claims.get(key)?.first()?;
-        self.services.get(&rank.name)?.fronts.get(key)
+        winner(&self.claims, &self.services, key)
     }
 
     fn claim(&mut self, name: &ObjectName, rows: ServiceRows) {
         for front in rows.fronts.keys() {
-            self.claims.entry(*front).or_default().insert(rows.rank.clone());
+            let ranks = self.claims.entry(*front).or_default();
+            ranks.insert(rows.rank.clone());
+            if ranks.len() > 1 {
+                self.contested.insert(*front);
+            }
         }
         self.services.insert(name.clone(), rows);
     }
@@ -170,6 +170,9 @@ impl Desired {
         for front in rows.fronts.keys() {
             let ranks = self.claims.entry(*front).or_default();
             ranks.remove(&rows.rank);
+            if ranks.len() < 2 {
+                self.contested.remove(front);
+            }
             if ranks.is_empty() {
                 self.claims.remove(front);
             }
@@ -178,14 +181,14 @@ impl Desired {
 
     /// Takes the rows of a front's winner out of the tables.
     fn withdraw(&mut self, key: &ServerKey, touched: &mut Touched) {
-        let Some(front) = self.winner(key).cloned() else { return };
+        let Some(front) = winner(&self.claims, &self.services, key) else { return };
         self.tables.servers.remove(key);
         touched.servers.insert(*key);
-        for entry in front.entries {
-            if released(&mut self.entry_counts, &entry) {
-                self.tables.entries.remove(&entry);
+        for entry in &front.entries {
+            if released(&mut self.entry_counts, entry) {
+                self.tables.entries.remove(entry);
             }
-            touched.entries.insert(entry);
+            touched.entries.insert(*entry);
         }
         if let Some(address) = front.address {
             if released(&mut self.address_counts, &address) {
@@ -197,13 +200,13 @@ impl Desired {
 
     /// Puts the rows of a front's winner into the tables.
     fn provide(&mut self, key: &ServerKey, touched: &mut Touched) {
-        let Some(front) = self.winner(key).cloned() else { return };
-        self.tables.servers.insert(*key, front.server);
+        let Some(front) = winner(&self.claims, &self.services, key) else { return };
+        self.tables.servers.insert(*key, front.server.clone());
         touched.servers.insert(*key);
-        for entry in front.entries {
-            *self.entry_counts.entry(entry).or_default() += 1;
-            self.tables.entries.insert(entry);
-            touched.entries.insert(entry);
+        for entry in &front.entries {
+            *self.entry_counts.entry(*entry).or_default() += 1;
+            self.tables.entries.insert(*entry);
+            touched.entries.insert(*entry);
         }
         if let Some(address) = front.address {
             *self.address_counts.entry(address).or_default() += 1;
@@ -211,6 +214,16 @@ impl Desired {
             touched.addresses.insert(address);
         }
     }
+}
+
+/// The front of the Service that has the first claim on it.
+fn winner<'a>(
+    claims: &BTreeMap<ServerKey, BTreeSet<Rank>>,
+    services: &'a BTreeMap<ObjectName, ServiceRows>,
+    key: &ServerKey,
+) -> Option<&'a Front> {
+    let rank = claims.get(key)?.first()?;
+    services.get(&rank.name)?.fronts.get(key)
 }
 
 /// Counts one user less; true if that was the last.

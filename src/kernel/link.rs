@@ -45,6 +45,9 @@ pub struct Link {
     pub kind: String,
 }
 
+/// An address with the number of its device.
+type Placed = (u32, IpAddr);
+
 /// A connection to rtnetlink in the network namespace of the opening thread.
 pub struct Client {
     connection: Connection,
@@ -121,7 +124,7 @@ impl Client {
         &mut self,
         index: u32,
         family: AddressFamily,
-        read: fn(&[u8]) -> Result<Option<(u32, IpAddr)>, Error>,
+        read: fn(&[u8]) -> Result<Option<Placed>, Error>,
     ) -> Result<Vec<(u32, IpAddr)>, Error> {
         let mut message = AddressMessage::default();
         message.header.family = family;

@@ -33,6 +33,10 @@ const OBSERVE: &str = "observe";
 pub struct Engine {
     policy: Policy,
     store: Store,
+    /// This node, if the cluster knows it.
+    node: Option<Node>,
+    /// What the store has that cannot be used.
+    unusable: Vec<Rejected>,
     desired: Desired,
     mirror: Mirror,
     drains: Drains,
@@ -55,12 +59,16 @@ struct Dirty {
     services: BTreeSet<ObjectName>,
     node: bool,
     service_cidrs: bool,
+    /// What cannot be used of the objects; nothing to sync for.
+    unusable: bool,
 }
 
 impl Engine {
     /// An engine that knows nothing yet: the first sync reads the whole kernel and adopts it.
     pub fn new(policy: Policy, periods: Periods, store: Store) -> Self {
         Engine {
+            node: store.node(&policy.node_name).cloned(),
+            unusable: Vec::new(),
             policy,
             store,
             desired: Desired::default(),
@@ -69,7 +77,7 @@ impl Engine {
             host: Host::default(),
             host_is_stale: false,
             node_addresses: BTreeSet::new(),
-            dirty: Dirty { node: true, service_cidrs: true, ..Dirty::default() },
+            dirty: Dirty { node: true, service_cidrs: true, unusable: true, ..Dirty::default() },
             doubt: Doubt::default(),
             wake: None,
             unfinished: None,
@@ -83,6 +91,10 @@ impl Engine {
         self.dirty.services.extend(change.services);
         self.dirty.node |= change.nodes;
         self.dirty.service_cidrs |= change.service_cidrs;
+        self.dirty.unusable |= !change.rejected.is_empty();
+        if change.nodes {
+            self.node = self.store.node(&self.policy.node_name).cloned();
+        }
         let is_dirty = self.is_dirty();
         if is_dirty {
             self.pace.request(now);
@@ -113,12 +125,20 @@ impl Engine {
         self.pace.next(self.wake)
     }
 
-    /// Objects, or parts of them, that are not programmed.
+    /// Objects, or parts of them, that are not programmed, as of the last sync.
     pub fn rejected(&self) -> Vec<Rejected> {
-        let parsed = self.store.rejected().flat_map(|(_, object, reasons)| {
+        self.unusable.iter().cloned().chain(self.desired.rejected()).collect()
+    }
+
+    /// Looks through all objects for what cannot be used, if that has changed.
+    fn update_unusable(&mut self) {
+        if !std::mem::take(&mut self.dirty.unusable) {
+            return;
+        }
+        let unusable = self.store.rejected().flat_map(|(_, object, reasons)| {
             reasons.iter().map(|reason| Rejected { object: object.clone(), reason: reason.clone() })
         });
-        parsed.chain(self.desired.rejected()).collect()
+        self.unusable = unusable.collect();
     }
 
     /// The desired tables and the mirror, for inspection.
@@ -132,6 +152,7 @@ impl Engine {
         let now = clock();
         self.pace.started(now);
         self.doubt.started();
+        self.update_unusable();
         if self.is_ready()
             && let Some(extent) = self.observe(kernel, &clock, &mut report)
         {
@@ -288,8 +309,8 @@ impl Engine {
         if dirty.node {
             self.node_addresses = self.node_addresses();
             dirty.services.extend(self.desired.users_of_host().cloned());
-            let pod_cidrs = self.node().map(|node| node.pod_cidrs.clone()).unwrap_or_default();
-            self.desired.set_foundation(foundation::tables(&self.policy, &self.host, &pod_cidrs));
+            let pod_cidrs = self.node.as_ref().map_or(&[][..], |node| &node.pod_cidrs);
+            self.desired.set_foundation(foundation::tables(&self.policy, &self.host, pod_cidrs));
             dirty.services.extend(self.desired.users_of_zone().cloned());
         }
         if dirty.service_cidrs {
@@ -315,11 +336,11 @@ impl Engine {
     }
 
     fn recompute_service(&mut self, name: &ObjectName) -> Touched {
-        let zone = self.node().and_then(|node| node.zone.clone());
+        let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
         let families = self.host.families;
         let facts = Facts {
             policy: &self.policy,
-            zone: zone.as_deref(),
+            zone,
             families,
             host_addresses: &self.host.addresses,
             node_addresses: &self.node_addresses,
@@ -368,7 +389,7 @@ impl Engine {
 
     /// The addresses on which node ports answer.
     fn node_addresses(&self) -> BTreeSet<IpAddr> {
-        let known = self.node().map(|node| node.addresses.as_slice()).unwrap_or_default();
+        let known = self.node.as_ref().map_or(&[][..], |node| &node.addresses);
         let of_family = |family| {
             let choice = &self.policy.node_port_addresses;
             node_ports::addresses(choice, family, &self.host.addresses, known)
@@ -378,7 +399,7 @@ impl Engine {
 
     /// This node, if the cluster knows it.
     pub fn node(&self) -> Option<&Node> {
-        self.store.node(&self.policy.node_name)
+        self.node.as_ref()
     }
 
     fn is_dirty(&self) -> bool {

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stderr, reason = "tests talk to whoever runs them")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod addresses;
 mod api_server;
 #[path = "../watch/server.rs"]
 #[allow(dead_code, reason = "the watch tests ask more of it")]
@@ -63,6 +64,7 @@ fn tests() -> Vec<Trial> {
     let of_files = [
         world_itself::tests(),
         traffic::tests(),
+        addresses::tests(),
         changes::tests(),
         refusals::tests(),
         ownership::tests(),

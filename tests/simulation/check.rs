@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube_ipvs_proxy::desired::foundation::IPV6_FORWARDING;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
-use kube_ipvs_proxy::model::iptables::{ChainKey, TableName};
+use kube_ipvs_proxy::model::iptables::{ChainKey, Ruleset, TableName};
 use kube_ipvs_proxy::model::ipvs::{Server, ServerKey};
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::model::tables::Tables;
@@ -168,20 +168,30 @@ pub fn converged(kernel: &FakeKernel, wanted: &Tables, drains: Drains) -> Verdic
         format!("entries: {difference:?}")
     })?;
     that(there.sets == wanted.sets, || "sets".into())?;
-    let mut rulesets = there.rulesets.clone();
-    for ChainKey { family, table, name } in &kernel.held_chains {
-        let rules = rulesets.get_mut(family).and_then(|ruleset| ruleset.tables.get_mut(table));
-        if rules.as_ref().and_then(|rules| rules.chains.get(name)).is_some_and(Vec::is_empty) {
-            rules.and_then(|rules| rules.chains.remove(name));
-        }
-    }
-    that(rulesets == wanted.rulesets, || "rules".into())?;
+    that(rulesets(kernel, drains) == wanted.rulesets, || "rules".into())?;
     that(there.device == wanted.device, || "device".into())?;
     that(
         wanted.settings.iter().all(|(path, value)| there.settings.get(path) == Some(value)),
         || "settings".into(),
     )?;
     servers(there, wanted, drains)
+}
+
+/// The rulesets without empty chains that may be there still: those that others hold, and, until
+/// the next audit, those that could not be deleted.
+fn rulesets(kernel: &FakeKernel, drains: Drains) -> BTreeMap<Family, Ruleset> {
+    let mut rulesets = kernel.tables.rulesets.clone();
+    for (family, ruleset) in &mut rulesets {
+        for (table, rules) in &mut ruleset.tables {
+            rules.chains.retain(|name, lines| {
+                let key = ChainKey { family: *family, table: *table, name: name.clone() };
+                let may_stay = drains == Drains::MayGoOn || kernel.held_chains.contains(&key);
+                !(lines.is_empty() && may_stay)
+            });
+        }
+    }
+    rulesets.retain(|_, ruleset| !ruleset.is_empty());
+    rulesets
 }
 
 fn servers(there: &Tables, wanted: &Tables, drains: Drains) -> Verdict {

@@ -38,6 +38,8 @@ pub enum Event {
     KilledSync { after: usize },
     /// The program stops between two syncs and starts again.
     Restart,
+    /// The same on a host that has come to know IPv6, or to know it no longer.
+    RestartWith { v6: bool },
     /// A few syncs in which nothing goes wrong lead to what is wanted, without an audit.
     CatchUp,
 }
@@ -58,7 +60,7 @@ fn one(random: &mut Random) -> Event {
     let number = random.below(SERVICES);
     let part = random.below(SLICES);
     let any = random.number();
-    match random.below(33) {
+    match random.below(34) {
         0..4 => Event::Service { number, shape: any },
         4 => Event::ServiceGone { number },
         5..9 => Event::Slice { number, part, shape: any },
@@ -75,6 +77,7 @@ fn one(random: &mut Random) -> Event {
         28 => Event::KilledSync { after: random.below(40) },
         29 => Event::CatchUp,
         30..32 => Event::Blindness { lasts: random.one_in(2) },
+        32 => Event::RestartWith { v6: random.one_in(2) },
         _ => Event::Restart,
     }
 }

@@ -136,6 +136,10 @@ impl World {
                 self.restart()?;
             }
             Event::Restart => self.restart()?,
+            Event::RestartWith { v6 } => {
+                self.kernel.host.families.v6 = v6;
+                self.restart()?;
+            }
             Event::CatchUp if self.has_unseen_drift => {}
             Event::CatchUp => self.catch_up()?,
         }
@@ -305,7 +309,8 @@ impl World {
             fresh.note(update, self.now);
         }
         fresh.sync(&mut kernel, || self.now);
-        let is_equal = fresh.state().0.tables() == self.wanted();
+        let is_equal =
+            fresh.state().0.tables() == self.wanted() && fresh.rejected() == self.engine.rejected();
         check::that(is_equal, || "rows differ from rows computed from scratch".into())
     }
 

@@ -75,31 +75,6 @@ fn rules_that_are_damaged_right_after_a_load_are_repaired() {
 }
 
 #[test]
-fn a_chain_that_others_lead_to_stays_empty_and_holds_nothing_up() {
-    let mut kernel = run_by_kube_proxy();
-    let name = "KUBE-NODE-PORT".to_string();
-    let chain = ChainKey { family: Family::V4, table: TableName::Nat, name };
-    let rules = Rules {
-        chains: [(chain.name.clone(), vec!["-j ACCEPT".into()])].into(),
-        jumps: [("INPUT".into(), vec!["-j KUBE-NODE-PORT".into()])].into(),
-    };
-    let ruleset = Ruleset { tables: [(chain.table, rules)].into() };
-    kernel.tables.rulesets.insert(chain.family, ruleset);
-    kernel.held_chains.insert(chain.clone());
-    let mut node = Node::on(kernel, [web(), two_pods()]);
-    for _ in 0..2 {
-        let report = node.sync();
-        assert_eq!((report.is_complete(), report.leftover.len()), (true, 1), "{report}");
-        let nat = node.kernel.tables.rulesets[&chain.family].table(chain.table);
-        assert_eq!(nat.chains[&chain.name], Vec::<String>::new());
-        assert!(!nat.leads_to(&chain.name) && nat.leads_to("KUBE-SERVICES"));
-        node.wait(3600);
-    }
-    node.kernel.held_chains.clear();
-    check(node.changes(), "chains    - IPv4 nat KUBE-NODE-PORT");
-}
-
-#[test]
 fn a_cleanup_leaves_what_was_there_before() {
     let mut before = FakeKernel::default();
     before.host.families.v6 = false;
