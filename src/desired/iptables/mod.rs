@@ -87,11 +87,12 @@ impl Writer {
     /// default route would leave the client waiting.
     ///
     /// Kernel: a bound one is seen in OUTPUT as the destination of replies to the node's own
-    /// connections, which must get through.
+    /// connections, which must get through. Order: the routing table decides, not a set of ours, as
+    /// an address is taken off the set a moment after it is unbound.
     fn unallocated(&self) -> [String; 2] {
-        let unbound = self.not_matching(SetId::IpvsIps, "dst");
         let range = self.matching(SetId::ServiceCidr, "dst");
-        self.refusals(&format!("{} {unbound} {range}", comment(SetId::ServiceCidr)))
+        let elsewhere = "-m addrtype ! --dst-type LOCAL";
+        self.refusals(&format!("{} {range} {elsewhere}", comment(SetId::ServiceCidr)))
     }
 
     /// What may go on to IPVS, and what is refused or dropped before.

@@ -123,7 +123,7 @@ fn unallocated_addresses_are_refused_on_both_ways() {
     let filter = lines(&objects::policy(), Family::V4, TableName::Filter);
     for chain in ["KUBE-FORWARD", "KUBE-IPVS-OUT-FILTER"] {
         let matching = "-m comment --comment \"Kubernetes service ip that no service has\" -m set \
-                        ! --match-set KUBE-IPVS-IPS dst -m set --match-set KUBE-SERVICE-CIDR dst";
+                        --match-set KUBE-SERVICE-CIDR dst -m addrtype ! --dst-type LOCAL";
         let refusals = [
             format!("-A {chain} -p tcp {matching} -j REJECT --reject-with tcp-reset"),
             format!("-A {chain} {matching} -j REJECT --reject-with icmp-port-unreachable"),

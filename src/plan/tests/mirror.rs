@@ -3,7 +3,7 @@
 use super::*;
 use crate::desired::Desired;
 use crate::kernel::Kernel;
-use crate::model::iptables::{ChainKey, Rules, Ruleset, TableName};
+use crate::model::iptables::TableName;
 use crate::model::observed::Scope;
 use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
