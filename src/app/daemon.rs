@@ -34,7 +34,7 @@ use crate::reconcile::report::Report;
 use crate::reconcile::status::Status;
 use crate::reconcile::{self, Ended, HostChanged, Wires};
 use crate::serve::health::Health;
-use crate::serve::{listen, metrics};
+use crate::serve::{listen, metrics, service_health};
 use crate::telemetry::metrics::Metrics;
 use crate::watch::{Error, Source};
 
@@ -181,6 +181,8 @@ fn serve(
     };
     let health = Health::new(status.clone(), counted.clone(), config.periods.sync);
     start("healthz-bind-address", config.healthz, Arc::new(move |path| health.answer(path)));
+    let longest_wait = config.periods.sync * 2;
+    servers.spawn(service_health::run(status.clone(), longest_wait, stop.clone()));
     let counted = counted.clone();
     let answers = Arc::new(move |path: &str| metrics::answer(path, &counted));
     start("metrics-bind-address", config.metrics, answers);

@@ -3,6 +3,8 @@
 //! The engine runs once on paper: a kernel that takes everything. So what is shown is what the
 //! daemon would do, by the same code.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::cluster::Kind;
@@ -28,15 +30,19 @@ pub(super) fn text(config: &RenderConfig) -> anyhow::Result<String> {
     for update in updates {
         engine.note(update, now);
     }
-    engine.sync(&mut Paper, || now);
+    let node = engine.node().map(|node| node.addresses.clone()).unwrap_or_default();
+    engine.sync(&mut Paper { addresses: node.into_iter().collect() }, || now);
     for rejected in engine.rejected() {
         super::complain(&format!("rejected: {}: {}\n", rejected.object, rejected.reason));
     }
     Ok(render::text(engine.state().0.tables()))
 }
 
-/// A node with nothing on it, that takes every step, and has both families.
-struct Paper;
+/// A node with nothing on it, that takes every step, has both families, and the addresses by which
+/// its Node object knows it.
+struct Paper {
+    addresses: BTreeSet<IpAddr>,
+}
 
 impl Kernel for Paper {
     fn observe(&mut self, _: &Scope) -> Result<Observed, Error> {
@@ -44,6 +50,7 @@ impl Kernel for Paper {
             families: PerFamily { v4: true, v6: true },
             kernel: (6, 1),
             random_fully: true,
+            addresses: self.addresses.clone(),
             ..Host::default()
         };
         Ok(Observed { host, ..Observed::default() })

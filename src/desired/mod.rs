@@ -61,6 +61,7 @@ pub struct Desired {
     contested: BTreeSet<ServerKey>,
     entry_counts: BTreeMap<Entry, u32>,
     address_counts: BTreeMap<IpAddr, u32>,
+    health_checks: BTreeMap<ObjectName, HealthCheck>,
 }
 
 impl Desired {
@@ -103,7 +104,9 @@ impl Desired {
             self.withdraw(front, &mut touched);
         }
         self.unclaim(name);
+        self.health_checks.remove(name);
         if let Some(rows) = rows {
+            self.health_checks.extend(rows.health.map(|check| (name.clone(), check)));
             self.claim(name, rows);
         }
         for front in &fronts {
@@ -128,8 +131,8 @@ impl Desired {
     }
 
     /// The health checks of all Services that have one.
-    pub fn health_checks(&self) -> impl Iterator<Item = (&ObjectName, HealthCheck)> {
-        self.services.iter().filter_map(|(name, rows)| Some((name, rows.health?)))
+    pub fn health_checks(&self) -> &BTreeMap<ObjectName, HealthCheck> {
+        &self.health_checks
     }
 
     /// Fronts that several Services claim: all but the winner are rejected there.

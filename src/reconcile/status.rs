@@ -4,10 +4,14 @@
 //! and neither readiness nor health turns on it.
 //! Invariant: nothing else decides health. The loop publishes it; readers only look.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::report::{Failed, Report};
+use crate::cluster::ObjectName;
 use crate::desired::Desired;
+use crate::desired::front::HealthCheck;
 use crate::plan::mirror::Mirror;
 
 /// The operation of a sync that could not read the kernel.
@@ -26,6 +30,8 @@ pub struct Status {
     pub failed: Vec<Failed>,
     /// Whether the own Node is being removed (deleted, or tainted for it).
     pub node_is_leaving: bool,
+    /// What Services tell load balancers about this node.
+    pub health_checks: Arc<BTreeMap<ObjectName, HealthCheck>>,
 }
 
 impl Status {
@@ -48,6 +54,9 @@ impl Status {
     ) {
         self.pending_since = None;
         self.failed.clone_from(&report.failed);
+        if *self.health_checks != *desired.health_checks() {
+            self.health_checks = Arc::new(desired.health_checks().clone());
+        }
         let is_seen = report.failed.iter().all(|failed| failed.operation != OBSERVE);
         if !is_seen || !is_founded(desired, mirror) {
             self.unfounded_since.get_or_insert(end.0);

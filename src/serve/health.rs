@@ -93,6 +93,7 @@ fn respond(
     Answer {
         status: if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
         content_type: "application/json",
+        endpoint_weight: None,
         body: serde_json::to_string(&body).expect("strings and booleans always serialise"),
     }
 }

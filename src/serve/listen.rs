@@ -190,5 +190,9 @@ fn respond(answers: &Answers, request: &Request<Incoming>) -> Response<Full<Byte
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     let sniff = HeaderName::from_static("x-content-type-options");
     headers.insert(sniff, HeaderValue::from_static("nosniff"));
+    if let Some(weight) = answer.endpoint_weight {
+        let name = HeaderName::from_static("x-load-balancing-endpoint-weight");
+        headers.insert(name, HeaderValue::from(weight));
+    }
     response
 }

@@ -11,6 +11,7 @@ pub fn answer(path: &str, metrics: &Metrics) -> Answer {
         "/metrics" => Answer {
             status: StatusCode::OK,
             content_type: metrics::CONTENT_TYPE,
+            endpoint_weight: None,
             body: metrics.text(),
         },
         // Parity: a ping, whatever the state of the proxy.

@@ -1,12 +1,14 @@
 //! The edge towards those who watch us: health, readiness and metrics over plain HTTP.
 //!
-//! [`listen`] speaks HTTP within fixed bounds; [`health`] and [`metrics`] decide the answers.
+//! [`listen`] speaks HTTP within fixed bounds; [`health`], [`metrics`] and [`service_health`]
+//! decide the answers.
 //! Invariant: an answer is a function of the published status and the clock; nothing here blocks
 //! the loop, and nothing a client does can take more than the bounds allow.
 
 pub mod health;
 pub mod listen;
 pub mod metrics;
+pub mod service_health;
 
 use hyper::StatusCode;
 
@@ -17,19 +19,27 @@ pub struct Answer {
     pub status: StatusCode,
     /// The media type of the body.
     pub content_type: &'static str,
+    /// Endpoints on this node, for the header by which load balancers weigh nodes.
+    pub endpoint_weight: Option<usize>,
     /// The body.
     pub body: String,
 }
 
 impl Answer {
     fn text(body: &str) -> Self {
-        Answer { status: StatusCode::OK, content_type: TEXT, body: body.to_string() }
+        Answer {
+            status: StatusCode::OK,
+            content_type: TEXT,
+            endpoint_weight: None,
+            body: body.to_string(),
+        }
     }
 
     fn not_found() -> Self {
         Answer {
             status: StatusCode::NOT_FOUND,
             content_type: TEXT,
+            endpoint_weight: None,
             body: "404 page not found\n".to_string(),
         }
     }

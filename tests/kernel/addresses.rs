@@ -117,6 +117,20 @@ fn addresses_with_local_policy_and_a_local_endpoint() {
         assert_eq!(source(&client.namespace, "pod", kind, to), client.address(Family::Ipv4));
         source(&world.node, "node", kind, to);
     }
+    assert_eq!(health_check(&world, LOAD_BALANCER_IP), Some((200, "1".into())));
+}
+
+/// Status and weight that a load balancer outside is told.
+fn health_check(world: &World, address: &str) -> Option<(u16, String)> {
+    let url = format!("http://{address}:31000/");
+    let format = "%{http_code} %header{x-load-balancing-endpoint-weight}";
+    let arguments = ["--silent", "--max-time", "2", "--output", "/dev/null", "--write-out", format];
+    let answer = world.outside.run(|| {
+        std::process::Command::new("curl").args(arguments).arg(&url).output().expect("curl")
+    });
+    let text = String::from_utf8(answer.stdout).expect("text");
+    let (code, weight) = text.split_once(' ')?;
+    Some((code.parse().ok()?, weight.to_string()))
 }
 
 /// Clients in the cluster, the node's processes among them, go to the endpoints of other nodes;
@@ -133,6 +147,8 @@ fn addresses_with_local_policy_and_none() {
         let error = client::connect_tcp(&world.outside, to).expect_err(kind);
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{kind}: {error}");
     }
+    let node = World::node_address(Family::Ipv4).to_string();
+    assert_eq!(health_check(&world, &node), Some((503, "0".into())));
 }
 
 fn addresses_with_source_ranges() {

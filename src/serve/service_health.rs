@@ -1,0 +1,152 @@
+//! Health checks of Services: one small server per `healthCheckNodePort` (spec 10.3).
+//!
+//! A load balancer asks every node's port and sends traffic to those that answer 200: those with
+//! an endpoint of the Service. Invariant: servers follow the published table; one that cannot bind
+//! is tried again and harms no other.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Answer, listen};
+use crate::cluster::ObjectName;
+use crate::reconcile::status::Status;
+
+/// What the log calls these addresses by.
+const SETTING: &str = "healthCheckNodePort";
+
+/// The body; the order of its fields is that of kube-proxy.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    service: Named<'a>,
+    local_endpoints: usize,
+    service_proxy_healthy: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Named<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+/// A server that runs as long as it is kept.
+struct Server {
+    port: u16,
+    _stop: DropGuard,
+}
+
+/// Serves the health checks of all Services, as they come and go, until told to stop.
+pub async fn run(
+    mut status: watch::Receiver<Status>,
+    longest_wait: Duration,
+    stop: CancellationToken,
+) {
+    let mut servers: BTreeMap<ObjectName, Server> = BTreeMap::new();
+    loop {
+        let wanted = status.borrow_and_update().health_checks.clone();
+        servers
+            .retain(|name, server| wanted.get(name).is_some_and(|check| check.port == server.port));
+        for (name, check) in wanted.iter() {
+            let start = || start(name, check.port, &status, longest_wait, &stop);
+            servers.entry(name.clone()).or_insert_with(start);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = status.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn start(
+    name: &ObjectName,
+    port: u16,
+    status: &watch::Receiver<Status>,
+    longest_wait: Duration,
+    stop: &CancellationToken,
+) -> Server {
+    let stop = stop.child_token();
+    let (name, status) = (name.clone(), status.clone());
+    let answers: listen::Answers =
+        Arc::new(move |_| answer(&name, &status, longest_wait, Instant::now()));
+    let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+    tokio::spawn(listen::serve((SETTING, address), answers, stop.clone()));
+    Server { port, _stop: stop.drop_guard() }
+}
+
+/// Answers any path: 200 while an endpoint is here and the proxy works.
+fn answer(
+    name: &ObjectName,
+    status: &watch::Receiver<Status>,
+    longest_wait: Duration,
+    now: Instant,
+) -> Answer {
+    let is_running = status.has_changed().is_ok();
+    let status = status.borrow();
+    let is_healthy = is_running && status.is_ready() && status.is_alive(now, longest_wait);
+    let check = status.health_checks.get(name);
+    let local_endpoints = check.map_or(0, |check| check.local_endpoints);
+    let service = Named { namespace: &name.namespace, name: &name.name };
+    let body = Body { service, local_endpoints, service_proxy_healthy: is_healthy };
+    Answer {
+        status: match is_healthy && local_endpoints > 0 {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        },
+        content_type: "application/json",
+        endpoint_weight: Some(local_endpoints),
+        body: in_tabs(&body),
+    }
+}
+
+/// Parity: indented by tabs, as kube-proxy writes it.
+fn in_tabs(body: &Body<'_>) -> String {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let mut writer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    body.serialize(&mut writer).expect("strings and numbers always serialise");
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::desired::front::HealthCheck;
+
+    fn name() -> ObjectName {
+        ObjectName::new("ns", "svc")
+    }
+
+    fn status(local_endpoints: usize, is_ready: bool) -> Status {
+        let check = HealthCheck { port: 31000, local_endpoints };
+        Status {
+            health_checks: Arc::new(BTreeMap::from([(name(), check)])),
+            last_success: is_ready.then(|| (Instant::now(), SystemTime::now())),
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn answers_like_the_reference() {
+        for (local_endpoints, is_ready, code) in [(2, true, 200), (0, true, 503), (2, false, 503)] {
+            let (_publish, status) = watch::channel(status(local_endpoints, is_ready));
+            let answer = answer(&name(), &status, Duration::from_secs(60), Instant::now());
+            assert_eq!(answer.status.as_u16(), code);
+            assert_eq!(answer.endpoint_weight, Some(local_endpoints));
+            let expected = format!(
+                "{{\n\t\"service\": {{\n\t\t\"namespace\": \"ns\",\n\t\t\"name\": \"svc\"\n\t}},\n\
+                 \t\"localEndpoints\": {local_endpoints},\n\
+                 \t\"serviceProxyHealthy\": {is_ready}\n}}"
+            );
+            assert_eq!(answer.body, expected);
+        }
+    }
+}
