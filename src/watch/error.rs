@@ -18,6 +18,14 @@ pub enum Error {
         #[source]
         source: kube::config::KubeconfigError,
     },
+    /// The kubeconfig does not parse; what it says may be secret, so only the place is told.
+    #[error("the kubeconfig {} is not YAML of a kubeconfig, see line {}", path.display(), Line(*line))]
+    KubeconfigSyntax {
+        /// The file.
+        path: PathBuf,
+        /// Where reading stopped.
+        line: Option<u64>,
+    },
     /// The URL given in place of the kubeconfig's is none.
     #[error("the API server address \"{given}\" is not a URL such as https://192.0.2.1:6443")]
     Master {
@@ -71,6 +79,18 @@ pub enum Error {
         /// What is wrong with it.
         fault: Fault,
     },
+}
+
+/// A line number, if it is known.
+struct Line(Option<u64>);
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(line) => line.fmt(f),
+            None => f.write_str("1"),
+        }
+    }
 }
 
 impl Error {

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use crate::watch::Error;
@@ -39,7 +39,13 @@ pub async fn client(
 }
 
 async fn from_file(path: &Path) -> Result<Config, Error> {
-    let error = |source| Error::Kubeconfig { path: path.to_owned(), source };
+    let error = |source| match source {
+        KubeconfigError::Parse(error) => Error::KubeconfigSyntax {
+            path: path.to_owned(),
+            line: error.location().map(|location| location.line()),
+        },
+        source => Error::Kubeconfig { path: path.to_owned(), source },
+    };
     let kubeconfig = Kubeconfig::read_from(path).map_err(error)?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(error)
 }
