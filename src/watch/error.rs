@@ -19,7 +19,7 @@ pub enum Error {
         source: kube::config::KubeconfigError,
     },
     /// The kubeconfig does not parse; what it says may be secret, so only the place is told.
-    #[error("the kubeconfig {} is not YAML of a kubeconfig, see line {}", path.display(), Line(*line))]
+    #[error("cannot use the kubeconfig {}: it does not parse, see line {}", path.display(), Line(*line))]
     KubeconfigSyntax {
         /// The file.
         path: PathBuf,
