@@ -47,7 +47,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let done = match flags::parse(args) {
         Parsed::Answer(answer, problems) => return reply(&answer, &problems),
         Parsed::Flags(flags, problems) => match resolve_all(&flags, problems) {
-            Ok(Task::Render(config)) => render::text(&config).and_then(|text| show(&text)),
+            Ok(Task::Render(config)) => render::run(&config),
             Ok(Task::Keep(config)) => keep(config),
             Err(problems) => return refuse(&problems),
         },

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::Exit;
 use crate::cluster::Kind;
 use crate::cluster::store::Store;
 use crate::config::{Periods, RenderConfig};
@@ -21,8 +22,8 @@ use crate::watch::manifests;
 /// A period that no single sync sees the end of.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// What would be programmed, as text.
-pub(super) fn text(config: &RenderConfig) -> anyhow::Result<String> {
+/// Prints what would be programmed; failed if an object, or a part of one, would not be.
+pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
     let updates = manifests::read_once(&config.manifests)?;
     let periods = Periods { sync: NEVER, min_sync: Duration::ZERO, audit: NEVER };
     let mut engine = Engine::new(config.policy.clone(), periods, Store::new(&Kind::ALL));
@@ -32,10 +33,12 @@ pub(super) fn text(config: &RenderConfig) -> anyhow::Result<String> {
     }
     let node = engine.node().map(|node| node.addresses.clone()).unwrap_or_default();
     engine.sync(&mut Paper { addresses: node.into_iter().collect() }, || now);
-    for rejected in engine.rejected() {
+    super::show(&render::text(engine.state().0.tables()))?;
+    let rejected = engine.rejected();
+    for rejected in &rejected {
         super::complain(&format!("rejected: {}: {}\n", rejected.object, rejected.reason));
     }
-    Ok(render::text(engine.state().0.tables()))
+    Ok(if rejected.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 /// A node with nothing on it, that takes every step, has both families, and the addresses by which

@@ -124,7 +124,7 @@ pub struct PolicyFlags {
     /// How names of pod interfaces begin, for InterfaceNamePrefix.
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     pub pod_interface_name_prefix: String,
-    /// Ranges of service addresses, where ServiceCIDR objects do not tell them.
+    /// Ranges of service addresses, in place of those that ServiceCIDR objects tell.
     ///
     /// An address in them that no Service has is refused at once.
     #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
