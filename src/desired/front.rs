@@ -1,11 +1,11 @@
 //! Fronts: one (address, port, protocol) with all its rows, and who may have it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::cluster::ObjectName;
 use crate::model::ipset::Entry;
 use crate::model::ipvs::{RealKey, Server, ServerKey};
+use crate::model::small_map::SmallMap;
 
 /// All rows of one front; the Service that wins the front provides them whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct ServiceRows {
     /// Who wins where Services meet.
     pub rank: Rank,
     /// Its fronts.
-    pub fronts: BTreeMap<ServerKey, Front>,
+    pub fronts: SmallMap<ServerKey, Front>,
     /// Its health check, if it has one.
     pub health: Option<HealthCheck>,
     /// Whether the rows depend on the zone of this node.

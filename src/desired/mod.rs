@@ -56,7 +56,8 @@ pub struct Rejected {
 pub struct Desired {
     tables: Tables,
     services: BTreeMap<ObjectName, ServiceRows>,
-    claims: BTreeMap<ServerKey, BTreeSet<Rank>>,
+    /// Who wants a front, the winner first.
+    claims: BTreeMap<ServerKey, Vec<Rank>>,
     /// Fronts that several Services claim.
     contested: BTreeSet<ServerKey>,
     entry_counts: BTreeMap<Entry, u32>,
@@ -160,7 +161,8 @@ impl Desired {
     fn claim(&mut self, name: &ObjectName, rows: ServiceRows) {
         for front in rows.fronts.keys() {
             let ranks = self.claims.entry(*front).or_default();
-            ranks.insert(rows.rank.clone());
+            let place = ranks.partition_point(|rank| *rank < rows.rank);
+            ranks.insert(place, rows.rank.clone());
             if ranks.len() > 1 {
                 self.contested.insert(*front);
             }
@@ -172,7 +174,7 @@ impl Desired {
         let Some(rows) = self.services.remove(name) else { return };
         for front in rows.fronts.keys() {
             let ranks = self.claims.entry(*front).or_default();
-            ranks.remove(&rows.rank);
+            ranks.retain(|rank| *rank != rows.rank);
             if ranks.len() < 2 {
                 self.contested.remove(front);
             }
@@ -221,7 +223,7 @@ impl Desired {
 
 /// The front of the Service that has the first claim on it.
 fn winner<'a>(
-    claims: &BTreeMap<ServerKey, BTreeSet<Rank>>,
+    claims: &BTreeMap<ServerKey, Vec<Rank>>,
     services: &'a BTreeMap<ObjectName, ServiceRows>,
     key: &ServerKey,
 ) -> Option<&'a Front> {

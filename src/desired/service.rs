@@ -3,7 +3,7 @@
 //! Invariant: a function of this one Service, its slices and the facts it is given; that is what
 //! makes the cost of a change independent of how many Services there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::front::{Front, HealthCheck, Rank, ServiceRows};
@@ -48,7 +48,7 @@ pub fn rows(
     facts: Facts<'_>,
 ) -> ServiceRows {
     let known = Family::ALL.map(|family| endpoints::merged(slices.iter().copied(), family));
-    let mut fronts = BTreeMap::new();
+    let mut fronts = Vec::new();
     for port in &service.ports {
         let [v4, v6] = known.each_ref().map(|known| endpoints_of(port, known));
         for spot in spots(service, port, facts) {
@@ -56,13 +56,13 @@ pub fn rows(
                 Family::V4 => &v4,
                 Family::V6 => &v6,
             };
-            // Order: the first kind of address that names a front has it.
-            fronts.entry(spot.key).or_insert_with(|| front(service, spot, endpoints, facts));
+            fronts.push((spot.key, front(service, spot, endpoints, facts)));
         }
     }
     ServiceRows {
         rank: Rank { created: service.created, name: name.clone() },
-        fronts,
+        // Order: the first kind of address that names a front has it.
+        fronts: fronts.into_iter().collect(),
         health: health_check(service, slices, facts),
         uses_zone: slices.iter().any(|s| s.endpoints.iter().any(|e| !e.zone_hints.is_empty())),
         uses_host: service.is_reachable_from_outside(),

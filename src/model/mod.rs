@@ -9,5 +9,6 @@ pub mod ipvs;
 pub mod link;
 pub mod net;
 pub mod observed;
+pub mod small_map;
 pub mod sysctl;
 pub mod tables;

@@ -59,8 +59,8 @@ impl Touched {
 #[derive(Debug)]
 pub struct Store {
     tables: BTreeMap<Kind, Table>,
-    /// Which objects hold the endpoints of a Service.
-    holders: BTreeMap<ObjectName, BTreeSet<(Kind, ObjectName)>>,
+    /// Which objects hold the endpoints of a Service, in a fixed order; hardly ever more than two.
+    holders: BTreeMap<ObjectName, Vec<(Kind, ObjectName)>>,
     /// Required kinds whose first list is not done.
     awaited: BTreeSet<Kind>,
     /// Kinds whose last list could not be read whole.
@@ -217,13 +217,15 @@ impl Store {
         if let Some(service) = before
             && let Some(holders) = self.holders.get_mut(&service)
         {
-            holders.remove(&holder);
+            holders.retain(|other| *other != holder);
             if holders.is_empty() {
                 self.holders.remove(&service);
             }
         }
         if let Some(service) = after {
-            self.holders.entry(service).or_default().insert(holder);
+            let holders = self.holders.entry(service).or_default();
+            let place = holders.partition_point(|other| *other < holder);
+            holders.insert(place, holder);
         }
     }
 
