@@ -3,6 +3,7 @@
 //! ```text
 //!  source task ──updates──▶ reconcile thread ──status──▶ health and metrics tasks
 //!  host thread ──changes──▶
+//!  audit thread ──parts──▶
 //! ```
 //! Invariant: whatever ends the daemon, the data plane stays as it is.
 
@@ -20,9 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
-use super::Exit;
 use super::edges::{self, Counted};
-use super::host;
+use super::{Exit, audit, host};
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Update};
 use crate::config::Config;
@@ -55,7 +55,8 @@ pub(super) fn run(config: Config) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         // Signals count from the start: a stop while edges open must not be lost.
         let signals = Signals::new()?;
-        let parts = Parts::open(&config).await?;
+        let mut parts = Parts::open(&config).await?;
+        parts.wires.auditor = Some(audit::start()?);
         let stop = parts.wires.stop.clone();
         let servers = serve(&config, &parts.wires.metrics, &parts.status, &stop);
         // Order: what changes after the first look at the host is heard of.
@@ -148,7 +149,8 @@ impl Parts {
         let (sender, updates) = mpsc::channel(QUEUE);
         let (publish, status) = watch::channel(Status::default());
         let (tell, host) = mpsc::channel(1);
-        let wires = Wires { updates, host, publish, metrics, stop: CancellationToken::new() };
+        let stop = CancellationToken::new();
+        let wires = Wires { updates, host, auditor: None, publish, metrics, stop };
         Ok(Parts { source, engine, kernel, wires, updates: sender, host: tell, status, lock })
     }
 

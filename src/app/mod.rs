@@ -2,6 +2,7 @@
 //!
 //! Everything that talks to a person on the terminal is here; the daemon itself only logs.
 
+mod audit;
 mod daemon;
 mod edges;
 mod host;

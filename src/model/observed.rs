@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::ipvs::{Connections, RealKey, ServerKey};
+use super::ipset::{Entry, SetKey};
+use super::ipvs::{Connections, RealKey, Server, ServerKey};
 use super::net::PerFamily;
 use super::tables::Tables;
 
@@ -29,6 +30,23 @@ pub struct Observed {
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
     /// Facts about the host; default with `Scope::Servers`.
     pub host: Host,
+}
+
+/// A part of an audit: a reading of the whole kernel that is made bit by bit, beside the work.
+///
+/// What is written while it runs may or may not be in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Settings, sets without their entries, rules, the device, and the host's facts.
+    Foundation(Box<Observed>),
+    /// The entries of one set that exists.
+    Entries(SetKey, BTreeSet<Entry>),
+    /// The addresses on the device.
+    Addresses(BTreeSet<IpAddr>),
+    /// The keys of all virtual servers; one that is absent here is gone.
+    Keys(BTreeSet<ServerKey>),
+    /// Some virtual servers with their real servers.
+    Servers(BTreeMap<ServerKey, Server>),
 }
 
 /// Facts about the host that rows depend on.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::{Change, Step};
+use crate::desired::Touched;
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
@@ -85,6 +86,12 @@ impl Mirror {
         self.tables.servers.extend(observed.tables.servers);
     }
 
+    /// Takes over that these rows are there if they were not, and the other way round.
+    pub fn correct(&mut self, rows: &Touched) {
+        toggle(&mut self.tables.entries, &rows.entries);
+        toggle(&mut self.tables.addresses, &rows.addresses);
+    }
+
     /// Whether the rules of a family are as wanted.
     pub fn holds(&self, family: Family, wanted: &Ruleset) -> bool {
         let Some(there) = self.tables.rulesets.get(&family) else { return false };
@@ -163,6 +170,14 @@ impl Mirror {
                     };
                 }
             }
+        }
+    }
+}
+
+fn toggle<K: Ord + Copy>(there: &mut BTreeSet<K>, keys: &BTreeSet<K>) {
+    for key in keys {
+        if !there.remove(key) {
+            there.insert(*key);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! [`build`] decides, nothing here acts. Order is design: make before break, and at no moment may
 //! an address answer without its masquerade and filter rules, or a port without its server.
 
+pub mod audit;
 pub mod drain;
 pub mod guard;
 pub mod iptables;

@@ -4,6 +4,8 @@
 //! in order. Invariant: it reads no clock but the one it is handed and never blocks on anything but
 //! the kernel, so a simulation can drive it through years and crashes.
 
+mod audit;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -19,8 +21,10 @@ use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
 use crate::desired::{Desired, Rejected, Touched, foundation, node_ports};
 use crate::kernel::{Error, Failure, Kernel};
+use crate::model::ipvs::ServerKey;
 use crate::model::net::Family;
-use crate::model::observed::{Host, Scope};
+use crate::model::observed::{Host, Observed, Scope};
+use crate::plan::audit::Audit;
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
 use crate::plan::step::Step;
@@ -46,6 +50,14 @@ pub struct Engine {
     node_addresses: BTreeSet<IpAddr>,
     dirty: Dirty,
     doubt: Doubt,
+    /// The audit that is read beside the work, if one is.
+    audit: Option<Audit>,
+    /// Virtual servers that it found otherwise than noted, until they have been read again.
+    suspects: BTreeSet<ServerKey>,
+    /// Rows found otherwise than noted since the last sync.
+    drift: usize,
+    /// Whether the last whole plan left chains behind.
+    has_leftover: bool,
     /// When the drains are to be looked at.
     wake: Option<Instant>,
     /// What the last sync looked at, if it could not do all of it.
@@ -79,6 +91,10 @@ impl Engine {
             node_addresses: BTreeSet::new(),
             dirty: Dirty { node: true, service_cidrs: true, unusable: true, ..Dirty::default() },
             doubt: Doubt::default(),
+            audit: None,
+            suspects: BTreeSet::new(),
+            drift: 0,
+            has_leftover: false,
             wake: None,
             unfinished: None,
             pace: Pace::new(periods),
@@ -159,6 +175,7 @@ impl Engine {
             self.change(kernel, extent, now, &mut report);
         }
         report.drains = self.drains.len();
+        report.drift = std::mem::take(&mut self.drift);
         self.wake = self.drains.next_look();
         self.pace.ended(clock(), report.is_complete());
         report
@@ -207,6 +224,8 @@ impl Engine {
         let observed = kernel.observe(&Scope::Everything)?;
         let now = clock();
         self.mirror.replace(observed.tables);
+        self.audit = None;
+        self.suspects.clear();
         self.drains.look(&observed.connections, now);
         self.adopt_host(observed.host);
         self.host_is_stale = false;
@@ -247,6 +266,7 @@ impl Engine {
             match kernel.observe(&Scope::Servers(servers.clone())) {
                 Ok(observed) => {
                     self.drains.look(&observed.connections, now);
+                    self.count_drift(&observed);
                     self.mirror.refresh(&servers, observed);
                     self.doubt.servers.clear();
                 }
@@ -264,13 +284,23 @@ impl Engine {
         Some(widened(self.unfinished.take(), read))
     }
 
-    fn adopt_host(&mut self, host: Host) {
-        self.dirty.node |= self.host != host;
+    /// Counts the suspects that are otherwise than noted indeed.
+    fn count_drift(&mut self, observed: &Observed) {
+        let (noted, there) = (&self.mirror.tables.servers, &observed.tables.servers);
+        let suspects = std::mem::take(&mut self.suspects);
+        self.drift += suspects.iter().filter(|key| noted.get(key) != there.get(key)).count();
+    }
+
+    /// Takes over facts about the host; true if they are new.
+    fn adopt_host(&mut self, host: Host) -> bool {
+        let is_new = self.host != host;
+        self.dirty.node |= is_new;
         if self.host.families != host.families {
             self.dirty.service_cidrs = true;
             self.dirty.services.extend(self.desired.services().cloned());
         }
         self.host = host;
+        is_new
     }
 
     /// Recomputes the rows of what is dirty, plans, and carries the plan out.
@@ -298,6 +328,9 @@ impl Engine {
             self.apply(kernel, step, report);
         }
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
+        if extent == Extent::All {
+            self.has_leftover = !report.leftover.is_empty();
+        }
         let is_finished = report.is_complete() && !report.is_partial;
         self.unfinished = (!is_finished).then_some(extent);
     }
@@ -364,6 +397,9 @@ impl Engine {
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         self.mirror.note(&step, &failed);
+        if let Some(audit) = &mut self.audit {
+            audit.wrote(&step);
+        }
         self.doubt(&step, &failures);
         report.note(&step, &failures);
     }

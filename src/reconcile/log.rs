@@ -7,6 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::report::{Counts, Failed, Report};
 use crate::desired::Rejected;
+use crate::kernel::Error;
 
 /// Failures that are named in one sync; of a missing module there may be thousands.
 const MOST_NAMED: usize = 10;
@@ -26,6 +27,9 @@ impl Log {
         self.sync += 1;
         self.rejected(rejected.into_iter().collect());
         self.failed(report.failed.iter().cloned().collect());
+        if report.drift > 0 {
+            warn!(rows = report.drift, "rows were changed by others, they are set right");
+        }
         let Counts { added, changed, removed } = report.total();
         if report.is_audit {
             self.leftover(report.leftover.iter().cloned().collect());
@@ -52,6 +56,17 @@ impl Log {
         match report.changes() > 0 || !report.is_complete() {
             true => say!(info),
             false => say!(debug),
+        }
+    }
+
+    /// Says how an audit that was read beside the work went.
+    pub(super) fn audit(&self, took: Duration, outcome: &Result<(), Error>) {
+        match outcome {
+            Ok(()) => debug!(?took, "audited"),
+            Err(error) => {
+                let Failed { operation, error } = Failed::new("observe", error);
+                warn!(operation, error, ?took, "audit failed, everything is read again at once");
+            }
         }
     }
 

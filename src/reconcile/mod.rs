@@ -4,6 +4,7 @@
 //! for whichever is first, an update or the next moment to act.
 //! Invariant: everything that is queued is taken in before a sync, so a burst costs one.
 
+pub mod auditor;
 mod doubt;
 pub mod engine;
 pub mod log;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::Update;
 use crate::kernel::Kernel;
 use crate::telemetry::metrics::Metrics;
+use auditor::{Auditor, Told};
 use engine::Engine;
 use log::Log;
 use report::Report;
@@ -35,6 +37,8 @@ pub struct Wires {
     /// Word that the host has changed. One that waits stands for all until it is taken; nobody
     /// may be telling.
     pub host: mpsc::Receiver<HostChanged>,
+    /// Who reads audits beside the work; without one, the loop reads them itself.
+    pub auditor: Option<Auditor>,
     /// How we are doing, for whoever wants to know.
     pub publish: watch::Sender<Status>,
     /// What is counted.
@@ -105,6 +109,8 @@ impl<K: Kernel> Cycle<K> {
                     None => return Err(Ended::SourceGone),
                 },
                 Some(HostChanged) = self.wires.host.recv() => self.note_host_changed(),
+                // Order: last, so that no change of the cluster waits behind a comparison.
+                Some(told) = told(&mut self.wires.auditor) => self.note_audit(told),
             }
         }
     }
@@ -143,6 +149,22 @@ impl<K: Kernel> Cycle<K> {
         self.requested(now);
     }
 
+    fn note_audit(&mut self, told: Told) {
+        let now = Instant::now();
+        match told {
+            Told::Part(part) => {
+                if self.engine.note_part(&part, now) {
+                    self.requested(now);
+                }
+            }
+            Told::Ended { outcome, took } => {
+                self.wires.metrics.audited(took);
+                self.log.audit(took, &outcome);
+                self.engine.end_audit(outcome, now);
+            }
+        }
+    }
+
     fn requested(&mut self, now: Instant) {
         // Waiting for the first lists is no delay of ours.
         if self.engine.is_ready() {
@@ -156,6 +178,12 @@ impl<K: Kernel> Cycle<K> {
         // A sync that hangs is to be seen from outside.
         self.status.requested(started);
         self.publish();
+        if let Some(auditor) = &mut self.wires.auditor
+            && auditor.is_idle()
+            && self.engine.begin_audit(started)
+        {
+            auditor.begin();
+        }
         let report = self.engine.sync(&mut self.kernel, Instant::now);
         let took = started.elapsed();
         let rejected = self.engine.rejected();
@@ -176,6 +204,14 @@ impl<K: Kernel> Cycle<K> {
             }
             is_new
         });
+    }
+}
+
+/// What the auditor tells next; nothing, for ever, if there is none.
+async fn told(auditor: &mut Option<Auditor>) -> Option<Told> {
+    match auditor {
+        Some(auditor) => auditor.told().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Report {
     pub postponed: usize,
     /// Real servers draining now.
     pub drains: usize,
+    /// Rows that an audit found otherwise than they were left since the sync before.
+    pub drift: usize,
 }
 
 /// Rows of one kind that were changed.

@@ -108,7 +108,7 @@ fn wires() -> (Wires, mpsc::Sender<Update>, watch::Receiver<Status>) {
     // Nobody tells about the host here.
     let (_, host) = mpsc::channel(1);
     let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-    let wires = Wires { updates, host, publish, metrics, stop };
+    let wires = Wires { updates, host, auditor: None, publish, metrics, stop };
     (wires, sender, status)
 }
 

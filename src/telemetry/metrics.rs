@@ -19,19 +19,21 @@ use crate::reconcile::report::Report;
 /// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// A time in seconds since 1970, as Prometheus wants it.
-type Timestamp = Gauge<f64, AtomicU64>;
+/// A time, or a time since 1970, in seconds as Prometheus wants it.
+type Seconds = Gauge<f64, AtomicU64>;
 
 /// Every metric of the daemon; clones share their values.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: std::sync::Arc<Registry>,
     sync_duration: Histogram,
-    last_success: Timestamp,
-    last_queued: Timestamp,
+    last_success: Seconds,
+    last_queued: Seconds,
     failures: Family<Operation, Counter>,
     changes: Family<Change, Counter>,
     audits: Counter,
+    audit_duration: Seconds,
+    drift: Counter,
     draining: Gauge,
     failing: Gauge,
     rejected: Gauge,
@@ -89,6 +91,9 @@ impl Metrics {
                 .plain("kubeipvs_sync_failures", "Operations that failed, tried again later"),
             changes: names.plain("kubeipvs_changes", "Rows of the kernel that were changed"),
             audits: names.plain("kubeipvs_audits", "Comparisons with all of the kernel's state"),
+            audit_duration: names
+                .plain("kubeipvs_last_audit_duration_seconds", "How long the last audit was read"),
+            drift: names.plain("kubeipvs_drift", "Rows that audits found changed by others"),
             draining: names.plain("kubeipvs_draining_real_servers", "Real servers that drain now"),
             failing: names.plain(
                 "kubeipvs_failing_rows",
@@ -115,6 +120,7 @@ impl Metrics {
         if report.is_audit {
             self.audits.inc();
         }
+        self.drift.inc_by(report.drift as u64);
         for failed in &report.failed {
             self.failures.get_or_create(&Operation { operation: failed.operation }).inc();
         }
@@ -127,6 +133,12 @@ impl Metrics {
         }
         self.draining.set(count(report.drains));
         self.failing.set(count(report.failed.len() + report.postponed));
+    }
+
+    /// An audit was read beside the work.
+    pub fn audited(&self, took: Duration) {
+        self.audits.inc();
+        self.audit_duration.set(took.as_secs_f64());
     }
 
     /// A sync was asked for.

@@ -13,7 +13,7 @@ use crate::kernel::netlink::{self, Refusal};
 use crate::kernel::{Error, Failure, Kernel};
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{Connections, RealKey, ServerKey};
-use crate::model::net::PerFamily;
+use crate::model::net::{Family, PerFamily};
 use crate::model::observed::{Host, Observed, Scope};
 use crate::model::tables::Tables;
 use crate::plan::step::Step;
@@ -160,11 +160,18 @@ impl FakeKernel {
         Ok(())
     }
 
+    /// The rules as the tool prints them.
+    pub(super) fn printed_rulesets(&self) -> BTreeMap<Family, Ruleset> {
+        let mut rulesets = self.tables.rulesets.clone();
+        if self.prints_otherwise {
+            rulesets.values_mut().for_each(print_otherwise);
+        }
+        rulesets
+    }
+
     fn read(&self, scope: &Scope) -> Observed {
         let mut tables = self.tables.clone();
-        if self.prints_otherwise {
-            tables.rulesets.values_mut().for_each(print_otherwise);
-        }
+        tables.rulesets = self.printed_rulesets();
         let mut host = self.host.clone();
         match scope {
             Scope::Everything => {}

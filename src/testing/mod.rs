@@ -6,5 +6,6 @@ pub mod fake_kernel;
 pub mod node;
 pub mod objects;
 pub mod operation;
+pub mod parts;
 pub mod random;
 mod restore;

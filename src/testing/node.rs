@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::fake_kernel::FakeKernel;
-use super::objects;
+use super::{objects, parts};
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Update};
 use crate::config::{Periods, Policy};
@@ -64,6 +64,16 @@ impl Node {
         self.kernel.history.clear();
         let now = self.now;
         self.engine.sync(&mut self.kernel, || now)
+    }
+
+    /// An audit is read, each part as the kernel is at that moment; something happens in between.
+    pub fn tell_parts(&mut self, mut between: impl FnMut(&mut Self)) {
+        for read in parts::READINGS {
+            for part in read(&self.kernel) {
+                between(self);
+                self.engine.note_part(&part, self.now);
+            }
+        }
     }
 
     /// One sync, as the text of the operations that took effect.

@@ -11,6 +11,7 @@
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::ControlFlow;
 
 use super::{Destination, DestinationKey, ServiceKey};
 
@@ -25,37 +26,67 @@ pub type Listing = Vec<(ServiceKey, Vec<Destination>)>;
 
 /// Reads the kernel's listing; fails if the file cannot be read or a line is not understood.
 pub fn read() -> io::Result<Listing> {
-    parse(BufReader::with_capacity(64 * 1024, std::fs::File::open(PATH)?))
+    let mut listing = Listing::new();
+    let _ = try_each(|key, destinations| {
+        listing.push((key, destinations));
+        ControlFlow::Continue(())
+    })?;
+    Ok(listing)
+}
+
+/// Reads the kernel's listing service by service, so that it is never all in memory, until told
+/// to break.
+pub fn try_each(
+    take: impl FnMut(ServiceKey, Vec<Destination>) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    parse_each(BufReader::with_capacity(64 * 1024, std::fs::File::open(PATH)?), take)
 }
 
 /// Parses the text of the listing.
-pub fn parse(mut text: impl BufRead) -> io::Result<Listing> {
+pub fn parse(text: impl BufRead) -> io::Result<Listing> {
     let mut listing = Listing::new();
-    let mut is_passed_over = true;
+    let _ = parse_each(text, |key, destinations| {
+        listing.push((key, destinations));
+        ControlFlow::Continue(())
+    })?;
+    Ok(listing)
+}
+
+fn parse_each(
+    mut text: impl BufRead,
+    mut take: impl FnMut(ServiceKey, Vec<Destination>) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    // The service whose lines are being read; none while one is passed over.
+    let mut current: Option<(ServiceKey, Vec<Destination>)> = None;
     let mut line = String::new();
     while text.read_line(&mut line)? > 0 {
         let mut words = line.split_ascii_whitespace();
         match words.next() {
-            Some(ARROW) if is_passed_over => {}
             Some(ARROW) => {
-                let destination = destination(words).ok_or_else(|| not_understood(&line))?;
-                if let Some((_, destinations)) = listing.last_mut() {
+                if let Some((_, destinations)) = &mut current {
+                    let destination = destination(words).ok_or_else(|| not_understood(&line))?;
                     destinations.push(destination);
                 }
             }
             Some(word) => {
-                is_passed_over = true;
+                if let Some((key, destinations)) = current.take()
+                    && take(key, destinations).is_break()
+                {
+                    return Ok(ControlFlow::Break(()));
+                }
                 if let Some(protocol) = protocol_number(word) {
                     let key = service_key(protocol, words).ok_or_else(|| not_understood(&line))?;
-                    listing.push((key, Vec::new()));
-                    is_passed_over = false;
+                    current = Some((key, Vec::new()));
                 }
             }
             None => {}
         }
         line.clear();
     }
-    Ok(listing)
+    Ok(match current {
+        Some((key, destinations)) => take(key, destinations),
+        None => ControlFlow::Continue(()),
+    })
 }
 
 fn not_understood(line: &str) -> io::Error {

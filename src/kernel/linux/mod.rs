@@ -1,12 +1,13 @@
 //! The door to a real Linux host, on one thread with blocking sockets.
 //!
-//! `observe` reads, `apply` writes, `convert` translates between the daemon's words and
+//! `observe` reads, `audit` does so bit by bit, `apply` writes, `convert` translates between the daemon's words and
 //! the kernel's.
 //!
 //! Invariant: sockets belong to the network namespace of the thread that calls
 //! [`LinuxKernel::new`]; all later calls are made on that thread.
 
 mod apply;
+mod audit;
 mod convert;
 mod device;
 mod host;

@@ -91,7 +91,7 @@ impl LinuxKernel {
         Ok(())
     }
 
-    fn destinations_of(&mut self, key: &ServiceKey) -> Result<Vec<Destination>, Error> {
+    pub(super) fn destinations_of(&mut self, key: &ServiceKey) -> Result<Vec<Destination>, Error> {
         let failed = |cause| refused("read real servers of", &key.address.to_string(), cause);
         self.ipvs.destinations(key).map_err(failed)
     }
@@ -111,7 +111,7 @@ impl LinuxKernel {
     }
 
     /// What the families hold of ours; one that holds nothing is left out.
-    fn rulesets(&mut self) -> Result<BTreeMap<Family, Ruleset>, Error> {
+    pub(super) fn rulesets(&mut self) -> Result<BTreeMap<Family, Ruleset>, Error> {
         let mut rulesets = BTreeMap::new();
         for family in Family::ALL {
             if family == Family::V6 && !self.ipv6.has_tools() {
@@ -131,7 +131,7 @@ impl LinuxKernel {
     }
 
     /// Addresses on the dummy device; none if there is no such device.
-    fn device_addresses(&mut self) -> Result<Option<BTreeSet<IpAddr>>, Error> {
+    pub(super) fn device_addresses(&mut self) -> Result<Option<BTreeSet<IpAddr>>, Error> {
         let failed = |cause: netlink::Error| refused("read device", DEVICE, cause);
         let Some(link) = self.device()? else { return Ok(None) };
         let mut addresses: BTreeSet<IpAddr> =
@@ -174,7 +174,7 @@ fn take_server(observed: &mut Observed, service: &Service, destinations: &[Desti
     observed.tables.servers.insert(key, server);
 }
 
-fn take_set(tables: &mut Tables, key: SetKey, listing: &Listing) {
+pub(super) fn take_set(tables: &mut Tables, key: SetKey, listing: &Listing) {
     let Some(kind) = listing.kind.filter(|kind| listing.is_of(*kind, key.family)) else { return };
     tables.sets.insert(key, SetSpec { kind, maxelem: listing.maxelem });
     let entries = listing.members.iter().map(|member| Entry { set: key.id, member: *member });

@@ -1,0 +1,117 @@
+//! An audit under way: what parts of a reading say against the mirror.
+//!
+//! The reading is made beside the work. It is no snapshot, so it proves nothing about rows that
+//! were written since it began, and of virtual servers it raises suspicion only: the bulk listing
+//! may be torn, and one of them is read again quickly.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::mirror::Mirror;
+use super::step::Step;
+use crate::desired::Touched;
+use crate::model::ipset::{Entry, SetKey};
+use crate::model::ipvs::ServerKey;
+use crate::model::observed::{Observed, Part};
+use crate::model::tables::Tables;
+
+/// An audit under way.
+#[derive(Debug, Default)]
+pub struct Audit {
+    /// Rows written since it began.
+    written: Touched,
+    wrote_foundation: bool,
+}
+
+/// What a part says against the mirror.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What all rows stand on is not as it was left: everything is to be read again.
+    pub foundation: bool,
+    /// Virtual servers to be read again.
+    pub suspects: BTreeSet<ServerKey>,
+    /// Rows that were otherwise than in the mirror, which has been corrected.
+    pub corrected: Touched,
+}
+
+impl Audit {
+    /// A step is carried out meanwhile.
+    pub fn wrote(&mut self, step: &Step) {
+        match step {
+            Step::Settings(_)
+            | Step::Sets(_)
+            | Step::Device(_)
+            | Step::Rules(_)
+            | Step::Chains(_) => self.wrote_foundation = true,
+            Step::Entries(changes) => {
+                self.written.entries.extend(changes.iter().map(|change| change.key));
+            }
+            Step::Servers(changes) => {
+                self.written.servers.extend(changes.iter().map(|change| change.key));
+            }
+            Step::Reals(changes) => {
+                self.written.servers.extend(changes.iter().map(|change| change.key.0));
+            }
+            Step::Addresses(changes) => {
+                self.written.addresses.extend(changes.iter().map(|change| change.key));
+            }
+        }
+    }
+
+    /// Compares a part with the mirror, and corrects the mirror where the part is proof enough.
+    pub fn compare(&self, mirror: &mut Mirror, part: &Part) -> Found {
+        let seen = &mirror.tables;
+        let mut found = Found::default();
+        match part {
+            Part::Foundation(observed) => {
+                found.foundation = !self.wrote_foundation && differs(seen, observed);
+            }
+            Part::Entries(set, entries) => {
+                found.corrected.entries = self.entries(seen, *set, entries);
+            }
+            Part::Addresses(addresses) => {
+                found.corrected.addresses = self.addresses(seen, addresses);
+            }
+            Part::Keys(keys) => {
+                let gone = seen.servers.keys().filter(|key| !keys.contains(key));
+                found.suspects = gone.filter(|key| self.is_untouched(key)).copied().collect();
+            }
+            Part::Servers(servers) => {
+                let other =
+                    servers.iter().filter(|(key, server)| seen.servers.get(key) != Some(server));
+                let other = other.map(|(key, _)| key).filter(|key| self.is_untouched(key));
+                found.suspects = other.copied().collect();
+            }
+        }
+        mirror.correct(&found.corrected);
+        found
+    }
+
+    fn is_untouched(&self, key: &ServerKey) -> bool {
+        !self.written.servers.contains(key)
+    }
+
+    /// Entries of a set that are on one side only.
+    fn entries(&self, seen: &Tables, set: SetKey, there: &BTreeSet<Entry>) -> BTreeSet<Entry> {
+        let gone = seen.entries.iter().filter(|entry| entry.key() == set && !there.contains(entry));
+        let new = there.iter().filter(|entry| !seen.entries.contains(entry));
+        gone.chain(new).filter(|entry| !self.written.entries.contains(entry)).copied().collect()
+    }
+
+    fn addresses(&self, seen: &Tables, there: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let differing = seen.addresses.symmetric_difference(there);
+        differing.filter(|address| !self.written.addresses.contains(address)).copied().collect()
+    }
+}
+
+/// Whether what all rows stand on is otherwise than in the mirror.
+fn differs(seen: &Tables, observed: &Observed) -> bool {
+    let there = &observed.tables;
+    seen.settings != there.settings
+        || seen.sets != there.sets
+        || seen.rulesets != there.rulesets
+        || seen.device != there.device
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! What counts as found, and what does not.
+
+use super::*;
+use crate::model::ipset::{Member, SetId};
+use crate::model::ipvs::{RealServer, Server, VirtualServer};
+use crate::plan::step::Change;
+use crate::testing::objects::{front, ip, real};
+
+fn server(weight: u32) -> Server {
+    let config = VirtualServer { scheduler: "rr".into(), scheduler_flags: 0, persistence: None };
+    let reals = [(real("10.244.1.1:8080"), RealServer::weighing(weight))].into();
+    Server { config, reals }
+}
+
+fn entry(address: &str) -> Entry {
+    Entry { set: SetId::IpvsIps, member: Member::Ip(ip(address)) }
+}
+
+/// A mirror of one virtual server, one entry and one address.
+fn mirror() -> Mirror {
+    let mut mirror = Mirror::default();
+    mirror.tables.servers.insert(front("tcp 10.96.0.1:80"), server(1));
+    mirror.tables.entries.insert(entry("10.96.0.1"));
+    mirror.tables.addresses.insert(ip("10.96.0.1"));
+    mirror
+}
+
+/// What a kernel that has only the second virtual server, entry and address tells.
+fn other_rows() -> [Part; 4] {
+    let key = front("tcp 10.96.0.2:80");
+    [
+        Part::Entries(entry("10.96.0.2").key(), [entry("10.96.0.2")].into()),
+        Part::Addresses([ip("10.96.0.2")].into()),
+        Part::Keys([key].into()),
+        Part::Servers([(key, server(1))].into()),
+    ]
+}
+
+#[test]
+fn a_reading_that_agrees_finds_nothing() {
+    let key = front("tcp 10.96.0.1:80");
+    for part in [
+        Part::Foundation(Box::default()),
+        Part::Entries(entry("10.96.0.1").key(), [entry("10.96.0.1")].into()),
+        Part::Addresses([ip("10.96.0.1")].into()),
+        Part::Keys([key].into()),
+        Part::Servers([(key, server(1))].into()),
+    ] {
+        let mut mirror = mirror();
+        assert_eq!(Audit::default().compare(&mut mirror, &part), Found::default(), "{part:?}");
+    }
+}
+
+#[test]
+fn entries_and_addresses_correct_the_mirror_and_servers_are_suspected() {
+    let mut mirror = mirror();
+    let servers = mirror.tables.servers.clone();
+    let [entries, addresses, keys, rows] =
+        other_rows().map(|part| Audit::default().compare(&mut mirror, &part));
+    assert_eq!(entries.corrected.entries, [entry("10.96.0.1"), entry("10.96.0.2")].into());
+    assert_eq!(addresses.corrected.addresses, [ip("10.96.0.1"), ip("10.96.0.2")].into());
+    assert_eq!(mirror.tables.entries, [entry("10.96.0.2")].into());
+    assert_eq!(mirror.tables.addresses, [ip("10.96.0.2")].into());
+    assert_eq!(keys.suspects, [front("tcp 10.96.0.1:80")].into());
+    assert_eq!(rows.suspects, [front("tcp 10.96.0.2:80")].into());
+    assert_eq!(mirror.tables.servers, servers, "suspicion is no proof");
+}
+
+#[test]
+fn another_weight_is_suspected() {
+    let key = front("tcp 10.96.0.1:80");
+    let part = Part::Servers([(key, server(0))].into());
+    assert_eq!(Audit::default().compare(&mut mirror(), &part).suspects, [key].into());
+}
+
+#[test]
+fn what_was_written_since_it_began_is_not_judged() {
+    let mut audit = Audit::default();
+    let keys = ["10.96.0.1", "10.96.0.2"];
+    audit.wrote(&Step::Entries(keys.map(|key| Change::add(entry(key), ())).into()));
+    audit.wrote(&Step::Addresses(keys.map(|key| Change::add(ip(key), ())).into()));
+    let key = front("tcp 10.96.0.1:80");
+    audit.wrote(&Step::Servers(vec![Change::remove(key, server(1).config)]));
+    let key = (front("tcp 10.96.0.2:80"), real("10.244.1.1:8080"));
+    audit.wrote(&Step::Reals(vec![Change::add(key, RealServer::weighing(1))]));
+    audit.wrote(&Step::Device(true));
+    let foundation = Part::Foundation(Box::new(Observed {
+        tables: Tables { device: true, ..Tables::default() },
+        ..Observed::default()
+    }));
+    for part in other_rows().into_iter().chain([foundation]) {
+        assert_eq!(audit.compare(&mut mirror(), &part), Found::default(), "{part:?}");
+    }
+}
+
+#[test]
+fn a_device_that_went_puts_everything_in_doubt() {
+    let mut mirror = mirror();
+    mirror.tables.device = true;
+    assert!(Audit::default().compare(&mut mirror, &Part::Foundation(Box::default())).foundation);
+}

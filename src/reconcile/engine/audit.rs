@@ -1,0 +1,91 @@
+//! Audits that are read beside the work: begun, fed part by part, ended.
+//!
+//! What an audit finds is repaired by the next sync like any other change. Only when what all rows
+//! stand on was changed by others, everything is read at once.
+
+use std::time::Instant;
+
+use super::{Engine, OBSERVE, widened};
+use crate::desired::Touched;
+use crate::kernel::Error;
+use crate::model::observed::Part;
+use crate::plan::Extent;
+use crate::plan::audit::Audit;
+use crate::reconcile::report::Failed;
+
+/// Most virtual servers that are read one by one; for more, one reading of everything is cheaper.
+const MOST_SUSPECTS: usize = 200;
+
+/// What others changed that everything stands on.
+const FOUNDATION: &str = "settings, sets, rules or the device are not as they were left";
+
+/// What others changed that is not worth reading one by one.
+const MANY: &str = "many virtual servers are not as they were left";
+
+impl Engine {
+    /// Begins an audit if one is due; the parts that are told next are taken for its reading.
+    ///
+    /// The first reading of all is never one: it has to be whole.
+    pub fn begin_audit(&mut self, now: Instant) -> bool {
+        let is_due = self.pace.has_audited() && self.pace.audit_is_due(now);
+        if !is_due || self.doubt.why().is_some() {
+            return false;
+        }
+        self.pace.audited(now);
+        self.audit = Some(Audit::default());
+        true
+    }
+
+    /// Compares a part of the reading; true if a sync is due for it.
+    ///
+    /// A reading that a whole one has overtaken means nothing any more.
+    pub fn note_part(&mut self, part: &Part, now: Instant) -> bool {
+        let Some(audit) = &self.audit else { return false };
+        let found = audit.compare(&mut self.mirror, part);
+        self.drift += found.corrected.entries.len() + found.corrected.addresses.len();
+        self.drift += usize::from(found.foundation);
+        self.suspects.extend(&found.suspects);
+        if found.foundation {
+            self.read_everything(FOUNDATION);
+        } else if self.suspects.len() > MOST_SUSPECTS {
+            self.drift += std::mem::take(&mut self.suspects).len();
+            self.read_everything(MANY);
+        }
+        let is_host_new = match part {
+            Part::Foundation(observed) => self.adopt_host(observed.host.clone()),
+            _ => false,
+        };
+        let is_due = found.foundation
+            || is_host_new
+            || !found.suspects.is_empty()
+            || found.corrected != Touched::default();
+        self.doubt.servers.extend(found.suspects);
+        if is_due {
+            self.unfinished = Some(widened(self.unfinished.take(), found.corrected));
+            self.pace.request(now);
+        }
+        is_due
+    }
+
+    fn read_everything(&mut self, why: &str) {
+        self.audit = None;
+        self.doubt.suspect(Failed { operation: OBSERVE, error: why.to_owned() });
+    }
+
+    /// The reading has ended. One that failed is followed by a whole one at the time of the retry.
+    pub fn end_audit(&mut self, outcome: Result<(), Error>, now: Instant) {
+        if self.audit.take().is_none() {
+            return;
+        }
+        if let Err(error) = outcome {
+            self.doubt.owe(Failed::new(OBSERVE, &error));
+            self.pace.request(now);
+        } else if self.has_leftover {
+            self.unfinished = Some(Extent::All);
+            self.pace.request(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! What an audit finds is repaired by the next sync, and what it overlaps with is left alone.
+
+use crate::cluster::{Kind, Update};
+use crate::kernel::Error;
+use crate::model::ipvs::RealServer;
+use crate::testing::node::Node;
+use crate::testing::objects::*;
+
+use super::{MOST_SUSPECTS, OBSERVE};
+
+fn objects(number: usize) -> [Update; 2] {
+    let name = format!("default/service-{number}");
+    let address = format!("10.96.{}.{}", number / 256, number % 256);
+    [
+        service(&name, &[&address], &["tcp 80"]).applied(),
+        slice_applied(&name, &["tcp 8080"], &[endpoint("10.244.0.1")]),
+    ]
+}
+
+/// A node that has served some Services until an audit is due.
+fn due(services: usize) -> Node {
+    let mut node = Node::new((1..=services).flat_map(objects));
+    assert!(node.sync().is_complete());
+    node.wait(3600);
+    node
+}
+
+/// An audit during which nothing else happens, and the sync after it.
+fn audited(node: &mut Node) -> String {
+    assert!(node.engine.begin_audit(node.now));
+    node.tell_parts(|_| {});
+    node.engine.end_audit(Ok(()), node.now);
+    node.changes()
+}
+
+#[test]
+fn an_audit_is_due_once_a_period_and_never_the_first() {
+    let mut node = Node::new(objects(1));
+    assert!(!node.engine.begin_audit(node.now), "the first reading is whole");
+    node.sync();
+    assert!(!node.engine.begin_audit(node.now));
+    node.wait(3600);
+    assert!(node.engine.begin_audit(node.now));
+    assert!(!node.engine.begin_audit(node.now));
+}
+
+#[test]
+fn one_that_finds_nothing_does_nothing_and_reads_nothing_again() {
+    let mut node = due(3);
+    let observations = node.kernel.observations;
+    assert_eq!(audited(&mut node), "");
+    assert_eq!(node.kernel.observations, observations);
+}
+
+#[test]
+fn what_others_changed_is_repaired_and_counted() {
+    let mut node = due(3);
+    let tables = &mut node.kernel.tables;
+    tables.servers.remove(&front("tcp 10.96.0.1:80"));
+    tables.addresses.remove(&ip("10.96.0.2"));
+    let reals = &mut tables.servers.get_mut(&front("tcp 10.96.0.3:80")).unwrap().reals;
+    reals.insert(real("10.244.0.1:8080"), RealServer::weighing(7));
+    let wanted = node.engine.state().0.tables().clone();
+    assert!(node.engine.begin_audit(node.now));
+    node.tell_parts(|_| {});
+    let report = node.sync();
+    assert!(report.is_complete() && !report.is_audit, "{report}");
+    assert_eq!((report.drift, report.changes()), (3, 4));
+    assert_eq!(node.kernel.tables.servers, wanted.servers);
+    assert_eq!(node.kernel.tables.addresses, wanted.addresses);
+}
+
+#[test]
+fn lost_rules_and_many_lost_servers_lead_to_one_whole_reading() {
+    let losses: [fn(&mut Node); 2] =
+        [|node| node.kernel.tables.rulesets.clear(), |node| node.kernel.tables.servers.clear()];
+    for lose in losses {
+        let mut node = due(MOST_SUSPECTS + 1);
+        let wanted = node.kernel.tables.clone();
+        lose(&mut node);
+        let observations = node.kernel.observations;
+        assert!(node.engine.begin_audit(node.now));
+        node.tell_parts(|_| {});
+        let report = node.sync();
+        assert!(report.is_audit && report.is_complete() && report.drift > 0, "{report}");
+        assert_eq!(node.kernel.observations, observations + 1);
+        assert_eq!(node.kernel.tables, wanted);
+    }
+}
+
+#[test]
+fn changes_between_the_parts_are_not_mistaken_for_those_of_others() {
+    let mut node = due(3);
+    assert!(node.engine.begin_audit(node.now));
+    let mut number = 3;
+    node.tell_parts(|node| {
+        number += 1;
+        node.tell(objects(number));
+        let gone = format!("default/service-{}", number - 3);
+        node.tell([Update::Deleted(Kind::Service, name(&gone))]);
+        let report = node.sync();
+        assert!(report.is_complete() && report.drift == 0, "{report}");
+    });
+    let observations = node.kernel.observations;
+    node.engine.end_audit(Ok(()), node.now);
+    assert_eq!((node.changes().as_str(), node.kernel.observations), ("", observations));
+}
+
+#[test]
+fn a_failed_one_is_followed_by_a_whole_reading() {
+    let mut node = due(1);
+    assert!(node.engine.begin_audit(node.now));
+    node.engine.end_audit(Err(Error::NotPermitted), node.now);
+    let report = node.sync();
+    assert!(report.is_audit && report.failed.iter().all(|failed| failed.operation != OBSERVE));
+}
