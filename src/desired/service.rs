@@ -69,6 +69,17 @@ pub fn rows(
     }
 }
 
+/// Whether most of what starts on a node needs the Service first: the API server's, and DNS.
+///
+/// Distributions name their cluster DNS differently; its port and namespace are the same.
+pub fn is_urgent(name: &ObjectName, service: &Service) -> bool {
+    match (&*name.namespace, &*name.name) {
+        ("default", "kubernetes") => true,
+        ("kube-system", _) => service.ports.iter().any(|port| port.port == 53),
+        _ => false,
+    }
+}
+
 /// Where clients find one port of a Service, and what kind of address that is.
 #[derive(Debug, Clone, Copy)]
 struct Spot {

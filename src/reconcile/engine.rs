@@ -56,6 +56,8 @@ pub struct Engine {
     suspects: BTreeSet<ServerKey>,
     /// Rows found otherwise than noted since the last sync.
     drift: usize,
+    /// Whether everything was gone through once.
+    has_synced: bool,
     /// Whether the last whole plan left chains behind.
     has_leftover: bool,
     /// When the drains are to be looked at.
@@ -94,6 +96,7 @@ impl Engine {
             audit: None,
             suspects: BTreeSet::new(),
             drift: 0,
+            has_synced: false,
             has_leftover: false,
             wake: None,
             unfinished: None,
@@ -311,6 +314,9 @@ impl Engine {
         now: Instant,
         report: &mut Report,
     ) {
+        if !self.has_synced {
+            self.change_urgent(kernel, now, report);
+        }
         let extent = self.recompute(extent);
         let drained = match &extent {
             Extent::All => {
@@ -328,11 +334,36 @@ impl Engine {
             self.apply(kernel, step, report);
         }
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
+        self.has_synced = true;
         if extent == Extent::All {
             self.has_leftover = !report.leftover.is_empty();
         }
         let is_finished = report.is_complete() && !report.is_partial;
         self.unfinished = (!is_finished).then_some(extent);
+    }
+
+    /// On a cold start, serves first what all other clients on the node wait for.
+    ///
+    /// Nothing is taken away yet: only these Services are known to be wanted.
+    fn change_urgent(&mut self, kernel: &mut impl Kernel, now: Instant, report: &mut Report) {
+        let is_urgent = |name: &ObjectName| {
+            self.store.service(name).is_some_and(|service| service::is_urgent(name, service))
+        };
+        let (urgent, rest) = self.dirty.services.iter().cloned().partition(is_urgent);
+        self.dirty.services = urgent;
+        let extent = self.recompute(Extent::All);
+        self.dirty.services = rest;
+        let (wanted, seen) = (self.desired.tables(), &self.mirror.tables);
+        let is_cold = wanted.servers.keys().any(|key| !seen.servers.contains_key(key));
+        if !is_cold {
+            return;
+        }
+        let mut urgent = Report::default();
+        for step in plan::build(&self.desired, &self.mirror, &self.drains, &extent, now) {
+            self.apply(kernel, step.without_removals(), &mut urgent);
+        }
+        // What failed is tried again right away, with all the rest.
+        *report = std::mem::take(report).after(urgent);
     }
 
     /// Brings `desired` up to date with the store; returns the extent widened by what it touched.

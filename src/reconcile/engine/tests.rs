@@ -204,3 +204,34 @@ fn a_host_that_cannot_be_read_stays_as_it_was_known() {
     assert!(node.sync().is_audit);
     assert_eq!(node.engine.host, node.kernel.host);
 }
+
+#[test]
+fn a_cold_start_serves_the_api_server_and_dns_before_all_others() {
+    let urgent = [
+        service("default/kubernetes", &["10.96.0.1"], &["tcp 443"]).applied(),
+        slice_applied("default/kubernetes", &["tcp 6443"], &[endpoint("192.0.2.9")]),
+        service("kube-system/coredns", &["10.96.0.10"], &["dns udp 53"]).applied(),
+        slice_applied("kube-system/coredns", &["dns udp 53"], &[endpoint("10.244.1.53")]),
+    ];
+    let mut node = Node::new((1..4).flat_map(objects).chain(urgent));
+    let changes = node.changes();
+    let position = |row: &str| changes.find(row).unwrap_or_else(|| panic!("{row} in\n{changes}"));
+    let last_urgent = position("+ KUBE-IPVS-PASS 10.96.0.10,udp:53");
+    assert!(position("+ KUBE-IPVS-PASS 10.96.0.1,tcp:443") < last_urgent);
+    assert!(last_urgent < position("+ tcp 10.96.1.1:80"), "{changes}");
+    assert!(node.sync().is_complete());
+    assert_eq!(node.changes(), "");
+}
+
+#[test]
+fn what_is_served_already_is_not_planned_for_twice() {
+    let kubernetes = [
+        service("default/kubernetes", &["10.96.0.1"], &["tcp 443"]).applied(),
+        slice_applied("default/kubernetes", &["tcp 6443"], &[endpoint("192.0.2.9")]),
+    ];
+    let all = || objects(1).into_iter().chain(kubernetes.clone());
+    let mut node = Node::new(all());
+    node.sync();
+    node.restart(all());
+    assert_eq!(node.changes(), "");
+}
