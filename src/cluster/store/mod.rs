@@ -136,12 +136,18 @@ impl Store {
     }
 
     /// The slices of a Service, in a fixed order.
+    ///
+    /// Endpoints count only where it has none: a folder may hold both accounts of one cluster, and
+    /// slices say more (hints, leaving endpoints).
     pub fn endpoints_of<'a>(
         &'a self,
         service: &ObjectName,
     ) -> impl Iterator<Item = &'a EndpointSlice> + use<'a> {
         let holders = self.holders.get(service).into_iter().flatten();
+        // Order: slices are sorted before Endpoints.
+        let counted = holders.clone().next().map(|(kind, _)| *kind);
         holders
+            .filter(move |(kind, _)| Some(*kind) == counted)
             .filter_map(|(kind, name)| self.object(*kind, name))
             .flat_map(|object| slices(object).iter())
     }

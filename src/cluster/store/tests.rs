@@ -124,9 +124,9 @@ fn a_slice_and_endpoints_of_one_name_live_side_by_side() {
     let mut store = Store::new(&Kind::ALL);
     store.apply(slice("web", "web", "10.1.0.1"));
     store.apply(endpoints("web", &["10.1.0.2"]));
-    assert_eq!(addresses(&store, "default/web"), ["10.1.0.1", "10.1.0.2"]);
-    store.apply(Update::Deleted(Kind::Endpoints, name("default/web")));
     assert_eq!(addresses(&store, "default/web"), ["10.1.0.1"]);
+    store.apply(Update::Deleted(Kind::EndpointSlice, name("default/web")));
+    assert_eq!(addresses(&store, "default/web"), ["10.1.0.2"]);
 }
 
 #[test]
@@ -236,4 +236,22 @@ fn a_list_that_could_not_be_read_whole_removes_nothing() {
     store.apply(Update::ListStarted(Kind::Service));
     assert_eq!(touched(&mut store, Update::ListDone(Kind::Service)), ["default/a"]);
     assert!(!store.is_partial());
+}
+
+#[test]
+fn endpoints_count_only_for_a_service_without_slices() {
+    let mut store = Store::new(&Kind::ALL);
+    let hinted = r#"{"metadata":{"name":"web-1","labels":{"kubernetes.io/service-name":"web"}},
+        "addressType":"IPv4","ports":[{"port":80}],"endpoints":[
+        {"addresses":["10.1.0.1"],"hints":{"forZones":[{"name":"a"}]}}]}"#;
+    store.apply(endpoints("web", &["10.1.0.1"]));
+    let hints = |store: &Store| -> Vec<bool> {
+        let slices = store.endpoints_of(&name("default/web"));
+        slices.flat_map(|slice| &slice.endpoints).map(|one| !one.zone_hints.is_empty()).collect()
+    };
+    assert_eq!(hints(&store), [false]);
+    assert_eq!(touched(&mut store, applied(Kind::EndpointSlice, hinted)), ["default/web"]);
+    assert_eq!(hints(&store), [true], "the slice says more");
+    store.apply(Update::Deleted(Kind::EndpointSlice, name("default/web-1")));
+    assert_eq!(hints(&store), [false]);
 }
