@@ -12,9 +12,6 @@ use crate::model::link::DEVICE;
 use crate::model::net::{Family, Protocol};
 use crate::model::tables::Tables;
 
-/// Entries that the kernel makes room for when a hash set is created.
-const HASHSIZE: u32 = 1024;
-
 /// The built-in chains, in the order in which the tool prints them.
 const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
@@ -31,7 +28,7 @@ pub fn text(tables: &Tables) -> String {
         };
         sections.push(section(&format!("{family} rules ({tool})"), rules(ruleset)));
     }
-    sections.push(section(&format!("addresses on {DEVICE}"), addresses(tables)));
+    sections.push(section(&format!("addresses on {DEVICE} (ip address)"), addresses(tables)));
     sections.push(section("settings below /proc/sys", settings(tables)));
     sections.join("\n")
 }
@@ -100,10 +97,10 @@ fn sets(tables: &Tables) -> Vec<String> {
 }
 
 fn creation(key: SetKey, spec: SetSpec) -> String {
-    let options = match spec.maxelem {
-        Some(maxelem) => {
+    let options = match spec.maxelem.zip(spec.hashsize()) {
+        Some((maxelem, hashsize)) => {
             let family = family_word(key.family);
-            format!("family {family} hashsize {HASHSIZE} maxelem {maxelem}")
+            format!("family {family} hashsize {hashsize} maxelem {maxelem}")
         }
         None => "range 0-65535".to_string(),
     };
@@ -136,7 +133,11 @@ fn table_lines(table: TableName, rules: &Rules) -> Vec<String> {
 }
 
 fn addresses(tables: &Tables) -> Vec<String> {
-    let line = |address: &IpAddr| format!("{address}/{}", Family::of(*address).host_prefix());
+    let line = |address: &IpAddr| match Family::of(*address) {
+        Family::V4 => format!("inet {address}/32"),
+        // They are bound so that nothing takes them for a source address.
+        Family::V6 => format!("inet6 {address}/128 preferred_lft 0sec"),
+    };
     tables.addresses.iter().map(line).collect()
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::model::net::PerFamily;
+use crate::model::observed::Host;
 
 /// The whole configuration of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct RenderConfig {
     pub policy: Policy,
     /// The folder of manifests.
     pub manifests: PathBuf,
+    /// The node as it is taken to be; without addresses it has those of its Node object.
+    pub host: Host,
 }
 
 /// What decides rows: the part of the configuration that the core reads.

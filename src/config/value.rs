@@ -2,6 +2,7 @@
 //!
 //! Invariant: a complaint says what is allowed; the flag and the text are named by the caller.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -59,19 +60,61 @@ pub(super) fn bind_address(text: &str, default_port: u16) -> Result<Option<Socke
     })
 }
 
+/// The parts of a list, which commas separate.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// Addresses.
+pub(super) fn addresses(text: &str) -> Result<BTreeSet<IpAddr>, String> {
+    let address = |part: &str| {
+        part.parse().map_err(|_| format!("{part} is not an IP address such as 192.0.2.1"))
+    };
+    parts(text).map(address).collect()
+}
+
+/// At least one family.
+pub(super) fn families(text: &str) -> Result<PerFamily<bool>, String> {
+    let mut families = PerFamily::default();
+    for part in parts(text) {
+        match part {
+            "ipv4" => families.v4 = true,
+            "ipv6" => families.v6 = true,
+            _ => return Err(format!("{part} is no family; allowed are ipv4 and ipv6")),
+        }
+    }
+    match families == PerFamily::default() {
+        true => Err("must name ipv4, ipv6 or both".to_string()),
+        false => Ok(families),
+    }
+}
+
+/// The first two numbers of a kernel version; what follows them does not matter.
+pub(super) fn version(text: &str) -> Result<(u32, u32), String> {
+    let mut numbers = text.splitn(3, ['.', '-', '+']).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => Err("must be a kernel version such as 6.1".to_string()),
+    }
+}
+
+/// Names of network interfaces.
+pub(super) fn interfaces(text: &str, longest: usize) -> Result<BTreeSet<String>, String> {
+    parts(text).map(|part| interface(part, longest)).collect()
+}
+
 /// Ranges of addresses, separated by commas.
 pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     let range = |part: &str| {
         let parsed = part.parse::<IpNet>().map(|net| net.trunc());
         parsed.map_err(|_| format!("{part} is not a range such as 10.244.0.0/16 or fd00::/64"))
     };
-    parts.map(range).collect()
+    parts(text).map(range).collect()
 }
 
 /// Ranges of node addresses, or the word for the addresses that the cluster knows.
 pub(super) fn node_port_addresses(text: &str) -> Result<NodePortAddresses, String> {
-    let mut parts = text.split(',').map(str::trim).filter(|part| !part.is_empty()).peekable();
+    let mut parts = parts(text).peekable();
     if parts.peek().is_none() {
         return Ok(NodePortAddresses::All);
     }

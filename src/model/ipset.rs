@@ -113,6 +113,22 @@ pub struct SetSpec {
     pub maxelem: Option<u32>,
 }
 
+impl SetSpec {
+    /// Buckets that it begins with; none for a bitmap.
+    pub fn hashsize(self) -> Option<u32> {
+        let [least, most] = BUCKETS;
+        self.maxelem.map(|maxelem| (maxelem / BUCKET_ENTRIES).clamp(least, most))
+    }
+}
+
+/// Entries per bucket that a set is created for when it is full.
+///
+/// Kernel: a bucket grows to 12 entries before the table is doubled.
+const BUCKET_ENTRIES: u32 = 16;
+
+/// Least and most buckets of a new set: the kernel's own default, and 128 KiB of memory.
+const BUCKETS: [u32; 2] = [1_024, 16_384];
+
 /// Parity: the reference creates every hash set with this capacity.
 pub const MAXELEM: u32 = 65_536;
 

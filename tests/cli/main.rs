@@ -182,3 +182,113 @@ fn a_manifest_folder_must_exist_at_the_start() {
         assert_refused(args, 1, &["error: cannot read the manifest folder", &name, "No such file"]);
     }
 }
+
+/// A folder with these files, made anew.
+fn folder_of(name: &str, files: &[(&str, &str)]) -> String {
+    let path = folder().join(name);
+    // There only if an earlier run left it.
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(path.join("below")).expect("the folder can be made");
+    for (file, text) in files {
+        std::fs::write(path.join(file), text).expect("the folder can be written to");
+    }
+    path.to_str().expect("a path of UTF-8").to_string()
+}
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  \
+    type: NodePort\n  clusterIP: 10.96.0.10\n  ports: [{port: 80, nodePort: 30080}]\n";
+const NODE: &str = "apiVersion: v1\nkind: Node\nmetadata: {name: node1}\nstatus:\n  \
+    addresses: [{type: InternalIP, address: 192.0.2.7}]\n";
+
+#[test]
+fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
+    let stray = "kind: Deployment\napiVersion: apps/v1\nmetadata: {name: d}\n";
+    let path = folder_of(
+        "render-faults",
+        &[
+            ("a.yaml", "kind: ["),
+            ("b.yaml", SERVICE),
+            ("c.json", "{"),
+            ("d.yml", stray),
+            ("e.yaml", SERVICE),
+            (
+                "f.yaml",
+                "kind: Service\napiVersion: v1\nmetadata: {name: x}\nspec: {clusterIP: nowhere}\n",
+            ),
+            ("notes.txt", ""),
+            (".hidden", ""),
+        ],
+    );
+    let run = run(&["render", "--manifests", &path, "--hostname-override=node1"]);
+    for line in [
+        format!("error: cannot use the manifest {path}/a.yaml: line 1: "),
+        format!("error: cannot use the manifest {path}/c.json: line 1: "),
+        format!("ignored: {path}/b.yaml: Service default/web is also in {path}/e.yaml, "),
+        format!("ignored: {path}/below: it is no file"),
+        format!("ignored: {path}/d.yml: apps/v1 Deployment d is of a kind"),
+        format!("ignored: {path}/notes.txt: its name does not end in .yaml"),
+        "rejected: default/x: spec.clusterIPs[0]: ".to_string(),
+    ] {
+        let lines = run.stderr.lines().filter(|found| found.starts_with(&line));
+        assert_eq!(lines.count(), 1, "{line:?} in\n{}", run.stderr);
+    }
+    assert_eq!(run.stderr.lines().count(), 7, "{}", run.stderr);
+    assert_eq!(run.status, Some(1));
+    assert!(run.stdout.contains("\n-A -t 10.96.0.10:80 -s rr\n"), "{}", run.stdout);
+}
+
+#[test]
+fn render_takes_what_is_ignored_for_no_failure() {
+    let path = folder_of("render-ignored", &[("a.yaml", SERVICE), ("notes.txt", "")]);
+    let run = run(&["render", "--manifests", &path]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("notes.txt"), "{}", run.stderr);
+}
+
+#[test]
+fn render_takes_the_node_for_what_it_is_told() {
+    let path = folder_of("render-node", &[("a.yaml", SERVICE), ("b.yaml", NODE)]);
+    std::fs::remove_dir(Path::new(&path).join("below")).expect("it is empty");
+    let shown = |more: &[&str]| {
+        let args = ["render", "--manifests", &path, "--hostname-override=node1"];
+        let run = run(&[&args, more].concat());
+        assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""), "{more:?}");
+        run.stdout
+    };
+    let plain = shown(&[]);
+    assert!(plain.contains("-A -t 192.0.2.7:30080 ") && plain.contains("IPv6 rules"), "{plain}");
+    assert!(plain.contains("--random-fully") && !plain.contains("conn_reuse_mode"), "{plain}");
+    let told = shown(&[
+        "--node-addresses=192.0.2.8,192.0.2.9",
+        "--node-families=ipv4",
+        "--kernel-version=5.4.0-150-generic",
+        "--iptables-random-fully=false",
+    ]);
+    assert!(told.contains("-A -t 192.0.2.8:30080 ") && told.contains("-A -t 192.0.2.9:30080 "));
+    assert!(!told.contains("192.0.2.7") && !told.contains("IPv6 rules"), "{told}");
+    assert!(!told.contains("--random-fully"), "{told}");
+    assert!(told.contains("\nnet/ipv4/vs/conn_reuse_mode = 0\n"), "{told}");
+    let told = shown(&["--router-advertised=eth0,eth1"]);
+    assert!(told.contains("\nnet/ipv6/conf/eth1/accept_ra = 2\n"), "{told}");
+}
+
+#[test]
+fn render_refuses_a_node_that_cannot_be() {
+    let args = [
+        "render",
+        "--manifests=d",
+        "--node-addresses=node1",
+        "--node-families=ipv5",
+        "--kernel-version=six",
+        "--iptables-random-fully=maybe",
+        "--router-advertised=a/b",
+    ];
+    let words = [
+        "--node-addresses=node1: node1 is not an IP address such as 192.0.2.1",
+        "--node-families=ipv5: ipv5 is no family; allowed are ipv4 and ipv6",
+        "--kernel-version=six: must be a kernel version such as 6.1",
+        "--iptables-random-fully=maybe: must be true or false",
+        "--router-advertised=a/b: must be an interface name",
+    ];
+    assert_refused(&args, 2, &words);
+}

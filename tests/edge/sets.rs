@@ -225,7 +225,10 @@ fn the_whole_catalogue_can_be_made() {
             name: key.name(),
             kind: spec.kind,
             family: key.family,
-            room: spec.maxelem.map(room),
+            room: spec
+                .maxelem
+                .zip(spec.hashsize())
+                .map(|(maxelem, hashsize)| Room { maxelem, hashsize }),
         };
         client.create(&set).expect("created");
         client.create(&set).expect("there already");

@@ -83,7 +83,9 @@ fn programmed(policy: Policy, case: &Path) -> (Engine, FakeKernel) {
     let mut kernel = FakeKernel::default();
     let mut engine = Engine::new(policy, PERIODS, Store::new(&Kind::ALL));
     let now = Instant::now();
-    for update in manifests::read_once(case).expect("objects that can be read") {
+    let content = manifests::read_once(case).expect("a folder that can be read");
+    assert!(content.faults.is_empty(), "{:?}", content.faults);
+    for update in content.updates {
         engine.note(update, now);
     }
     let report = engine.sync(&mut kernel, || now);

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use kube_ipvs_proxy::cluster::store::Store;
-use kube_ipvs_proxy::cluster::{Kind, ObjectName};
+use kube_ipvs_proxy::cluster::{Kind, ObjectName, Update};
 use kube_ipvs_proxy::watch::{Error, Source, manifests};
 use libtest_mimic::Trial;
 use tokio::sync::mpsc;
@@ -221,19 +221,27 @@ async fn read_once() {
         "subsets":[{"addresses":[{"ip":"10.244.2.2"}],"ports":[{"port":8080}]}]}"#;
     fs::write(path.join("b.json"), endpoints).unwrap();
     let mut store = Store::new(&Kind::ALL);
-    for update in manifests::read_once(&path).unwrap() {
+    let content = manifests::read_once(&path).unwrap();
+    assert!(content.faults.is_empty() && content.ignored.is_empty(), "{content:?}");
+    for update in content.updates {
         store.apply(update);
     }
     assert!(store.is_complete());
     assert_eq!(services(&store), BTreeSet::from(["a:80".to_owned()]));
     assert_eq!(store.endpoints_of(&ObjectName::new("default", "a")).count(), 1);
     fs::write(path.join("c.yaml"), "a: b\n---\nkind: {").unwrap();
-    let error = manifests::read_once(&path).unwrap_err().to_string();
-    let file = path.join("c.yaml");
-    assert!(
-        error.starts_with(&format!("cannot use the manifest {}: line 3: ", file.display())),
-        "{error}"
-    );
+    fs::write(path.join("d.yaml"), "a: b").unwrap();
+    let content = manifests::read_once(&path).unwrap();
+    let faults: Vec<_> = content.faults.iter().map(ToString::to_string).collect();
+    let start = |file: &str, fault: &str| {
+        format!("cannot use the manifest {}: {fault}", path.join(file).display())
+    };
+    let expected = [start("c.yaml", "line 3: "), start("d.yaml", "not an object")];
+    assert_eq!(faults.len(), expected.len(), "{faults:?}");
+    for (fault, start) in faults.iter().zip(&expected) {
+        assert!(fault.starts_with(start), "{fault}");
+    }
+    assert!(content.updates.iter().any(|update| matches!(update, Update::Applied(..))));
 }
 
 async fn burst() {

@@ -65,6 +65,31 @@ pub struct RenderFlags {
     /// What decides rows.
     #[command(flatten)]
     pub policy: PolicyFlags,
+    /// What the node is taken for.
+    #[command(flatten)]
+    pub host: HostFlags,
+}
+
+/// What `render` takes the node for, as it looks at none.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Node")]
+pub struct HostFlags {
+    /// Addresses of the node, where its node ports are; those of its Node object if empty.
+    #[arg(long, value_name = "IP[,IP]", default_value = "", hide_default_value = true)]
+    pub node_addresses: String,
+    /// Families that the node can program: ipv4, ipv6.
+    #[arg(long, value_name = "FAMILY[,FAMILY]", default_value = "ipv4,ipv6")]
+    pub node_families: String,
+    /// Kernel of the node; old ones need other settings.
+    #[arg(long, value_name = "VERSION", default_value = "6.1")]
+    pub kernel_version: String,
+    /// Whether the node's iptables knows MASQUERADE --random-fully, as 1.6.2 and later do.
+    #[arg(long, value_name = "BOOL", default_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub iptables_random_fully: String,
+    /// Interfaces that take IPv6 router advertisements, and shall still when the node forwards.
+    #[arg(long, value_name = "NAME[,NAME]", default_value = "", hide_default_value = true)]
+    pub router_advertised: String,
 }
 
 /// Where objects come from.
@@ -83,7 +108,7 @@ pub struct SourceFlags {
     /// Where endpoints are read from: auto (EndpointSlices if served), endpointslices, endpoints.
     ///
     /// With core/v1 Endpoints an endpoint that leaves drains for seconds only: they do not tell
-    /// leaving from gone. In a folder of manifests both kinds count.
+    /// leaving from gone. In a folder of manifests Endpoints count for Services without a slice.
     #[arg(long, value_name = "KIND", default_value = "auto")]
     pub endpoints_source: String,
 }

@@ -5,11 +5,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::flags::{DaemonFlags, PeriodFlags, PolicyFlags, RenderFlags, RunFlags, SourceFlags};
+use super::flags::{
+    DaemonFlags, HostFlags, PeriodFlags, PolicyFlags, RenderFlags, RunFlags, SourceFlags,
+};
 use super::problem::{Problem, Problems, nearest};
 use super::{
     Config, DetectLocal, EndpointsSource, Periods, Policy, RenderConfig, Run, SourceConfig, value,
 };
+use crate::model::observed::Host;
 
 /// Ports that are appended to addresses without one, as in kube-proxy.
 const HEALTHZ_PORT: u16 = 10256;
@@ -69,13 +72,14 @@ pub fn render(
 ) -> Result<RenderConfig, Problems> {
     let mut resolver = Resolver { problems };
     let policy = resolver.policy(&flags.policy, os_host_name);
+    let host = resolver.host(&flags.host);
     let manifests = path(&flags.manifests);
     if manifests.is_none() {
         resolver.problems.complain("manifests", "", "must name the folder to render");
     }
-    match (policy, manifests) {
-        (Some(policy), Some(manifests)) if resolver.problems.is_empty() => {
-            Ok(RenderConfig { policy, manifests })
+    match (policy, manifests, host) {
+        (Some(policy), Some(manifests), Some(host)) if resolver.problems.is_empty() => {
+            Ok(RenderConfig { policy, manifests, host })
         }
         _ => Err(resolver.problems),
     }
@@ -151,6 +155,26 @@ impl Resolver {
         }
     }
 
+    fn host(&mut self, flags: &HostFlags) -> Option<Host> {
+        let text = &flags.node_addresses;
+        let addresses = self.take("node-addresses", text, value::addresses(text));
+        let text = &flags.node_families;
+        let families = self.take("node-families", text, value::families(text));
+        let text = &flags.kernel_version;
+        let kernel = self.take("kernel-version", text, value::version(text));
+        let random_fully = self.truth("iptables-random-fully", &flags.iptables_random_fully);
+        let text = &flags.router_advertised;
+        let names = value::interfaces(text, LONGEST_INTERFACE);
+        let router_advertised = self.take("router-advertised", text, names);
+        Some(Host {
+            families: families?,
+            kernel: kernel?,
+            random_fully: random_fully?,
+            router_advertised: router_advertised?,
+            addresses: addresses?,
+        })
+    }
+
     fn periods(&mut self, flags: &PeriodFlags) -> Option<Periods> {
         let sync = self.positive("ipvs-sync-period", &flags.ipvs_sync_period);
         let text = &flags.ipvs_min_sync_period;
@@ -179,7 +203,7 @@ impl Resolver {
             }
         }
         if endpoints != EndpointsSource::Auto {
-            let complaint = "is of no use with --manifests, where both kinds count";
+            let complaint = "is of no use with --manifests, where both kinds are read";
             self.problems.complain("endpoints-source", &flags.endpoints_source, complaint);
         }
         Some(SourceConfig::Manifests(folder))

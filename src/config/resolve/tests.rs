@@ -212,7 +212,7 @@ fn values_that_do_not_fit_each_other_are_named() {
         ),
         (
             &["--manifests=d", "--endpoints-source=endpoints"],
-            "--endpoints-source=endpoints: is of no use with --manifests, where both kinds count"
+            "--endpoints-source=endpoints: is of no use with --manifests, where both kinds are read"
                 .to_string(),
         ),
         (&["--once", "--cleanup"], "--once=true: cannot go with --cleanup".to_string()),

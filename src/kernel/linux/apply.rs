@@ -14,14 +14,6 @@ use crate::model::iptables::ChainKey;
 use crate::plan;
 use crate::plan::step::{Change, RulesChange, Step};
 
-/// Entries per bucket that a set is created for when it is full.
-///
-/// Kernel: a bucket grows to 12 entries before the table is doubled.
-const BUCKET_ENTRIES: u32 = 16;
-
-/// Least and most buckets of a new set: the kernel's own default, and 128 KiB of memory.
-const BUCKETS: (u32, u32) = (1_024, 16_384);
-
 /// What a change does to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Direction {
@@ -74,10 +66,10 @@ impl LinuxKernel {
             name,
             kind: spec.kind,
             family: change.key.family,
-            room: spec.maxelem.map(|maxelem| Room {
-                maxelem,
-                hashsize: (maxelem / BUCKET_ENTRIES).clamp(BUCKETS.0, BUCKETS.1),
-            }),
+            room: spec
+                .maxelem
+                .zip(spec.hashsize())
+                .map(|(maxelem, hashsize)| Room { maxelem, hashsize }),
         };
         let (operation, outcome) = match (change.from, change.to) {
             (_, None) => ("destroy set", self.ipset.destroy(name)),

@@ -23,11 +23,20 @@ pub struct Found {
     pub parsed: Parsed,
 }
 
+/// What a file holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Its objects.
+    pub objects: Vec<Found>,
+    /// Version, kind and name of the objects that do not matter.
+    pub ignored: Vec<String>,
+}
+
 /// Reads a file; the extension tells JSON from YAML.
-pub fn parse(path: &Path, content: &[u8]) -> Result<Vec<Found>, Fault> {
+pub fn parse(path: &Path, content: &[u8]) -> Result<Content, Fault> {
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     let documents = if is_json { json(content)? } else { yaml(content)? };
-    let mut found = Vec::new();
+    let mut found = Content::default();
     for document in documents {
         collect(&document, &mut found)?;
     }
@@ -62,7 +71,7 @@ fn yaml(content: &[u8]) -> Result<Vec<Value>, Fault> {
 }
 
 /// Adds the object of a document, or the objects of a list.
-fn collect(document: &Value, found: &mut Vec<Found>) -> Result<(), Fault> {
+fn collect(document: &Value, found: &mut Content) -> Result<(), Fault> {
     let text = |name| document.get(name).and_then(Value::as_str);
     let Some(kind) = text("kind") else {
         return Err(fault("not an object of Kubernetes: kind is missing"));
@@ -73,11 +82,13 @@ fn collect(document: &Value, found: &mut Vec<Found>) -> Result<(), Fault> {
     }
     let Some(kind) = kind_of(version, kind) else {
         debug!(kind, version, "manifest of a kind that does not matter");
+        let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        found.ignored.push(format!("{version} {kind} {name}").trim().to_string());
         return Ok(());
     };
     let object = objects::read(kind, &document.to_string())
         .map_err(|error| fault(&format!("{kind}: {error}")))?;
-    found.push(Found { kind, name: object.name, parsed: object.parsed });
+    found.objects.push(Found { kind, name: object.name, parsed: object.parsed });
     Ok(())
 }
 
@@ -86,7 +97,7 @@ fn collect_items(
     kind: &str,
     version: &str,
     items: &Value,
-    found: &mut Vec<Found>,
+    found: &mut Content,
 ) -> Result<(), Fault> {
     for item in items.as_array().map(Vec::as_slice).unwrap_or_default() {
         let mut item = item.clone();
@@ -124,7 +135,7 @@ mod tests {
 
     fn names(file: &str, content: &str) -> Result<Vec<String>, Fault> {
         let found = parse(Path::new(file), content.as_bytes())?;
-        Ok(found.iter().map(|found| format!("{} {}", found.kind, found.name)).collect())
+        Ok(found.objects.iter().map(|found| format!("{} {}", found.kind, found.name)).collect())
     }
 
     #[test]

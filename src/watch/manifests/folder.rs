@@ -10,7 +10,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::document::{self, Found};
+use super::Ignored;
+use super::document::{self, Content};
 use crate::cluster::{Kind, ObjectName, Parsed, Update};
 use crate::watch::Error;
 use crate::watch::error::Fault;
@@ -29,7 +30,7 @@ struct File {
     /// Of the bytes that were read last, good or not.
     fingerprint: Option<u64>,
     /// The last good content.
-    objects: Vec<Found>,
+    content: Content,
     /// What is wrong with the bytes that were read last.
     fault: Option<Fault>,
 }
@@ -85,7 +86,7 @@ impl Folder {
     /// All objects as lists of every kind, complete unless a file was never read.
     pub fn lists(&self) -> Vec<Update> {
         let mut objects: BTreeMap<Kind, BTreeMap<&ObjectName, &Parsed>> = BTreeMap::new();
-        for found in self.files.values().flat_map(|file| &file.objects) {
+        for found in self.files.values().flat_map(|file| &file.content.objects) {
             objects.entry(found.kind).or_default().insert(&found.name, &found.parsed);
         }
         let mut updates = Vec::new();
@@ -110,11 +111,9 @@ impl Folder {
     pub fn duplicates(&self) -> BTreeSet<Duplicate> {
         let mut definitions: BTreeMap<(Kind, &ObjectName), &OsString> = BTreeMap::new();
         let mut duplicates = BTreeSet::new();
-        for (file, found) in self
-            .files
-            .iter()
-            .flat_map(|(file, content)| content.objects.iter().map(move |found| (file, found)))
-        {
+        for (file, found) in self.files.iter().flat_map(|(file, content)| {
+            content.content.objects.iter().map(move |found| (file, found))
+        }) {
             if let Some(ignored) = definitions.insert((found.kind, &found.name), file) {
                 duplicates.insert(Duplicate {
                     kind: found.kind,
@@ -127,17 +126,41 @@ impl Folder {
         duplicates
     }
 
+    /// What is in the folder and does not count, but for hidden files.
+    pub fn ignored(&self) -> io::Result<Vec<Ignored>> {
+        let mut ignored = BTreeSet::new();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let reason = match self.is_file(&name) {
+                _ if is_hidden(&name) || self.files.contains_key(&name) => continue,
+                true => "its name does not end in .yaml, .yml or .json",
+                false => "it is no file; only files right in the folder count",
+            };
+            ignored.insert(Ignored { path: self.path.join(&name), reason: reason.to_string() });
+        }
+        for (name, file) in &self.files {
+            ignored.extend(file.content.ignored.iter().map(|object| Ignored {
+                path: self.path.join(name),
+                reason: format!("{object} is of a kind that does not count"),
+            }));
+        }
+        Ok(ignored.into_iter().collect())
+    }
+
     fn names(&self) -> io::Result<BTreeSet<OsString>> {
         let mut names = BTreeSet::new();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            // Links count as what they point to; a link to nothing is no file.
-            let is_file = || fs::metadata(self.path.join(&name)).is_ok_and(|found| found.is_file());
-            if is_manifest(&name) && is_file() {
+            if is_manifest(&name) && self.is_file(&name) {
                 names.insert(name);
             }
         }
         Ok(names)
+    }
+
+    /// Links count as what they point to; a link to nothing is no file.
+    fn is_file(&self, name: &OsStr) -> bool {
+        fs::metadata(self.path.join(name)).is_ok_and(|found| found.is_file())
     }
 }
 
@@ -150,12 +173,12 @@ impl File {
         }
         let is_same_content = fingerprint == self.fingerprint;
         self.fingerprint = fingerprint;
-        let objects = content
+        let parsed = content
             .map_err(|error| Fault { line: None, reason: error.to_string() })
             .and_then(|content| document::parse(path, &content));
-        match objects {
-            Ok(objects) => {
-                self.objects = objects;
+        match parsed {
+            Ok(content) => {
+                self.content = content;
                 self.fault = None;
                 None
             }
@@ -171,7 +194,11 @@ impl File {
 /// Names of manifests; hidden files are drafts and locks of editors.
 fn is_manifest(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().and_then(OsStr::to_str);
-    !name.as_encoded_bytes().starts_with(b".") && matches!(extension, Some("yaml" | "yml" | "json"))
+    !is_hidden(name) && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
 }
 
 fn fingerprint(content: &[u8]) -> u64 {

@@ -13,6 +13,7 @@ mod folder;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,13 +31,44 @@ use crate::cluster::Update;
 /// How long to wait before looking again for a folder that went away.
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reads a folder once, as lists of every kind; a file that cannot be used is an error.
-pub fn read_once(path: &Path) -> Result<Vec<Update>, Error> {
-    let mut folder = Folder::new(path);
-    match folder.read_again(&BTreeSet::new())?.into_iter().next() {
-        Some((path, fault)) => Err(Error::Manifest { path, fault }),
-        None => Ok(folder.lists()),
+/// What a folder holds.
+#[derive(Debug)]
+pub struct Content {
+    /// The objects, as lists of every kind; incomplete ones if there are faults.
+    pub updates: Vec<Update>,
+    /// Files that cannot be used, each an [`Error::Manifest`].
+    pub faults: Vec<Error>,
+    /// What is there and does not count.
+    pub ignored: Vec<Ignored>,
+}
+
+/// Something that does not count, although somebody may think that it does.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ignored {
+    /// The file, or folder.
+    pub path: PathBuf,
+    /// Why, or which of its objects and why.
+    pub reason: String,
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
     }
+}
+
+/// Reads a folder once.
+pub fn read_once(path: &Path) -> Result<Content, Error> {
+    let mut folder = Folder::new(path);
+    let faults = folder.read_again(&BTreeSet::new())?;
+    let faults = faults.into_iter().map(|(path, fault)| Error::Manifest { path, fault }).collect();
+    let mut ignored = folder.ignored().map_err(|source| Error::folder(path, source))?;
+    ignored.extend(folder.duplicates().into_iter().map(|duplicate| {
+        let Duplicate { kind, name, ignored, used } = duplicate;
+        let reason = format!("{kind} {name} is also in {}, which counts", used.display());
+        Ignored { path: ignored, reason }
+    }));
+    Ok(Content { updates: folder.lists(), faults, ignored })
 }
 
 /// Sends the content of a folder and follows its changes until nobody receives them.
