@@ -14,6 +14,8 @@ mod captured_server;
 mod changes;
 mod client;
 mod cluster;
+#[path = "../reference/comparison/mod.rs"]
+mod comparison;
 mod control_plane;
 mod crash;
 mod daemon;
@@ -24,6 +26,7 @@ mod namespace;
 mod ownership;
 mod pod_server;
 mod readme;
+mod reference;
 mod refusals;
 mod settings;
 mod takeover;
@@ -66,6 +69,7 @@ fn tests() -> Vec<Trial> {
         traffic::tests(),
         addresses::tests(),
         changes::tests(),
+        reference::tests(),
         refusals::tests(),
         ownership::tests(),
         api_server::tests(),
