@@ -3,6 +3,7 @@
 //! `objects.yaml` says what the cluster holds, `flags` how the program is started, `expected.txt`
 //! what it programs. `UPDATE_GOLDEN=1` writes what is found over what is expected; read the diff.
 
+mod captures;
 mod flags;
 
 use std::fs;

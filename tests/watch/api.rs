@@ -43,11 +43,11 @@ pub fn trials() -> Vec<Trial> {
 /// What happens in the captured cluster, by the version at which it has happened.
 const STEPS: [(u64, &str); 14] = [
     (FIRST_VERSION, "at the start"),
-    (460, "a fourth web pod appears on node2"),
-    (498, "it becomes ready"),
-    (536, "web-1 turns unready"),
-    (572, "web-1 turns ready again"),
-    (592, "web-2 is deleted gracefully: terminating, still serving, then not"),
+    (460, "a fourth web pod appears on node2, and is ready"),
+    (498, "web-1 turns unready"),
+    (536, "web-1 turns ready again"),
+    (572, "web-2 is deleted: it is leaving, and serves still"),
+    (592, "web-2 serves no more"),
     (616, "web-2 is gone"),
     (619, "web-service moves from port 80 to 81"),
     (621, "web-np becomes Local and web-lb moves"),
