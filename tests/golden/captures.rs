@@ -19,7 +19,7 @@ use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
 use kube_ipvs_proxy::testing::objects::{listed, policy};
 use serde_json::Value;
 
-use crate::{PERIODS, difference};
+use crate::PERIODS;
 
 const STREAMS: [(Kind, &str); 3] = [
     (Kind::Service, include_str!("../watch/captures/watch-services.jsonl")),
@@ -69,8 +69,11 @@ fn every_node_programs_the_captured_cluster_step_by_step() {
         }
         let expected = fs::read_to_string(&path).unwrap_or_default();
         if found != expected {
-            let lines = difference(&expected, &found);
-            let _ = writeln!(failed, "{name}: lines in another place, or:\n{lines}");
+            let lines = || found.lines().zip(expected.lines());
+            let same = lines().take_while(|(found, expected)| found == expected).count();
+            let line = |text: &str| text.lines().nth(same).unwrap_or("the end").to_string();
+            let (number, expected, found) = (same + 1, line(&expected), line(&found));
+            let _ = writeln!(failed, "{name}.txt:{number}:\n- {expected}\n+ {found}");
         }
     }
     assert!(failed.is_empty(), "(- expected, + found)\n{failed}");
