@@ -4,6 +4,7 @@
 //! an address answer without its masquerade and filter rules, or a port without its server.
 
 pub mod drain;
+pub mod flows;
 pub mod guard;
 pub mod iptables;
 pub mod mirror;

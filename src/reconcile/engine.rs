@@ -4,6 +4,8 @@
 //! in order. Invariant: it reads no clock but the one it is handed and never blocks on anything but
 //! the kernel, so a simulation can drive it through years and crashes.
 
+mod flows;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
@@ -22,6 +24,7 @@ use crate::kernel::{Error, Failure, Kernel};
 use crate::model::net::Family;
 use crate::model::observed::{Host, Scope};
 use crate::plan::drain::Drains;
+use crate::plan::flows::Flows;
 use crate::plan::mirror::Mirror;
 use crate::plan::step::Step;
 use crate::plan::{self, Extent, guard};
@@ -40,6 +43,9 @@ pub struct Engine {
     desired: Desired,
     mirror: Mirror,
     drains: Drains,
+    flows: Flows,
+    /// Whether this kernel cannot tell its flows; the next audit asks again.
+    flows_are_unreadable: bool,
     host: Host,
     /// Whether the host's facts are to be read again.
     host_is_stale: bool,
@@ -74,6 +80,8 @@ impl Engine {
             desired: Desired::default(),
             mirror: Mirror::default(),
             drains: Drains::default(),
+            flows: Flows::default(),
+            flows_are_unreadable: false,
             host: Host::default(),
             host_is_stale: false,
             node_addresses: BTreeSet::new(),
@@ -157,6 +165,7 @@ impl Engine {
             && let Some(extent) = self.observe(kernel, &clock, &mut report)
         {
             self.change(kernel, extent, now, &mut report);
+            self.clean_flows(kernel, &clock, &mut report);
         }
         report.drains = self.drains.len();
         self.wake = self.drains.next_look();
@@ -364,6 +373,7 @@ impl Engine {
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         self.mirror.note(&step, &failed);
+        self.flows.note(&step, &self.mirror.tables);
         self.doubt(&step, &failures);
         report.note(&step, &failures);
     }

@@ -17,6 +17,7 @@ mod cluster;
 mod control_plane;
 mod crash;
 mod daemon;
+mod datagrams;
 mod dump;
 mod lab;
 mod load;
@@ -66,6 +67,7 @@ fn tests() -> Vec<Trial> {
         traffic::tests(),
         addresses::tests(),
         changes::tests(),
+        datagrams::tests(),
         refusals::tests(),
         ownership::tests(),
         api_server::tests(),
