@@ -7,6 +7,7 @@
 //! decides once which refusals mean that things are as wanted already.
 
 pub mod addresses;
+pub mod conntrack;
 mod error;
 pub mod exec;
 pub mod ipset;

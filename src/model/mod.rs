@@ -3,6 +3,7 @@
 //! Desired and observed state use the same types, so planning is comparison.
 //! Invariant: nothing here does I/O, logs, or reads a clock.
 
+pub mod conntrack;
 pub mod ipset;
 pub mod iptables;
 pub mod ipvs;

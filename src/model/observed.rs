@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::conntrack::Flow;
 use super::ipset::{Entry, SetKey};
 use super::ipvs::{Connections, RealKey, Server, ServerKey};
 use super::net::PerFamily;
@@ -17,6 +18,8 @@ pub enum Scope {
     Host,
     /// Only these virtual servers with their real servers.
     Servers(BTreeSet<ServerKey>),
+    /// Only the UDP flows to these fronts, all of one family.
+    Flows(BTreeSet<ServerKey>),
 }
 
 /// What was read.
@@ -24,12 +27,14 @@ pub enum Scope {
 pub struct Observed {
     /// The rows; virtual servers of others are among them.
     ///
-    /// Empty with `Scope::Host`. With `Scope::Servers` only `servers` is filled, and one that is absent there is gone.
+    /// Empty with `Scope::Host` and `Scope::Flows`. With `Scope::Servers` only `servers` is filled, and one that is absent there is gone.
     pub tables: Tables,
     /// Connection counts of every real server of weight 0.
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
-    /// Facts about the host; default with `Scope::Servers`.
+    /// Facts about the host; default with `Scope::Servers` and `Scope::Flows`.
     pub host: Host,
+    /// Flows; empty but with `Scope::Flows`.
+    pub flows: Vec<Flow>,
 }
 
 /// A part of an audit: a reading of the whole kernel that is made bit by bit, beside the work.

@@ -55,6 +55,8 @@ impl Audit {
             Step::Addresses(changes) => {
                 self.written.addresses.extend(changes.iter().map(|change| change.key));
             }
+            // They are no rows: nothing is kept of them.
+            Step::Flows(_) => {}
         }
     }
 

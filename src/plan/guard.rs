@@ -32,7 +32,7 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
         Step::Sets(changes) => Step::Sets(keep(changes, |change| {
             change.to.is_some() || !seen.entries.iter().any(|entry| entry.key() == change.key)
         })),
-        Step::Device(_) | Step::Rules(_) => step,
+        Step::Device(_) | Step::Rules(_) | Step::Flows(_) => step,
         Step::Chains(changes) => {
             Step::Chains(keep(changes, |change| may_delete(seen, &change.key)))
         }
@@ -68,7 +68,7 @@ fn needed(step: &Step) -> Trust {
             Trust::Everything
         }
         Step::Entries(_) | Step::Addresses(_) | Step::Servers(_) => Trust::Rows,
-        Step::Reals(_) => Trust::Servers,
+        Step::Reals(_) | Step::Flows(_) => Trust::Servers,
     }
 }
 

@@ -67,8 +67,8 @@ impl Mirror {
             Step::Entries(_) | Step::Addresses(_) => Trust::Servers,
             // They are read again one by one.
             Step::Servers(_) | Step::Reals(_) => Trust::Everything,
-            // Nothing relies on an empty chain.
-            Step::Chains(_) => Trust::Everything,
+            // Nothing relies on an empty chain, and flows are not mirrored.
+            Step::Chains(_) | Step::Flows(_) => Trust::Everything,
         };
         self.trust = self.trust.min(trust);
     }
@@ -121,7 +121,7 @@ impl Mirror {
                 self.loaded.insert(change.family, loaded);
                 tables.rulesets.insert(change.family, change.to.clone());
             }
-            Step::Device(_) | Step::Rules(_) => {}
+            Step::Device(_) | Step::Rules(_) | Step::Flows(_) => {}
             Step::Chains(changes) => {
                 for ChainKey { family, table, name } in effective(changes, failed).map(|c| &c.key) {
                     let ruleset = tables.rulesets.get_mut(family);

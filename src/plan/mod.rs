@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod drain;
+pub mod flows;
 pub mod guard;
 pub mod iptables;
 pub mod mirror;

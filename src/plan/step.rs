@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use crate::model::conntrack::Flow;
 use crate::model::ipset::{Entry, SetKey, SetSpec};
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{RealKey, RealServer, ServerKey, VirtualServer};
@@ -58,6 +59,8 @@ pub enum Step {
     Reals(Vec<Change<(ServerKey, RealKey), RealServer>>),
     /// Addresses bound or unbound.
     Addresses(Vec<Change<IpAddr, ()>>),
+    /// UDP flows removed from connection tracking; the client's next packet makes a new one.
+    Flows(Vec<Change<Flow, ()>>),
 }
 
 /// A new ruleset of one family.
@@ -83,6 +86,7 @@ impl Step {
             Step::Servers(changes) => changes.len(),
             Step::Reals(changes) => changes.len(),
             Step::Addresses(changes) => changes.len(),
+            Step::Flows(changes) => changes.len(),
         }
     }
 
@@ -97,7 +101,11 @@ impl Step {
                 changes.retain(|change| change.to.is_some_and(|real| real.weight > 0));
                 Step::Reals(changes)
             }
-            Step::Settings(_) | Step::Device(_) | Step::Rules(_) | Step::Chains(_) => self,
+            Step::Settings(_)
+            | Step::Device(_)
+            | Step::Rules(_)
+            | Step::Chains(_)
+            | Step::Flows(_) => self,
         }
     }
 
@@ -127,6 +135,7 @@ impl Step {
             Step::Servers(_) => "servers",
             Step::Reals(_) => "reals",
             Step::Addresses(_) => "addresses",
+            Step::Flows(_) => "flows",
         }
     }
 }

@@ -34,6 +34,7 @@ impl Display for Step {
                 write_all(f, kind, &changes, real_server)
             }
             Step::Addresses(changes) => write_all(f, kind, changes, |()| String::new()),
+            Step::Flows(changes) => write_all(f, kind, changes, |()| String::new()),
         }
     }
 }

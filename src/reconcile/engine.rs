@@ -5,6 +5,7 @@
 //! the kernel, so a simulation can drive it through years and crashes.
 
 mod audit;
+mod flows;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ use crate::model::net::Family;
 use crate::model::observed::{Host, Observed, Scope};
 use crate::plan::audit::Audit;
 use crate::plan::drain::Drains;
+use crate::plan::flows::Flows;
 use crate::plan::mirror::Mirror;
 use crate::plan::step::Step;
 use crate::plan::{self, Extent, guard};
@@ -44,6 +46,9 @@ pub struct Engine {
     desired: Desired,
     mirror: Mirror,
     drains: Drains,
+    flows: Flows,
+    /// Whether this kernel cannot tell its flows; the next audit asks again.
+    flows_are_unreadable: bool,
     host: Host,
     /// Whether the host's facts are to be read again.
     host_is_stale: bool,
@@ -52,6 +57,8 @@ pub struct Engine {
     doubt: Doubt,
     /// The audit that is read beside the work, if one is.
     audit: Option<Audit>,
+    /// Whether one has ended since the last sync.
+    has_audited: bool,
     /// Virtual servers that it found otherwise than noted, until they have been read again.
     suspects: BTreeSet<ServerKey>,
     /// Rows found otherwise than noted since the last sync.
@@ -88,12 +95,15 @@ impl Engine {
             desired: Desired::default(),
             mirror: Mirror::default(),
             drains: Drains::default(),
+            flows: Flows::default(),
+            flows_are_unreadable: false,
             host: Host::default(),
             host_is_stale: false,
             node_addresses: BTreeSet::new(),
             dirty: Dirty { node: true, service_cidrs: true, unusable: true, ..Dirty::default() },
             doubt: Doubt::default(),
             audit: None,
+            has_audited: false,
             suspects: BTreeSet::new(),
             drift: 0,
             has_synced: false,
@@ -167,7 +177,8 @@ impl Engine {
 
     /// Brings the node one step closer to what the cluster asks for.
     pub fn sync(&mut self, kernel: &mut impl Kernel, clock: impl Fn() -> Instant) -> Report {
-        let mut report = Report::default();
+        let is_audit = std::mem::take(&mut self.has_audited);
+        let mut report = Report { is_audit, ..Report::default() };
         let now = clock();
         self.pace.started(now);
         self.doubt.started();
@@ -176,6 +187,7 @@ impl Engine {
             && let Some(extent) = self.observe(kernel, &clock, &mut report)
         {
             self.change(kernel, extent, now, &mut report);
+            self.clean_flows(kernel, &clock, &mut report);
         }
         report.drains = self.drains.len();
         report.drift = std::mem::take(&mut self.drift);
@@ -431,6 +443,7 @@ impl Engine {
         if let Some(audit) = &mut self.audit {
             audit.wrote(&step);
         }
+        self.flows.note(&step, &self.mirror.tables);
         self.doubt(&step, &failures);
         report.note(&step, &failures);
     }

@@ -31,9 +31,7 @@ impl Log {
             warn!(rows = report.drift, "rows were changed by others, they are set right");
         }
         let Counts { added, changed, removed } = report.total();
-        if report.is_audit {
-            self.leftover(report.leftover.iter().cloned().collect());
-        }
+        self.leftover(report);
         let &Report { drains, postponed, is_audit: audit, .. } = report;
         let (sync, failed, rejected) = (self.sync, report.failed.len(), self.rejected.len());
         macro_rules! say {
@@ -80,12 +78,16 @@ impl Log {
         self.rejected = rejected;
     }
 
-    /// Names what an audit could not take away, and the one before could or had not met.
-    fn leftover(&mut self, leftover: BTreeSet<Failed>) {
+    /// Names what is left over and was not since the last audit, which alone tries all of it.
+    fn leftover(&mut self, report: &Report) {
+        let leftover: BTreeSet<Failed> = report.leftover.iter().cloned().collect();
         for Failed { operation, error } in leftover.difference(&self.leftover) {
             warn!(operation, error, "left over, the next audit tries again");
         }
-        self.leftover = leftover;
+        if report.is_audit {
+            self.leftover.clear();
+        }
+        self.leftover.extend(leftover);
     }
 
     /// Names failures that the sync before did not have; a retry that fails alike is not news.

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt;
+use std::time::Duration;
 
 use crate::kernel::{Error, Failure};
+use crate::model::net::PerFamily;
 use crate::plan::step::{Change, Step};
 
 /// The outcome of one sync.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Whether the whole kernel was read and compared.
+    /// Whether it ended a comparison with the whole kernel.
     pub is_audit: bool,
     /// Whether nothing was removed because a part of the cluster has never been read.
     pub is_partial: bool,
@@ -18,8 +20,8 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, Counts>,
     /// What did not take effect; it is tried again.
     pub failed: Vec<Failed>,
-    /// Empty chains that cannot be deleted, for rules of others lead there; they are in nobody's
-    /// way, and the next audit tries again.
+    /// What is left and makes no sync incomplete, as it is in nobody's way: empty chains to which
+    /// rules of others lead, and UDP flows that the kernel cannot tell. The next audit tries again.
     pub leftover: Vec<Failed>,
     /// Changes that wait for the next sync because what they rely on failed.
     pub postponed: usize,
@@ -27,6 +29,17 @@ pub struct Report {
     pub drains: usize,
     /// Rows that an audit found otherwise than they were left since the sync before.
     pub drift: usize,
+    /// Looks at the UDP flows of a family, where there was something to look for.
+    pub flows: PerFamily<Option<FlowCleaning>>,
+}
+
+/// A look at the UDP flows of a family.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FlowCleaning {
+    /// Stale flows that were removed.
+    pub removed: usize,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Rows of one kind that were changed.
@@ -168,6 +181,7 @@ fn kinds(step: &Step) -> Vec<Option<ChangeKind>> {
         Step::Servers(changes) => of(changes),
         Step::Reals(changes) => of(changes),
         Step::Addresses(changes) => of(changes),
+        Step::Flows(changes) => of(changes),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Names are those of kube-proxy, `kubeproxy_…`, where the meaning is the same; what is ours alone
 //! begins with `kubeipvs_`. Parity: kube-proxy labels syncs by `ip_family`; one engine of ours syncs
-//! both families at once, so the label is left out.
+//! both families at once, so the label is left out. Its cleaning of flows is by family here, too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::model::net;
 use crate::reconcile::report::Report;
 
 /// The media type of [`Metrics::text`].
@@ -29,6 +30,8 @@ pub struct Metrics {
     sync_duration: Histogram,
     last_success: Seconds,
     last_queued: Seconds,
+    cleaning_duration: Family<IpFamily, Histogram, fn() -> Histogram>,
+    cleaned_flows: Family<IpFamily, Counter>,
     failures: Family<Operation, Counter>,
     changes: Family<Change, Counter>,
     audits: Counter,
@@ -41,6 +44,12 @@ pub struct Metrics {
     programs: Counter,
     healthz: Family<Code, Counter>,
     livez: Family<Code, Counter>,
+}
+
+/// Of which family.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IpFamily {
+    ip_family: String,
 }
 
 /// What failed: a kind of step, or `observe`.
@@ -75,10 +84,20 @@ impl Metrics {
         let sync_duration = names.add(
             "kubeproxy_sync_proxy_rules_duration_seconds",
             "How long a sync took",
-            Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+            durations(),
+        );
+        let cleaning_duration = names.add(
+            "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+            "How long it took to look for stale UDP flows and to remove them",
+            Family::new_with_constructor(durations as fn() -> Histogram),
         );
         Metrics {
             sync_duration,
+            cleaning_duration,
+            cleaned_flows: names.plain(
+                "kubeproxy_conntrack_reconciler_deleted_entries",
+                "Stale UDP flows removed from connection tracking",
+            ),
             last_success: names.plain(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                 "When the last sync ended in which nothing failed",
@@ -131,14 +150,25 @@ impl Metrics {
                 self.changes.get_or_create(&Change { kind, action }).inc_by(count as u64);
             }
         }
+        self.observe_flows(report);
         self.draining.set(count(report.drains));
         self.failing.set(count(report.failed.len() + report.postponed));
     }
 
     /// An audit was read beside the work.
     pub fn audited(&self, took: Duration) {
-        self.audits.inc();
         self.audit_duration.set(took.as_secs_f64());
+    }
+
+    /// Counts the looks at flows.
+    fn observe_flows(&self, report: &Report) {
+        for family in net::Family::ALL {
+            let Some(cleaning) = report.flows.get(family) else { continue };
+            let label = IpFamily { ip_family: family.to_string() };
+            let duration = self.cleaning_duration.get_or_create(&label);
+            duration.observe(cleaning.took.as_secs_f64());
+            self.cleaned_flows.get_or_create(&label).inc_by(cleaning.removed as u64);
+        }
     }
 
     /// A sync was asked for.
@@ -189,6 +219,11 @@ impl Names {
     }
 }
 
+/// From a millisecond to 16 seconds, as kube-proxy counts them.
+fn durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
 fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
@@ -200,7 +235,7 @@ fn count(number: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::report::{Counts, Failed};
+    use crate::reconcile::report::{Counts, Failed, FlowCleaning};
 
     fn lines(metrics: &Metrics) -> Vec<String> {
         metrics.text().lines().map(String::from).collect()
@@ -246,6 +281,20 @@ mod tests {
         assert_line(&metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0.0");
         metrics.observe(&Report::default(), Duration::ZERO);
         assert_line(&metrics, "kubeipvs_failing_rows 0");
+    }
+
+    #[test]
+    fn cleaned_flows_are_counted_under_the_names_of_kube_proxy() {
+        let metrics = Metrics::new();
+        let mut report = Report::default();
+        let took = Duration::from_millis(3);
+        *report.flows.get_mut(net::Family::V6) = Some(FlowCleaning { removed: 2, took });
+        metrics.observe(&report, Duration::ZERO);
+        for (name, value) in [("deleted_entries_total", 2), ("sync_duration_seconds_count", 1)] {
+            let label = r#"{ip_family="IPv6"}"#;
+            assert_line(&metrics, &format!("kubeproxy_conntrack_reconciler_{name}{label} {value}"));
+        }
+        assert!(!metrics.text().contains("IPv4"), "{}", metrics.text());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::operation;
 use super::random::Random;
 use crate::kernel::netlink::{self, Refusal};
 use crate::kernel::{Error, Failure, Kernel};
+use crate::model::conntrack::Flow;
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{Connections, RealKey, ServerKey};
 use crate::model::net::{Family, PerFamily};
@@ -63,6 +64,10 @@ pub struct FakeKernel {
     pub host: Host,
     /// Connection counts of real servers; absent means none.
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
+    /// UDP flows that connection tracking knows.
+    pub flows: BTreeSet<Flow>,
+    /// Whether it lacks what tells flows.
+    pub lacks_ctnetlink: bool,
     /// Chains of ours that rules of others lead to.
     pub held_chains: BTreeSet<ChainKey>,
     /// Whether the tool prints some rules otherwise than they were written.
@@ -92,6 +97,8 @@ impl Default for FakeKernel {
                 ..Host::default()
             },
             connections: BTreeMap::new(),
+            flows: BTreeSet::new(),
+            lacks_ctnetlink: false,
             held_chains: BTreeSet::new(),
             prints_otherwise: false,
             is_unreadable: false,
@@ -152,6 +159,9 @@ impl FakeKernel {
             return Err(refused(&format!("{chain} is in use")));
         }
         operation::perform(&mut self.tables, operation).map_err(|why| refused(&why))?;
+        if let Step::Flows(changes) = operation {
+            self.flows.retain(|flow| changes.iter().all(|change| change.key != *flow));
+        }
         self.history.push(operation.clone());
         let servers = &self.tables.servers;
         self.connections.retain(|(server, real), _| {
@@ -173,9 +183,15 @@ impl FakeKernel {
         let mut tables = self.tables.clone();
         tables.rulesets = self.printed_rulesets();
         let mut host = self.host.clone();
+        let mut flows = Vec::new();
         match scope {
             Scope::Everything => {}
             Scope::Host => tables = Tables::default(),
+            Scope::Flows(fronts) => {
+                (tables, host) = (Tables::default(), Host::default());
+                let asked = self.flows.iter().filter(|flow| fronts.contains(&flow.front()));
+                flows = asked.copied().collect();
+            }
             Scope::Servers(keys) => {
                 tables = Tables { servers: tables.servers, ..Tables::default() };
                 tables.servers.retain(|key, _| keys.contains(key));
@@ -187,7 +203,7 @@ impl FakeKernel {
             idle.map(move |(real, _)| (*server, *real))
         });
         let count = |key| (key, self.connections.get(&key).copied().unwrap_or_default());
-        Observed { connections: reals.map(count).collect(), tables, host }
+        Observed { connections: reals.map(count).collect(), tables, host, flows }
     }
 }
 
@@ -201,6 +217,10 @@ impl Kernel for FakeKernel {
         let is_hidden = self.is_unreadable && *scope == Scope::Everything;
         if fails || is_hidden || self.is_dead() {
             return Err(unknown("no answer"));
+        }
+        if self.lacks_ctnetlink && matches!(scope, Scope::Flows(_)) {
+            let (what, fix) = ("ctnetlink".to_string(), "load it".to_string());
+            return Err(Error::Missing { what, fix, cause: None });
         }
         Ok(self.read(scope))
     }

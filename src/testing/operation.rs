@@ -30,6 +30,7 @@ pub fn split(step: &Step) -> Vec<Step> {
         Step::Servers(changes) => each(changes, Step::Servers),
         Step::Reals(changes) => each(changes, Step::Reals),
         Step::Addresses(changes) => each(changes, Step::Addresses),
+        Step::Flows(changes) => each(changes, Step::Flows),
     }
 }
 
@@ -56,6 +57,8 @@ pub fn perform(tables: &mut Tables, operation: &Step) -> Result<(), Refusal> {
         Step::Entries(changes) => changes.iter().try_for_each(|change| entry(tables, change)),
         Step::Servers(changes) => changes.iter().try_for_each(|change| server(tables, change)),
         Step::Reals(changes) => changes.iter().try_for_each(|change| real(tables, change)),
+        // Not among the tables.
+        Step::Flows(_) => Ok(()),
         Step::Addresses(changes) => changes.iter().try_for_each(|change| match change.to {
             Some(()) if !tables.device => Err(format!("{}: no such device", change.key)),
             Some(()) => {

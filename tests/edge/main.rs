@@ -8,6 +8,7 @@
 
 #![allow(clippy::print_stderr, reason = "tests talk to whoever runs them")]
 
+mod flows;
 mod host;
 #[path = "../kernel/lab.rs"]
 #[allow(dead_code, reason = "no daemon is run here")]
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     trials.extend(locks::tests().map(|test| trial("locks", test)));
     trials.extend(links::tests().map(|test| trial("links", test)));
     trials.extend(host::tests().map(|test| trial("host", test)));
+    trials.extend(flows::tests().map(|test| trial("flows", test)));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -19,6 +19,7 @@ mod comparison;
 mod control_plane;
 mod crash;
 mod daemon;
+mod datagrams;
 mod dump;
 mod lab;
 mod load;
@@ -70,6 +71,7 @@ fn tests() -> Vec<Trial> {
         addresses::tests(),
         changes::tests(),
         reference::tests(),
+        datagrams::tests(),
         refusals::tests(),
         ownership::tests(),
         api_server::tests(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube_ipvs_proxy::desired::foundation::IPV6_FORWARDING;
+use kube_ipvs_proxy::model::conntrack::Flow;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
 use kube_ipvs_proxy::model::iptables::{ChainKey, Ruleset, TableName};
 use kube_ipvs_proxy::model::ipvs::{Server, ServerKey};
@@ -102,7 +103,12 @@ fn order(state: &Tables, next: &Tables, operation: &Step, wanted: &Tables) -> Ve
                 that(are_set, || "forwarding before router advertisements are safe".into())?;
             }
         }
-        Step::Sets(_) | Step::Device(_) | Step::Rules(_) | Step::Chains(_) | Step::Reals(_) => {}
+        Step::Sets(_)
+        | Step::Device(_)
+        | Step::Rules(_)
+        | Step::Chains(_)
+        | Step::Reals(_)
+        | Step::Flows(_) => {}
     }
     Ok(())
 }
@@ -174,7 +180,18 @@ pub fn converged(kernel: &FakeKernel, wanted: &Tables, drains: Drains) -> Verdic
         wanted.settings.iter().all(|(path, value)| there.settings.get(path) == Some(value)),
         || "settings".into(),
     )?;
+    flows(kernel, wanted)?;
     servers(there, wanted, drains)
+}
+
+/// No UDP flow to a front that is served goes where no real server of the front is.
+fn flows(kernel: &FakeKernel, wanted: &Tables) -> Verdict {
+    let is_stale = |flow: &&Flow| {
+        let server = wanted.servers.get(&flow.front());
+        server.is_some_and(|there| there.is_serving() && !there.reals.contains_key(&flow.real()))
+    };
+    let stale: Vec<&Flow> = kernel.flows.iter().filter(is_stale).collect();
+    that(stale.is_empty(), || format!("stale flows: {stale:?}"))
 }
 
 /// The rulesets without empty chains that may be there still: those that others hold, and, until

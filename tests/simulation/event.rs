@@ -26,6 +26,8 @@ pub enum Event {
     Time { millis: u64 },
     /// Connections come and go.
     Connections { choice: u64 },
+    /// Clients send datagrams to fronts and elsewhere.
+    Flows { choice: u64 },
     /// Another program changes rows of ours.
     Drift { choice: u64 },
     /// A sync in which nothing goes wrong.
@@ -60,7 +62,7 @@ fn one(random: &mut Random) -> Event {
     let number = random.below(SERVICES);
     let part = random.below(SLICES);
     let any = random.number();
-    match random.below(34) {
+    match random.below(36) {
         0..4 => Event::Service { number, shape: any },
         4 => Event::ServiceGone { number },
         5..9 => Event::Slice { number, part, shape: any },
@@ -77,7 +79,8 @@ fn one(random: &mut Random) -> Event {
         28 => Event::KilledSync { after: random.below(40) },
         29 => Event::CatchUp,
         30..32 => Event::Blindness { lasts: random.one_in(2) },
-        32 => Event::RestartWith { v6: random.one_in(2) },
+        32..34 => Event::Flows { choice: any },
+        34 => Event::RestartWith { v6: random.one_in(2) },
         _ => Event::Restart,
     }
 }

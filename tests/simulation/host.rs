@@ -1,5 +1,8 @@
 //! The host of a run: how it looks before the first start, and what others do to it.
 
+use std::net::SocketAddr;
+
+use kube_ipvs_proxy::model::conntrack::Flow;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId, SetKey};
 use kube_ipvs_proxy::model::iptables::{ChainKey, Rules, Ruleset, TableName};
 use kube_ipvs_proxy::model::ipvs::{Connections, RealServer, Server, VirtualServer};
@@ -11,6 +14,13 @@ use kube_ipvs_proxy::testing::random::Random;
 
 /// Servers of another program: one of them on an address that Services use.
 const FOREIGN_SERVERS: [&str; 3] = ["tcp 192.0.2.1:80", "tcp 10.96.0.1:8888", "udp 10.96.0.2:1"];
+
+/// Where clients send datagrams: to fronts of Services that come and go.
+const DATAGRAM_FRONTS: [&str; 4] =
+    ["10.96.0.1:53", "10.96.0.2:53", "10.96.0.3:53", "[fd00:96::1]:53"];
+
+/// Where they send others: to no front of ours, ever.
+const DATAGRAMS_ELSEWHERE: [&str; 2] = ["10.96.0.2:1", "192.0.2.53:53"];
 
 /// An address of another program on our device.
 const FOREIGN_ADDRESS: &str = "192.0.2.77";
@@ -215,4 +225,32 @@ pub fn connections(kernel: &mut FakeKernel, random: &mut Random) {
         let inactive = random.below(2) as u32;
         kernel.connections.insert(key, Connections { active, inactive });
     }
+}
+
+/// Clients send datagrams; each makes a flow to where the kernel leads it now.
+pub fn flows(kernel: &mut FakeKernel, random: &mut Random) {
+    for destination in DATAGRAM_FRONTS.into_iter().chain(DATAGRAMS_ELSEWHERE) {
+        let destination: SocketAddr = destination.parse().expect("an address and a port");
+        let (id, client) = (random.number() as u32, SocketAddr::from(([10, 244, 0, 9], 40_000)));
+        let mut flow = Flow { id, client, destination, answerer: destination };
+        let front = flow.front();
+        if let Some(server) = kernel.tables.servers.get(&front) {
+            let live = server.reals.iter().filter(|(_, value)| value.weight > 0);
+            let live: Vec<_> = live.map(|(real, _)| *real).collect();
+            let is_admitted = kernel.tables.lists(SetId::Pass, &front) || is_foreign(&front);
+            flow.answerer = match random.pick(&live).filter(|_| is_admitted) {
+                Some(real) => (real.address, real.port).into(),
+                // Turned to where it is refused.
+                None => SocketAddr::from(([127, 0, 0, 1], 0)),
+            };
+        }
+        kernel.flows.insert(flow);
+    }
+}
+
+/// The flows to no front of ours.
+pub fn foreign_flows(kernel: &FakeKernel) -> Vec<Flow> {
+    let elsewhere = DATAGRAMS_ELSEWHERE.map(|text| text.parse().expect("an address and a port"));
+    let flows = kernel.flows.iter().filter(|flow| elsewhere.contains(&flow.destination));
+    flows.copied().collect()
 }

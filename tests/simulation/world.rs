@@ -116,6 +116,9 @@ impl World {
             Event::Connections { choice } => {
                 host::connections(&mut self.kernel, &mut Random::new(choice));
             }
+            // Flows arise by what the kernel does, and the engine is to know that.
+            Event::Flows { .. } if self.has_unseen_drift => {}
+            Event::Flows { choice } => host::flows(&mut self.kernel, &mut Random::new(choice)),
             Event::Drift { choice } => {
                 host::drift(&mut self.kernel.tables, &mut Random::new(choice));
                 self.has_unseen_drift = true;
@@ -189,6 +192,7 @@ impl World {
             );
         }
         let before = self.kernel.tables.clone();
+        let foreign_flows = host::foreign_flows(&self.kernel);
         let connections = self.kernel.connections.clone();
         self.kernel.history.clear();
         let report = self.engine.sync(&mut self.kernel, || self.now);
@@ -197,6 +201,9 @@ impl World {
         let after = &self.kernel.tables;
         check::that(host::foreign(&before) == host::foreign(after), || {
             "touched foreign rows".into()
+        })?;
+        check::that(foreign_flows == host::foreign_flows(&self.kernel), || {
+            "touched flows to elsewhere".into()
         })?;
         if report.is_audit || !self.has_unseen_drift {
             let wanted = self.engine.state().0.tables();
@@ -319,10 +326,10 @@ impl World {
         for _ in 0..3 {
             let (number, part) = (random.below(event::SERVICES), random.below(event::SLICES));
             self.change_endpoint(number, part, random.number());
-            let writes = self.kernel.writes;
+            let (writes, flows) = (self.kernel.writes, self.kernel.flows.len());
             let before = self.wanted().clone();
             self.sync()?;
-            let rows = check::distance(&before, self.wanted());
+            let rows = check::distance(&before, self.wanted()) + flows - self.kernel.flows.len();
             let spent = self.kernel.writes - writes;
             check::that(spent <= rows, || format!("{spent} writes for {rows} rows"))?;
         }

@@ -50,6 +50,7 @@ impl LinuxKernel {
             Step::Servers(changes) => self.apply_servers(changes),
             Step::Reals(changes) => self.apply_reals(changes),
             Step::Addresses(changes) => self.apply_addresses(changes),
+            Step::Flows(changes) => self.remove_flows(changes),
         }
     }
 

@@ -10,6 +10,7 @@ mod apply;
 mod audit;
 mod convert;
 mod device;
+mod flows;
 mod host;
 mod ipv6;
 mod observe;
@@ -21,7 +22,7 @@ use self::ipv6::Ipv6;
 use super::exec::Runner;
 use super::iptables::Tools;
 use super::sysctl::Sysctl;
-use super::{Error, Failure, Kernel, ipset, ipvs, link, modules, netlink};
+use super::{Error, Failure, Kernel, conntrack, ipset, ipvs, link, modules, netlink};
 use crate::model::observed::{Observed, Scope};
 use crate::plan::step::Step;
 
@@ -36,6 +37,7 @@ pub struct LinuxKernel {
     ipvs: ipvs::Client,
     ipset: ipset::Client,
     link: link::Client,
+    conntrack: conntrack::Client,
     sysctl: Sysctl,
     runner: Runner,
     tools: Tools,
@@ -64,8 +66,11 @@ impl LinuxKernel {
         let mut runner = Runner::default();
         let ipset = open_ipset(&mut runner)?;
         let mut ipvs = open_ipvs(&mut runner)?;
-        let connect = |cause| Error::Netlink { operation: "open", key: "rtnetlink".into(), cause };
-        let link = link::Client::open().map_err(connect)?;
+        let connect = |key: &'static str| {
+            move |cause| Error::Netlink { operation: "open", key: key.into(), cause }
+        };
+        let link = link::Client::open().map_err(connect("rtnetlink"))?;
+        let conntrack = conntrack::Client::open().map_err(connect("nfnetlink"))?;
         let tools = Tools::detect(&mut runner).map_err(|cause| Error::Rules {
             operation: "use",
             key: "iptables".to_owned(),
@@ -75,14 +80,17 @@ impl LinuxKernel {
         let ipv6 = Ipv6::detect(&mut runner, &sysctl, &tools)?;
         // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
         ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
-        Ok(LinuxKernel { ipvs, ipset, link, sysctl, runner, tools, ipv6 })
+        Ok(LinuxKernel { ipvs, ipset, link, conntrack, sysctl, runner, tools, ipv6 })
     }
 
     /// How often the host was touched since the start.
     pub fn activity(&self) -> Activity {
         Activity {
             programs: self.runner.executed(),
-            netlink_writes: self.ipvs.written() + self.ipset.written() + self.link.written(),
+            netlink_writes: self.ipvs.written()
+                + self.ipset.written()
+                + self.link.written()
+                + self.conntrack.written(),
             setting_writes: self.sysctl.written(),
         }
     }
@@ -94,6 +102,7 @@ impl Kernel for LinuxKernel {
             Scope::Everything => self.observe_everything(),
             Scope::Host => self.observe_host(),
             Scope::Servers(keys) => self.observe_servers(keys),
+            Scope::Flows(fronts) => self.observe_flows(fronts),
         }
     }
 

@@ -327,4 +327,5 @@ fn a_family_that_appears_is_programmed() {
 }
 
 mod draining;
+mod flows;
 mod mirror;

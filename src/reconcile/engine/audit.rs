@@ -72,18 +72,21 @@ impl Engine {
         self.doubt.suspect(Failed { operation: OBSERVE, error: why.to_owned() });
     }
 
-    /// The reading has ended. One that failed is followed by a whole one at the time of the retry.
+    /// The reading has ended: a sync is due that counts as the audit.
+    ///
+    /// One that failed is followed by a whole reading at the time of the retry.
     pub fn end_audit(&mut self, outcome: Result<(), Error>, now: Instant) {
         if self.audit.take().is_none() {
             return;
         }
-        if let Err(error) = outcome {
-            self.doubt.owe(Failed::new(OBSERVE, &error));
-            self.pace.request(now);
-        } else if self.has_leftover {
-            self.unfinished = Some(Extent::All);
-            self.pace.request(now);
+        match outcome {
+            Ok(()) => self.has_audited = true,
+            Err(error) => self.doubt.owe(Failed::new(OBSERVE, &error)),
         }
+        if self.has_leftover {
+            self.unfinished = Some(Extent::All);
+        }
+        self.pace.request(now);
     }
 }
 

@@ -103,7 +103,9 @@ fn changes_between_the_parts_are_not_mistaken_for_those_of_others() {
     });
     let observations = node.kernel.observations;
     node.engine.end_audit(Ok(()), node.now);
-    assert_eq!((node.changes().as_str(), node.kernel.observations), ("", observations));
+    let report = node.sync();
+    assert!(report.is_audit && report.changes() == 0, "{report}");
+    assert_eq!(node.kernel.observations, observations);
 }
 
 #[test]
