@@ -1,7 +1,7 @@
 # Every way to build, check and show the project; each target sets itself up.
 # Tests that want a kernel boot the machine of tests/lab where this kernel has no IPVS.
 
-.PHONY: help test test-native test-kernel lab demo lint ci
+.PHONY: help test test-native test-kernel conformance lab demo lint ci
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -21,6 +21,9 @@ test-native: ## Run the tests that need no lab
 
 test-kernel: ## Run the kernel tests; LAB_KERNEL=6.1|6.12|7.2 picks the lab's kernel
 	cargo test --test edge --test kernel
+
+conformance: ## Check and count the rows of the conformance catalogue
+	cargo test --quiet --test conformance -- --quiet
 
 lab: ## Build the lab machine
 	tests/lab/build

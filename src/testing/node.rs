@@ -29,7 +29,15 @@ impl Node {
 
     /// The same on a host that is not empty.
     pub fn on(kernel: FakeKernel, updates: impl IntoIterator<Item = Update>) -> Self {
-        let policy = objects::policy();
+        Node::with(objects::policy(), kernel, updates)
+    }
+
+    /// The same with another policy.
+    pub fn with(
+        policy: Policy,
+        kernel: FakeKernel,
+        updates: impl IntoIterator<Item = Update>,
+    ) -> Self {
         let engine = engine(&policy);
         let mut node = Node { engine, kernel, now: Instant::now(), policy };
         node.tell(objects::listed(updates));
