@@ -71,6 +71,17 @@ pub struct Service {
     pub source_ranges: Vec<IpNet>,
     /// Port on which this node tells whether it has local endpoints.
     pub health_check_port: Option<u16>,
+    /// How its connections are spread, as far as it says so itself.
+    pub scheduling: Scheduling,
+}
+
+/// What a Service says itself of how its connections are spread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// Kernel name of its scheduler, one of [`crate::model::ipvs::SCHEDULERS`].
+    pub scheduler: Option<Arc<str>>,
+    /// Bits `0x8`, `0x10` and `0x20` of `IP_VS_SVC_F_*`.
+    pub flags: Option<u32>,
 }
 
 impl Service {

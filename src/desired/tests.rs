@@ -25,6 +25,7 @@ fn rows_of_node(
         families: PerFamily { v4: true, v6: true },
         host_addresses: &addresses,
         node_addresses: &addresses,
+        lacking: &BTreeSet::new(),
     };
     let slices: Vec<&EndpointSlice> = slices.iter().collect();
     service::rows(&name("default/web"), &builder.build(), &slices, facts)
@@ -115,6 +116,7 @@ fn families_do_not_mix_and_a_missing_one_asks_for_nothing() {
         families: PerFamily { v4: true, v6: false },
         host_addresses: &nowhere,
         node_addresses: &nowhere,
+        lacking: &BTreeSet::new(),
     };
     let slices: Vec<_> = slices.iter().collect();
     let v4_only = service::rows(&name("default/web"), &dual().build(), &slices, facts);

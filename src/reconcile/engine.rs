@@ -5,9 +5,11 @@
 //! the kernel, so a simulation can drive it through years and crashes.
 
 mod audit;
+mod schedulers;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
@@ -48,6 +50,8 @@ pub struct Engine {
     /// Whether the host's facts are to be read again.
     host_is_stale: bool,
     node_addresses: BTreeSet<IpAddr>,
+    /// Schedulers that Services name and the kernel does not have; each audit asks anew.
+    lacking: BTreeSet<Arc<str>>,
     dirty: Dirty,
     doubt: Doubt,
     /// The audit that is read beside the work, if one is.
@@ -83,14 +87,15 @@ impl Engine {
         Engine {
             node: store.node(&policy.node_name).cloned(),
             unusable: Vec::new(),
+            desired: Desired::leaving_out(&policy.excluded),
             policy,
             store,
-            desired: Desired::default(),
             mirror: Mirror::default(),
             drains: Drains::default(),
             host: Host::default(),
             host_is_stale: false,
             node_addresses: BTreeSet::new(),
+            lacking: BTreeSet::new(),
             dirty: Dirty { node: true, service_cidrs: true, unusable: true, ..Dirty::default() },
             doubt: Doubt::default(),
             audit: None,
@@ -233,6 +238,7 @@ impl Engine {
         self.adopt_host(observed.host);
         self.host_is_stale = false;
         self.doubt.settle();
+        self.ask_for_schedulers_anew();
         self.pace.audited(now);
         Ok(())
     }
@@ -302,6 +308,7 @@ impl Engine {
             self.dirty.service_cidrs = true;
             self.dirty.services.extend(self.desired.services().cloned());
         }
+        self.mirror.host_addresses.clone_from(&host.addresses);
         self.host = host;
         is_new
     }
@@ -317,8 +324,33 @@ impl Engine {
         if !self.has_synced {
             self.change_urgent(kernel, now, report);
         }
-        let extent = self.recompute(extent);
-        let drained = match &extent {
+        let mut extent = self.recompute(extent);
+        self.carry_out(kernel, &extent, now, report);
+        if !self.dirty.services.is_empty() {
+            // A scheduler is missing: the same Services once more, with the default.
+            let again = self.recompute(Extent::Touched(Touched::default()));
+            self.carry_out(kernel, &again, now, report);
+            if let Extent::Touched(again) = again {
+                extent = widened(Some(extent), again);
+            }
+        }
+        self.has_synced = true;
+        if extent == Extent::All {
+            self.has_leftover = !report.leftover.is_empty();
+        }
+        let is_finished = report.is_complete() && !report.is_partial;
+        self.unfinished = (!is_finished).then_some(extent);
+    }
+
+    /// Plans, and carries the plan out.
+    fn carry_out(
+        &mut self,
+        kernel: &mut impl Kernel,
+        extent: &Extent,
+        now: Instant,
+        report: &mut Report,
+    ) {
+        let drained = match extent {
             Extent::All => {
                 let (wanted, seen) = (self.desired.tables(), &self.mirror.tables);
                 wanted.servers.keys().chain(seen.servers.keys()).copied().collect()
@@ -328,18 +360,12 @@ impl Engine {
         // A restart finds draining real servers in the kernel; their deadlines start now.
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
         report.is_partial = self.store.is_partial();
-        for step in plan::build(&self.desired, &self.mirror, &self.drains, &extent, now) {
+        for step in plan::build(&self.desired, &self.mirror, &self.drains, extent, now) {
             // What is not wanted may be what could not be read.
             let step = if report.is_partial { step.without_removals() } else { step };
             self.apply(kernel, step, report);
         }
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
-        self.has_synced = true;
-        if extent == Extent::All {
-            self.has_leftover = !report.leftover.is_empty();
-        }
-        let is_finished = report.is_complete() && !report.is_partial;
-        self.unfinished = (!is_finished).then_some(extent);
     }
 
     /// On a cold start, serves first what all other clients on the node wait for.
@@ -408,6 +434,7 @@ impl Engine {
             families,
             host_addresses: &self.host.addresses,
             node_addresses: &self.node_addresses,
+            lacking: &self.lacking,
         };
         let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
         let rows = self.store.service(name).map(|s| service::rows(name, s, &slices, facts));
@@ -432,7 +459,8 @@ impl Engine {
             audit.wrote(&step);
         }
         self.doubt(&step, &failures);
-        report.note(&step, &failures);
+        report.note(&step, &failures, |error| self.is_replaceable(error));
+        self.do_without(&failures);
     }
 
     /// What to read again after failures.
@@ -452,6 +480,16 @@ impl Engine {
                 self.doubt.owe(why());
             }
         }
+    }
+
+    /// Where programs listen that are to answer on the node's addresses: on those that node ports
+    /// are open on, or on the unspecified one of a family without a restriction.
+    pub fn listening(&self) -> BTreeSet<IpAddr> {
+        let choice = &self.policy.node_port_addresses;
+        let is_free = |ip: &IpAddr| node_ports::takes_all(choice, Family::of(*ip));
+        let chosen = self.node_addresses.iter().copied().filter(|ip| !is_free(ip));
+        let families = Family::ALL.into_iter().filter(|family| *self.host.families.get(*family));
+        chosen.chain(families.map(Family::unspecified).filter(is_free)).collect()
     }
 
     /// The addresses on which node ports answer.

@@ -87,6 +87,8 @@ pub fn policy() -> Policy {
         }),
         service_cidrs: Vec::new(),
         node_port_addresses: NodePortAddresses::All,
+        strict_arp: false,
+        excluded: Vec::new(),
     }
 }
 
