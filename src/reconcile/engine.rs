@@ -4,6 +4,7 @@
 //! in order. Invariant: it reads no clock but the one it is handed and never blocks on anything but
 //! the kernel, so a simulation can drive it through years and crashes.
 
+mod addresses;
 mod audit;
 mod schedulers;
 
@@ -415,16 +416,6 @@ impl Engine {
         }
     }
 
-    fn service_cidrs(&self) -> Vec<IpNet> {
-        let configured = &self.policy.service_cidrs;
-        let cidrs: Vec<IpNet> = match configured.is_empty() {
-            true => self.store.service_cidrs().copied().collect(),
-            false => configured.clone(),
-        };
-        let is_usable = |cidr: &IpNet| *self.host.families.get(Family::of(cidr.addr()));
-        cidrs.into_iter().filter(is_usable).collect()
-    }
-
     fn recompute_service(&mut self, name: &ObjectName) -> Touched {
         let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
         let families = self.host.families;
@@ -480,26 +471,6 @@ impl Engine {
                 self.doubt.owe(why());
             }
         }
-    }
-
-    /// Where programs listen that are to answer on the node's addresses: on those that node ports
-    /// are open on, or on the unspecified one of a family without a restriction.
-    pub fn listening(&self) -> BTreeSet<IpAddr> {
-        let choice = &self.policy.node_port_addresses;
-        let is_free = |ip: &IpAddr| node_ports::takes_all(choice, Family::of(*ip));
-        let chosen = self.node_addresses.iter().copied().filter(|ip| !is_free(ip));
-        let families = Family::ALL.into_iter().filter(|family| *self.host.families.get(*family));
-        chosen.chain(families.map(Family::unspecified).filter(is_free)).collect()
-    }
-
-    /// The addresses on which node ports answer.
-    fn node_addresses(&self) -> BTreeSet<IpAddr> {
-        let known = self.node.as_ref().map_or(&[][..], |node| &node.addresses);
-        let of_family = |family| {
-            let choice = &self.policy.node_port_addresses;
-            node_ports::addresses(choice, family, &self.host.addresses, known)
-        };
-        Family::ALL.into_iter().flat_map(of_family).collect()
     }
 
     /// This node, if the cluster knows it.

@@ -154,4 +154,18 @@ mod tests {
             assert_eq!(answer.body, expected);
         }
     }
+
+    /// W-38: listeners are not those of the start for ever.
+    #[test]
+    fn every_service_is_told_of_at_every_address() {
+        let mut status = status(1, true);
+        let at = |status: &Status| -> Vec<String> {
+            wanted(status).into_iter().map(|(name, at)| format!("{name} {at}")).collect()
+        };
+        assert_eq!(at(&status), [""; 0]);
+        status.node_addresses = ["192.0.2.1", "::"].map(|ip| ip.parse().unwrap()).into();
+        assert_eq!(at(&status), ["ns/svc 192.0.2.1:31000", "ns/svc [::]:31000"]);
+        status.node_addresses.remove(&"::".parse().unwrap());
+        assert_eq!(at(&status), ["ns/svc 192.0.2.1:31000"]);
+    }
 }

@@ -20,6 +20,8 @@ mod control_plane;
 mod crash;
 mod daemon;
 mod dump;
+mod growth;
+mod health_checks;
 mod lab;
 mod load;
 mod namespace;
@@ -28,6 +30,7 @@ mod pod_server;
 mod readme;
 mod reference;
 mod refusals;
+mod schedulers;
 mod settings;
 mod takeover;
 mod traffic;
@@ -76,6 +79,9 @@ fn tests() -> Vec<Trial> {
         takeover::tests(),
         crash::tests(),
         settings::tests(),
+        schedulers::tests(),
+        growth::tests(),
+        health_checks::tests(),
         readme::tests(),
     ];
     of_files.into_iter().flatten().collect()

@@ -80,8 +80,14 @@ impl Engine {
         if let Err(error) = outcome {
             self.doubt.owe(Failed::new(OBSERVE, &error));
             self.pace.request(now);
-        } else if self.has_leftover {
+            return;
+        }
+        if self.has_leftover {
             self.unfinished = Some(Extent::All);
+            self.pace.request(now);
+        }
+        if !self.lacking.is_empty() {
+            self.ask_for_schedulers_anew();
             self.pace.request(now);
         }
     }
