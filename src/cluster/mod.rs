@@ -71,8 +71,8 @@ pub struct Service {
     pub source_ranges: Vec<IpNet>,
     /// Port on which this node tells whether it has local endpoints.
     pub health_check_port: Option<u16>,
-    /// How its connections are spread, as far as it says so itself.
-    pub scheduling: Scheduling,
+    /// How its connections are spread, if it says so itself; few do.
+    pub scheduling: Option<Box<Scheduling>>,
 }
 
 /// What a Service says itself of how its connections are spread.
@@ -89,6 +89,16 @@ impl Service {
     pub fn is_reachable_from_outside(&self) -> bool {
         let has_node_port = self.ports.iter().any(|port| port.node_port.is_some());
         has_node_port || !self.external_ips.is_empty() || !self.load_balancer_ips.is_empty()
+    }
+
+    /// The scheduler that it names itself.
+    pub fn scheduler(&self) -> Option<&Arc<str>> {
+        self.scheduling.as_ref()?.scheduler.as_ref()
+    }
+
+    /// The scheduler flags that it names itself.
+    pub fn scheduler_flags(&self) -> Option<u32> {
+        self.scheduling.as_ref()?.flags
     }
 }
 

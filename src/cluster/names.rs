@@ -24,7 +24,8 @@ impl Names {
         match object {
             Object::Service(service) => {
                 let ports = service.ports.iter_mut().map(|port| &mut port.name);
-                for name in ports.chain(&mut service.scheduling.scheduler) {
+                let own = service.scheduling.as_mut();
+                for name in ports.chain(own.and_then(|own| own.scheduler.as_mut())) {
                     self.share(name);
                 }
             }

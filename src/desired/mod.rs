@@ -167,7 +167,8 @@ impl Desired {
     /// where all but the winner are rejected.
     pub fn rejected(&self) -> Vec<Rejected> {
         let alone = self.rejected.iter().flat_map(|(object, reasons)| {
-            let rejected = |reason: &String| Rejected { object: object.clone(), reason: reason.clone() };
+            let rejected =
+                |reason: &String| Rejected { object: object.clone(), reason: reason.clone() };
             reasons.iter().map(rejected)
         });
         let contested = self.contested.iter().filter_map(|front| self.claims.get_key_value(front));

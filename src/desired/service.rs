@@ -67,7 +67,7 @@ pub fn rows(
         // Order: the first kind of address that names a front has it.
         fronts: fronts.into_iter().collect(),
         health: health_check(service, slices, facts),
-        scheduler: service.scheduling.scheduler.clone(),
+        scheduler: service.scheduler().cloned(),
         rejected: rejected(service, facts),
         uses_zone: slices.iter().any(|s| s.endpoints.iter().any(|e| !e.zone_hints.is_empty())),
         uses_host: service.is_reachable_from_outside(),
@@ -270,11 +270,11 @@ fn hairpin(protocol: Protocol, real: &RealKey) -> Entry {
 }
 
 fn virtual_server(service: &Service, facts: Facts<'_>) -> VirtualServer {
-    let own = service.scheduling.scheduler.as_ref();
+    let own = service.scheduler();
     let usable = own.filter(|name| !facts.lacking.contains(*name));
     let scheduler = usable.unwrap_or(&facts.policy.scheduler).clone();
     // Flags are meant for the scheduler next to them, not for one that takes its place.
-    let flags = service.scheduling.flags.filter(|_| usable == own);
+    let flags = service.scheduler_flags().filter(|_| usable == own);
     // Parity: the reference hashes on the source port too, for `mh` only.
     let default_flags = if &*scheduler == "mh" { FLAG_MH_PORT } else { 0 };
     VirtualServer {
@@ -286,7 +286,7 @@ fn virtual_server(service: &Service, facts: Facts<'_>) -> VirtualServer {
 
 /// What of a Service this node cannot do, or was told to leave to others.
 fn rejected(service: &Service, facts: Facts<'_>) -> Vec<String> {
-    let own = service.scheduling.scheduler.iter();
+    let own = service.scheduler().into_iter();
     let lacking = own.filter(|name| facts.lacking.contains(*name)).map(|name| {
         let default = &facts.policy.scheduler;
         format!(
@@ -294,7 +294,8 @@ fn rejected(service: &Service, facts: Facts<'_>) -> Vec<String> {
              modprobe ip_vs_{name}"
         )
     });
-    let cluster = Family::ALL.into_iter().filter_map(|family| service.cluster_ips.get(family).as_ref());
+    let cluster =
+        Family::ALL.into_iter().filter_map(|family| service.cluster_ips.get(family).as_ref());
     let addresses = cluster.chain(&service.external_ips).chain(&service.load_balancer_ips);
     let excluded = addresses.filter(|address| facts.policy.excludes(address));
     let excluded =

@@ -352,3 +352,30 @@ fn addresses_of_excluded_ranges_are_left_to_others() {
     let told = |address| format!("{address} is in --ipvs-exclude-cidrs, so left to others");
     assert_eq!(rows.rejected, ["fd00:96::1", "192.0.2.7"].map(told));
 }
+
+/// W-15: the entry has nothing to do with node addresses, of which there may be none.
+#[test]
+fn a_health_check_needs_no_node_address() {
+    let service = objects::service("default/web", &["10.96.0.1"], &["tcp 80:30080"])
+        .external_local()
+        .load_balancer_ips(&["203.0.113.7"])
+        .health_check_port(31000);
+    let rows = rows_of_node(&objects::policy(), service, &[], &[]);
+    let mut entries = rows.fronts.values().flat_map(|front| &front.entries);
+    assert!(entries.any(|entry| entry.set == SetId::HealthCheckNodePort));
+    assert!(rows.fronts.contains_key(&front("tcp 203.0.113.7:80")));
+}
+
+/// W-21: that a Service has clients outside is no reason to send those inside to other nodes.
+#[test]
+fn the_internal_policy_stays_local_next_to_addresses_for_the_outside() {
+    let service = objects::service("default/web", &["10.96.0.1"], &["tcp 80:30080"])
+        .local()
+        .external_ips(&["198.51.100.9"]);
+    let slices = [slice_of(&[endpoint("10.244.2.6")])];
+    let rows = rows_of_node(&objects::policy(), service, &slices, &["192.0.2.10"]);
+    assert_eq!(reals(&rows, "tcp 10.96.0.1:80"), [""; 0]);
+    for key in ["tcp 198.51.100.9:80", "tcp 192.0.2.10:30080"] {
+        assert_eq!(reals(&rows, key), ["10.244.2.6:8080"], "{key}");
+    }
+}

@@ -50,7 +50,8 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
             let bereft = bereft(wanted, mirror, &changes);
             Step::Reals(keep(changes, |change| {
                 let server = &change.key.0;
-                let exists = seen.servers.contains_key(server) && owned::server(desired, seen, server);
+                let exists =
+                    seen.servers.contains_key(server) && owned::server(desired, seen, server);
                 exists && (is_live(change) || !bereft.contains(server))
             }))
         }

@@ -55,7 +55,8 @@ pub fn build(
         Extent::Touched(_) => BTreeSet::new(),
     };
     let is_ours = |key: &ServerKey| owned::server(desired, seen, key) || inherited.contains(key);
-    let servers = Servers::new(desired, seen, drains, &touched.servers, is_ours, now);
+    let is_over = |server: &ServerKey, real: &RealKey| drains.is_over(server, real, now);
+    let servers = Servers::new(desired, seen, &touched.servers, is_ours, is_over);
     let mut entries = Entries::new(wanted, seen, &touched.entries);
     let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
 
@@ -331,17 +332,16 @@ impl Servers {
     fn new(
         desired: &Desired,
         seen: &Tables,
-        drains: &Drains,
         touched: &BTreeSet<ServerKey>,
         is_ours: impl Fn(&ServerKey) -> bool,
-        now: Instant,
+        is_over: impl Fn(&ServerKey, &RealKey) -> bool,
     ) -> Self {
         let mut changes = Servers::default();
         for key in touched {
             match (desired.tables().servers.get(key), seen.servers.get(key)) {
                 (Some(wanted), there) => {
                     changes.bring(key, wanted, there);
-                    changes.lower(key, wanted, there, |real| drains.is_over(key, real, now));
+                    changes.lower(key, wanted, there, |real| is_over(key, real));
                 }
                 (None, Some(there)) if is_ours(key) => {
                     changes.removed.push(Change::remove(*key, there.config.clone()));

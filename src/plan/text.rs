@@ -20,7 +20,8 @@ impl Display for Step {
             Step::Settings(changes) => write_all(f, kind, changes, Clone::clone),
             Step::Sets(changes) => {
                 let text = |change: &Change<SetKey, SetSpec>| {
-                    let [from, to] = [change.from, change.to].map(|spec| spec.map(set_spec(change)));
+                    let [from, to] =
+                        [change.from, change.to].map(|spec| spec.map(set_spec(change)));
                     Change { key: change.key, from, to }
                 };
                 let changes: Vec<_> = changes.iter().map(text).collect();

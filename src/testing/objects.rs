@@ -125,7 +125,8 @@ impl ServiceBuilder {
 
     /// With a scheduler and its flags.
     pub fn scheduling(mut self, scheduler: Option<&str>, flags: Option<u32>) -> Self {
-        self.service.scheduling = Scheduling { scheduler: scheduler.map(Arc::from), flags };
+        let scheduling = Scheduling { scheduler: scheduler.map(Arc::from), flags };
+        self.service.scheduling = Some(Box::new(scheduling));
         self
     }
 

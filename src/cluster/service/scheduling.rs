@@ -25,7 +25,7 @@ const FLAGS: [(&str, Option<&str>, u32); 7] = [
 type Given<'a> = Option<(&'static str, &'a str)>;
 
 /// What the annotations say; ours before those of kube-router.
-pub fn parse(annotations: &Annotations, reasons: &mut Reasons) -> Scheduling {
+pub fn parse(annotations: &Annotations, reasons: &mut Reasons) -> Option<Box<Scheduling>> {
     let named = first([
         ("ipvs.kube-ipvs-proxy.io/scheduler", &annotations.scheduler),
         ("kube-router.io/service.scheduler", &annotations.router_scheduler),
@@ -36,9 +36,10 @@ pub fn parse(annotations: &Annotations, reasons: &mut Reasons) -> Scheduling {
     ]);
     let parsed = scheduler(named).map_err(|reason| reasons.0.push(reason));
     // Flags are meant for the scheduler next to them, not for one that takes its place.
-    let Ok(scheduler) = parsed else { return Scheduling::default() };
+    let scheduler = parsed.ok()?;
     let flags = reasons.value_or(self::flags(flags, scheduler), None);
-    Scheduling { scheduler: scheduler.map(Arc::from), flags }
+    let scheduling = Scheduling { scheduler: scheduler.map(Arc::from), flags };
+    (scheduling != Scheduling::default()).then(|| Box::new(scheduling))
 }
 
 fn first<'a>(annotations: [(&'static str, &'a Option<String>); 2]) -> Given<'a> {
@@ -90,7 +91,8 @@ mod tests {
             router_scheduler_flags: text(3),
         };
         let mut reasons = Reasons::default();
-        let Scheduling { scheduler, flags } = parse(&annotations, &mut reasons);
+        let said = parse(&annotations, &mut reasons).unwrap_or_default();
+        let Scheduling { scheduler, flags } = *said;
         (scheduler.map(|name| name.to_string()), flags, reasons.0)
     }
 

@@ -109,7 +109,10 @@ fn other_values_resolve() {
     for name in SCHEDULERS {
         assert_eq!(&*good(&["--ipvs-scheduler", name]).policy.scheduler, name);
     }
-    assert_eq!([good(&[]), good(&["--ipvs-strict-arp"])].map(|c| c.policy.strict_arp), [false, true]);
+    assert_eq!(
+        [good(&[]), good(&["--ipvs-strict-arp"])].map(|c| c.policy.strict_arp),
+        [false, true]
+    );
     let excluded = good(&["--ipvs-exclude-cidrs=192.0.2.0/24,fd00::/64"]).policy.excluded;
     assert_eq!(excluded.len(), 2);
     assert!(good(&["--masquerade-all=T", "--proxy-mode=ipvs"]).policy.masquerade_all);

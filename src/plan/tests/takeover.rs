@@ -26,10 +26,9 @@ fn with_node_ports() -> FakeKernel {
         }
     }
     let sctp = front("sctp 192.0.2.1:30003");
-    tables.sets.insert(
-        SetKey { id: SetId::NodePortSctp, family: Family::V4 },
-        SetId::NodePortSctp.spec(),
-    );
+    tables
+        .sets
+        .insert(SetKey { id: SetId::NodePortSctp, family: Family::V4 }, SetId::NodePortSctp.spec());
     tables.entries.insert(Entry::of_front(SetId::NodePortSctp, &sctp));
     for text in STALE.into_iter().chain(FOREIGN) {
         tables.servers.insert(front(text), server());
