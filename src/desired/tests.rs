@@ -363,7 +363,7 @@ fn a_health_check_needs_no_node_address() {
     let rows = rows_of_node(&objects::policy(), service, &[], &[]);
     let mut entries = rows.fronts.values().flat_map(|front| &front.entries);
     assert!(entries.any(|entry| entry.set == SetId::HealthCheckNodePort));
-    assert!(rows.fronts.contains_key(&front("tcp 203.0.113.7:80")));
+    assert!(rows.fronts.get(&front("tcp 203.0.113.7:80")).is_some());
 }
 
 /// W-21: that a Service has clients outside is no reason to send those inside to other nodes.

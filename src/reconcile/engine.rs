@@ -13,8 +13,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ipnet::IpNet;
-
 use super::doubt::Doubt;
 use super::pace::Pace;
 use super::report::{Failed, Report};
@@ -22,10 +20,9 @@ use crate::cluster::store::Store;
 use crate::cluster::{EndpointSlice, Kind, Node, ObjectName, Update};
 use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
-use crate::desired::{Desired, Rejected, Touched, foundation, node_ports};
+use crate::desired::{Desired, Rejected, Touched, foundation};
 use crate::kernel::{Error, Failure, Kernel};
 use crate::model::ipvs::ServerKey;
-use crate::model::net::Family;
 use crate::model::observed::{Host, Observed, Scope};
 use crate::plan::audit::Audit;
 use crate::plan::drain::Drains;
