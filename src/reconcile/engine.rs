@@ -326,6 +326,10 @@ impl Engine {
         self.carry_out(kernel, &extent, now, report);
         if !self.dirty.services.is_empty() {
             // A scheduler is missing: the same Services once more, with the default.
+            if report.failed.is_empty() {
+                // What waits does so for nothing else.
+                report.postponed = 0;
+            }
             let again = self.recompute(Extent::Touched(Touched::default()));
             self.carry_out(kernel, &again, now, report);
             if let Extent::Touched(again) = again {
