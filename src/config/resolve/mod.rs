@@ -12,8 +12,8 @@ use super::problem::{Problem, Problems, nearest};
 use super::{
     Config, DetectLocal, EndpointsSource, Periods, Policy, RenderConfig, Run, SourceConfig, value,
 };
-use crate::model::observed::Host;
 use crate::model::ipvs::SCHEDULERS;
+use crate::model::observed::Host;
 
 /// Ports that are appended to addresses without one, as in kube-proxy.
 const HEALTHZ_PORT: u16 = 10256;
