@@ -34,38 +34,45 @@ pub struct Outcome {
 /// Removes everything of ours from the kernel.
 pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> {
     let mut outcome = Outcome::default();
+    let nothing = Desired::leaving_out(&policy.excluded);
     for _ in 0..ROUNDS {
         let observed = kernel.observe(&Scope::Everything)?;
         outcome.settings = settings(&observed, policy);
-        let (mut mirror, steps) = plan(observed);
+        let (mut mirror, steps) = plan(observed, &nothing);
         if steps.is_empty() {
             return Ok(outcome);
         }
-        outcome.report = remove(kernel, &mut mirror, steps).after(outcome.report);
+        outcome.report = remove(kernel, &nothing, &mut mirror, steps).after(outcome.report);
     }
-    let (_, steps) = plan(kernel.observe(&Scope::Everything)?);
+    let (_, steps) = plan(kernel.observe(&Scope::Everything)?, &nothing);
     outcome.remaining = steps.iter().map(|step| (step.kind(), step.len())).collect();
     Ok(outcome)
 }
 
 /// The steps from what was seen to nothing.
-fn plan(observed: Observed) -> (Mirror, Vec<Step>) {
+fn plan(observed: Observed, nothing: &Desired) -> (Mirror, Vec<Step>) {
     let mut mirror = Mirror::default();
     mirror.replace(observed.tables);
+    mirror.host_addresses = observed.host.addresses;
     // No draining here, so the moment does not matter.
     let now = Instant::now();
-    let steps = plan::build(&Desired::default(), &mirror, &Drains::default(), &Extent::All, now);
+    let steps = plan::build(nothing, &mirror, &Drains::default(), &Extent::All, now);
     (mirror, steps)
 }
 
-fn remove(kernel: &mut impl Kernel, mirror: &mut Mirror, steps: Vec<Step>) -> Report {
+fn remove(
+    kernel: &mut impl Kernel,
+    nothing: &Desired,
+    mirror: &mut Mirror,
+    steps: Vec<Step>,
+) -> Report {
     let mut report = Report::default();
     for step in steps {
-        let Some(step) = guard::admit(step, &Desired::default(), mirror) else { continue };
+        let Some(step) = guard::admit(step, nothing, mirror) else { continue };
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         mirror.note(&step, &failed);
-        report.note(&step, &failures);
+        report.note(&step, &failures, |_| false);
     }
     report
 }

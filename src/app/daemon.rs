@@ -178,7 +178,8 @@ fn serve(
     let servers = TaskTracker::new();
     let start = |flag: &'static str, address: Option<SocketAddr>, answers: listen::Answers| {
         if let Some(address) = address {
-            servers.spawn(listen::serve((flag, address), answers, stop.clone()));
+            let place = listen::Place { setting: flag, address, bind: listen::bind };
+            servers.spawn(listen::serve(place, answers, stop.clone()));
         }
     };
     let health = Health::new(status.clone(), counted.clone(), config.periods.sync);

@@ -76,6 +76,8 @@ fn misuse(address: IpAddr) -> Option<&'static str> {
         Some("in 0.0.0.0/8, which stands for this network")
     } else if address.is_loopback() {
         Some("a loopback address")
+    } else if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
+        Some("a link-local address, which says nothing without an interface")
     } else if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
         Some("a multicast or broadcast address")
     } else if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
@@ -167,6 +169,10 @@ mod tests {
             ("::", "f: :: is the unspecified address"),
             ("127.0.0.53", "f: 127.0.0.53 is a loopback address"),
             ("::1", "f: ::1 is a loopback address"),
+            (
+                "fe80::7",
+                "f: fe80::7 is a link-local address, which says nothing without an interface",
+            ),
             ("224.0.0.1", "f: 224.0.0.1 is a multicast or broadcast address"),
             ("255.255.255.255", "f: 255.255.255.255 is a multicast or broadcast address"),
             ("fe80::1", "f: fe80::1 is an IPv6 link-local address"),

@@ -71,6 +71,17 @@ pub struct Service {
     pub source_ranges: Vec<IpNet>,
     /// Port on which this node tells whether it has local endpoints.
     pub health_check_port: Option<u16>,
+    /// How its connections are spread, if it says so itself; few do.
+    pub scheduling: Option<Box<Scheduling>>,
+}
+
+/// What a Service says itself of how its connections are spread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scheduling {
+    /// Kernel name of its scheduler, one of [`crate::model::ipvs::SCHEDULERS`].
+    pub scheduler: Option<Arc<str>>,
+    /// Bits `0x8`, `0x10` and `0x20` of `IP_VS_SVC_F_*`.
+    pub flags: Option<u32>,
 }
 
 impl Service {
@@ -78,6 +89,16 @@ impl Service {
     pub fn is_reachable_from_outside(&self) -> bool {
         let has_node_port = self.ports.iter().any(|port| port.node_port.is_some());
         has_node_port || !self.external_ips.is_empty() || !self.load_balancer_ips.is_empty()
+    }
+
+    /// The scheduler that it names itself.
+    pub fn scheduler(&self) -> Option<&Arc<str>> {
+        self.scheduling.as_ref()?.scheduler.as_ref()
+    }
+
+    /// The scheduler flags that it names itself.
+    pub fn scheduler_flags(&self) -> Option<u32> {
+        self.scheduling.as_ref()?.flags
     }
 }
 

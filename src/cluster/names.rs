@@ -23,8 +23,10 @@ impl Names {
     pub fn share_in(&mut self, object: &mut Object) {
         match object {
             Object::Service(service) => {
-                for port in &mut service.ports {
-                    self.share(&mut port.name);
+                let ports = service.ports.iter_mut().map(|port| &mut port.name);
+                let own = service.scheduling.as_mut();
+                for name in ports.chain(own.and_then(|own| own.scheduler.as_mut())) {
+                    self.share(name);
                 }
             }
             Object::EndpointSlice(slice) => self.share_in_slice(slice),

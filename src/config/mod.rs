@@ -5,7 +5,7 @@ pub mod problem;
 pub mod resolve;
 mod value;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,8 +88,12 @@ pub struct RenderConfig {
 pub struct Policy {
     /// Name of this node, as endpoints name it.
     pub node_name: Arc<str>,
-    /// Kernel name of the scheduler of every virtual server.
+    /// Kernel name of the scheduler of every virtual server whose Service names no other.
     pub scheduler: Arc<str>,
+    /// Whether interfaces answer ARP for their own addresses only, and ask with them only.
+    pub strict_arp: bool,
+    /// Ranges of service addresses that are left to others.
+    pub excluded: Vec<IpNet>,
     /// Whether every client of a cluster IP is masqueraded.
     pub masquerade_all: bool,
     /// Bit of the mark that asks for masquerade, 0 to 31.
@@ -100,6 +104,13 @@ pub struct Policy {
     pub service_cidrs: Vec<IpNet>,
     /// On which addresses of the node its node ports are open.
     pub node_port_addresses: NodePortAddresses,
+}
+
+impl Policy {
+    /// Whether an address is left to others.
+    pub fn excludes(&self, address: &IpAddr) -> bool {
+        self.excluded.iter().any(|range| range.contains(address))
+    }
 }
 
 /// On which addresses of the node its node ports are open (spec 2.4).

@@ -25,6 +25,10 @@ const SETTINGS: [(&str, &str); 4] = [
 /// Kernel: up to 5.8 a reused source port costs the client one second unless this is off.
 const CONN_REUSE_MODE: &str = "net/ipv4/vs/conn_reuse_mode";
 
+/// Parity: what `strictARP` stands for, so that no interface answers for a service address.
+const STRICT_ARP: [(&str, &str); 2] =
+    [("net/ipv4/conf/all/arp_ignore", "1"), ("net/ipv4/conf/all/arp_announce", "2")];
+
 /// Turns on forwarding between interfaces for IPv6.
 ///
 /// Kernel: an interface whose `accept_ra` is 1 then takes no more router advertisements.
@@ -35,7 +39,7 @@ pub fn tables(policy: &Policy, host: &Host, pod_cidrs: &[IpNet]) -> Tables {
     let families = || Family::ALL.into_iter().filter(|family| *host.families.get(*family));
     let ruleset = |family| (family, iptables::ruleset(policy, host, family, pod_cidrs));
     Tables {
-        settings: settings(host),
+        settings: settings(policy, host),
         sets: SetKey::all()
             .filter(|key| *host.families.get(key.family))
             .map(|key| (key, key.id.spec()))
@@ -46,9 +50,11 @@ pub fn tables(policy: &Policy, host: &Host, pod_cidrs: &[IpNet]) -> Tables {
     }
 }
 
-fn settings(host: &Host) -> Settings {
+fn settings(policy: &Policy, host: &Host) -> Settings {
+    let strict_arp = STRICT_ARP.iter().filter(|_| policy.strict_arp);
+    let fixed = SETTINGS.iter().chain(strict_arp);
     let mut settings: Settings =
-        SETTINGS.iter().map(|(path, value)| (path.to_string(), value.to_string())).collect();
+        fixed.map(|(path, value)| (path.to_string(), value.to_string())).collect();
     if host.kernel < (5, 9) {
         settings.insert(CONN_REUSE_MODE.into(), "0".into());
     }

@@ -1,6 +1,7 @@
 //! Fronts: one (address, port, protocol) with all its rows, and who may have it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::cluster::ObjectName;
 use crate::model::ipset::Entry;
@@ -29,6 +30,10 @@ pub struct ServiceRows {
     pub fronts: SmallMap<ServerKey, Front>,
     /// Its health check, if it has one.
     pub health: Option<HealthCheck>,
+    /// The scheduler that it names itself.
+    pub scheduler: Option<Arc<str>>,
+    /// What of it is not programmed, or otherwise than asked for, and why.
+    pub rejected: Vec<String>,
     /// Whether the rows depend on the zone of this node.
     pub uses_zone: bool,
     /// Whether the rows depend on the addresses of this host.

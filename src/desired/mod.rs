@@ -13,6 +13,7 @@ pub mod topology;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -63,9 +64,22 @@ pub struct Desired {
     entry_counts: BTreeMap<Entry, u32>,
     address_counts: BTreeMap<IpAddr, u32>,
     health_checks: BTreeMap<ObjectName, HealthCheck>,
+    /// What of single Services is not programmed, whoever else there is.
+    rejected: BTreeMap<ObjectName, Vec<String>>,
+    excluded: Vec<IpNet>,
 }
 
 impl Desired {
+    /// Nothing is wanted so far, and addresses of these ranges are left to others.
+    pub fn leaving_out(excluded: &[IpNet]) -> Self {
+        Desired { excluded: excluded.to_vec(), ..Desired::default() }
+    }
+
+    /// Whether an address is left to others.
+    pub fn excludes(&self, address: &IpAddr) -> bool {
+        self.excluded.iter().any(|range| range.contains(address))
+    }
+
     /// The tables as wanted.
     pub fn tables(&self) -> &Tables {
         &self.tables
@@ -106,7 +120,11 @@ impl Desired {
         }
         self.unclaim(name);
         self.health_checks.remove(name);
+        self.rejected.remove(name);
         if let Some(rows) = rows {
+            if !rows.rejected.is_empty() {
+                self.rejected.insert(name.clone(), rows.rejected.clone());
+            }
             self.health_checks.extend(rows.health.map(|check| (name.clone(), check)));
             self.claim(name, rows);
         }
@@ -136,8 +154,23 @@ impl Desired {
         &self.health_checks
     }
 
-    /// Fronts that several Services claim: all but the winner are rejected there.
+    /// Services that name a scheduler themselves, one of these.
+    pub fn users_of_schedulers<'a>(
+        &'a self,
+        names: &'a BTreeSet<Arc<str>>,
+    ) -> impl Iterator<Item = &'a ObjectName> {
+        let uses = |rows: &ServiceRows| rows.scheduler.as_ref().is_some_and(|s| names.contains(s));
+        self.services.iter().filter(move |(_, rows)| uses(rows)).map(|(name, _)| name)
+    }
+
+    /// What is not programmed: what single Services cannot have, and fronts that several claim,
+    /// where all but the winner are rejected.
     pub fn rejected(&self) -> Vec<Rejected> {
+        let alone = self.rejected.iter().flat_map(|(object, reasons)| {
+            let rejected =
+                |reason: &String| Rejected { object: object.clone(), reason: reason.clone() };
+            reasons.iter().map(rejected)
+        });
         let contested = self.contested.iter().filter_map(|front| self.claims.get_key_value(front));
         let losers = contested.flat_map(|(front, ranks)| {
             let winner = ranks.first().map(|rank| rank.name.to_string()).unwrap_or_default();
@@ -146,7 +179,7 @@ impl Desired {
                 reason: format!("{front} belongs to the older Service {winner}"),
             })
         });
-        losers.collect()
+        alone.chain(losers).collect()
     }
 
     /// Whether a real server that is not wanted is a known endpoint still.

@@ -14,6 +14,7 @@ use crate::config::Policy;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{FLAG_MH_PORT, RealKey, RealServer, Server, ServerKey, VirtualServer};
 use crate::model::net::{Family, PerFamily, Protocol};
+use std::sync::Arc;
 
 /// What rows depend on besides the Service itself.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,8 @@ pub struct Facts<'a> {
     pub host_addresses: &'a BTreeSet<IpAddr>,
     /// Those of them on which node ports answer.
     pub node_addresses: &'a BTreeSet<IpAddr>,
+    /// Schedulers that the kernel was asked for and does not have.
+    pub lacking: &'a BTreeSet<Arc<str>>,
 }
 
 impl<'a> Facts<'a> {
@@ -36,7 +39,7 @@ impl<'a> Facts<'a> {
     }
 
     fn can(self, address: &IpAddr) -> bool {
-        *self.families.get(Family::of(*address))
+        *self.families.get(Family::of(*address)) && !self.policy.excludes(address)
     }
 }
 
@@ -64,6 +67,8 @@ pub fn rows(
         // Order: the first kind of address that names a front has it.
         fronts: fronts.into_iter().collect(),
         health: health_check(service, slices, facts),
+        scheduler: service.scheduler().cloned(),
+        rejected: rejected(service, facts),
         uses_zone: slices.iter().any(|s| s.endpoints.iter().any(|e| !e.zone_hints.is_empty())),
         uses_host: service.is_reachable_from_outside(),
     }
@@ -139,7 +144,7 @@ fn front(service: &Service, spot: Spot, endpoints: &Endpoints<'_>, facts: Facts<
     Front {
         leaving: endpoints.keys().filter(|real| !choice.reals.contains(real)).copied().collect(),
         server: Server {
-            config: virtual_server(service, facts.policy),
+            config: virtual_server(service, facts),
             reals: choice.reals.into_iter().map(|real| (real, RealServer::weighing(1))).collect(),
         },
         entries,
@@ -264,14 +269,38 @@ fn hairpin(protocol: Protocol, real: &RealKey) -> Entry {
     Entry { set: SetId::LoopBack, member }
 }
 
-fn virtual_server(service: &Service, policy: &Policy) -> VirtualServer {
+fn virtual_server(service: &Service, facts: Facts<'_>) -> VirtualServer {
+    let own = service.scheduler();
+    let usable = own.filter(|name| !facts.lacking.contains(*name));
+    let scheduler = usable.unwrap_or(&facts.policy.scheduler).clone();
+    // Flags are meant for the scheduler next to them, not for one that takes its place.
+    let flags = service.scheduler_flags().filter(|_| usable == own);
     // Parity: the reference hashes on the source port too, for `mh` only.
-    let scheduler_flags = if &*policy.scheduler == "mh" { FLAG_MH_PORT } else { 0 };
+    let default_flags = if &*scheduler == "mh" { FLAG_MH_PORT } else { 0 };
     VirtualServer {
-        scheduler: policy.scheduler.clone(),
-        scheduler_flags,
+        scheduler,
+        scheduler_flags: flags.unwrap_or(default_flags),
         persistence: service.affinity_seconds,
     }
+}
+
+/// What of a Service this node cannot do, or was told to leave to others.
+fn rejected(service: &Service, facts: Facts<'_>) -> Vec<String> {
+    let own = service.scheduler().into_iter();
+    let lacking = own.filter(|name| facts.lacking.contains(*name)).map(|name| {
+        let default = &facts.policy.scheduler;
+        format!(
+            "the kernel has no scheduler {name}, {default} is used: load ip_vs_{name}: \
+             modprobe ip_vs_{name}"
+        )
+    });
+    let cluster =
+        Family::ALL.into_iter().filter_map(|family| service.cluster_ips.get(family).as_ref());
+    let addresses = cluster.chain(&service.external_ips).chain(&service.load_balancer_ips);
+    let excluded = addresses.filter(|address| facts.policy.excludes(address));
+    let excluded =
+        excluded.map(|address| format!("{address} is in --ipvs-exclude-cidrs, so left to others"));
+    lacking.chain(excluded).collect()
 }
 
 /// The endpoints of one port.

@@ -4,6 +4,7 @@ use super::service::Facts;
 use super::*;
 use crate::cluster::{Endpoint, EndpointSlice};
 use crate::config::Policy;
+use crate::model::ipvs::VirtualServer;
 use crate::model::net::PerFamily;
 use crate::testing::objects::{self, *};
 
@@ -25,6 +26,7 @@ fn rows_of_node(
         families: PerFamily { v4: true, v6: true },
         host_addresses: &addresses,
         node_addresses: &addresses,
+        lacking: &BTreeSet::new(),
     };
     let slices: Vec<&EndpointSlice> = slices.iter().collect();
     service::rows(&name("default/web"), &builder.build(), &slices, facts)
@@ -115,6 +117,7 @@ fn families_do_not_mix_and_a_missing_one_asks_for_nothing() {
         families: PerFamily { v4: true, v6: false },
         host_addresses: &nowhere,
         node_addresses: &nowhere,
+        lacking: &BTreeSet::new(),
     };
     let slices: Vec<_> = slices.iter().collect();
     let v4_only = service::rows(&name("default/web"), &dual().build(), &slices, facts);
@@ -297,5 +300,82 @@ fn source_ranges_guard_load_balancers_and_admit_a_node_inside() {
         let has = |set| entries.iter().any(|entry| entry.set == set);
         assert!(has(SetId::LoadBalancerFw) && has(SetId::LoadBalancerSourceCidr));
         assert_eq!(has(SetId::LoadBalancerSourceIp), is_inside, "{address}");
+    }
+}
+
+#[test]
+fn a_service_may_choose_its_scheduler_and_flags() {
+    let config = |scheduler: Option<&str>, flags| {
+        let service = web().scheduling(scheduler, flags);
+        let policy = Policy { scheduler: "mh".into(), ..objects::policy() };
+        let rows = rows_on(&policy, service, &[]);
+        let VirtualServer { scheduler, scheduler_flags, .. } =
+            rows.fronts[&front("tcp 10.96.0.1:80")].server.config.clone();
+        (scheduler.to_string(), scheduler_flags)
+    };
+    assert_eq!(config(None, None), ("mh".to_owned(), 0x10), "as the reference");
+    assert_eq!(config(Some("lc"), None), ("lc".to_owned(), 0));
+    assert_eq!(config(Some("mh"), Some(0x8)), ("mh".to_owned(), 0x8));
+    assert_eq!(config(None, Some(0)), ("mh".to_owned(), 0));
+}
+
+#[test]
+fn a_scheduler_that_the_kernel_lacks_is_replaced_with_its_flags() {
+    let lacking = BTreeSet::from(["sh".into()]);
+    let (policy, nowhere) = (objects::policy(), BTreeSet::new());
+    let facts = Facts {
+        policy: &policy,
+        zone: None,
+        families: PerFamily { v4: true, v6: true },
+        host_addresses: &nowhere,
+        node_addresses: &nowhere,
+        lacking: &lacking,
+    };
+    let service = web().scheduling(Some("sh"), Some(0x10)).build();
+    let rows = service::rows(&name("default/web"), &service, &[], facts);
+    let config = &rows.fronts[&front("tcp 10.96.0.1:80")].server.config;
+    assert_eq!((&*config.scheduler, config.scheduler_flags), ("rr", 0));
+    let told = "the kernel has no scheduler sh, rr is used: load ip_vs_sh: modprobe ip_vs_sh";
+    assert_eq!(rows.rejected, [told]);
+}
+
+#[test]
+fn addresses_of_excluded_ranges_are_left_to_others() {
+    let excluded = vec!["192.0.2.0/28".parse().unwrap(), "fd00:96::/64".parse().unwrap()];
+    let policy = Policy { excluded, ..objects::policy() };
+    let service = objects::service("default/web", &["10.96.0.1", "fd00:96::1"], &["tcp 80:30080"])
+        .external_ips(&["192.0.2.7", "192.0.2.17"]);
+    let rows = rows_of_node(&policy, service, &[], &["192.0.2.1", "192.0.2.33"]);
+    let fronts: Vec<String> = rows.fronts.keys().map(ToString::to_string).collect();
+    let expected = ["tcp 10.96.0.1:80", "tcp 192.0.2.17:80", "tcp 192.0.2.33:30080"];
+    assert_eq!(fronts, expected);
+    let told = |address| format!("{address} is in --ipvs-exclude-cidrs, so left to others");
+    assert_eq!(rows.rejected, ["fd00:96::1", "192.0.2.7"].map(told));
+}
+
+/// W-15: the entry has nothing to do with node addresses, of which there may be none.
+#[test]
+fn a_health_check_needs_no_node_address() {
+    let service = objects::service("default/web", &["10.96.0.1"], &["tcp 80:30080"])
+        .external_local()
+        .load_balancer_ips(&["203.0.113.7"])
+        .health_check_port(31000);
+    let rows = rows_of_node(&objects::policy(), service, &[], &[]);
+    let mut entries = rows.fronts.values().flat_map(|front| &front.entries);
+    assert!(entries.any(|entry| entry.set == SetId::HealthCheckNodePort));
+    assert!(rows.fronts.get(&front("tcp 203.0.113.7:80")).is_some());
+}
+
+/// W-21: that a Service has clients outside is no reason to send those inside to other nodes.
+#[test]
+fn the_internal_policy_stays_local_next_to_addresses_for_the_outside() {
+    let service = objects::service("default/web", &["10.96.0.1"], &["tcp 80:30080"])
+        .local()
+        .external_ips(&["198.51.100.9"]);
+    let slices = [slice_of(&[endpoint("10.244.2.6")])];
+    let rows = rows_of_node(&objects::policy(), service, &slices, &["192.0.2.10"]);
+    assert_eq!(reals(&rows, "tcp 10.96.0.1:80"), [""; 0]);
+    for key in ["tcp 198.51.100.9:80", "tcp 192.0.2.10:30080"] {
+        assert_eq!(reals(&rows, key), ["10.244.2.6:8080"], "{key}");
     }
 }

@@ -4,10 +4,12 @@
 //! repeated in the text, so that a chain of causes reads as one sentence each.
 
 use std::io;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use super::{exec, ipset, iptables, netlink, sysctl};
+use crate::model::ipvs::ServerKey;
 
 /// Why the host could not be looked at or changed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,20 @@ pub enum Error {
         #[source]
         cause: Option<netlink::Error>,
     },
+    /// The kernel has no such scheduler; a virtual server of another one stays as it is.
+    #[error(
+        "scheduler {scheduler} for virtual server {server} is missing: load ip_vs_{scheduler}: \
+         modprobe ip_vs_{scheduler}"
+    )]
+    NoScheduler {
+        /// Its name.
+        scheduler: Arc<str>,
+        /// Which virtual server it is for.
+        server: ServerKey,
+        /// The refusal.
+        #[source]
+        cause: netlink::Error,
+    },
     /// The process may not change the network.
     #[error(
         "CAP_NET_ADMIN is missing: run as root, or add NET_ADMIN to securityContext.capabilities"
@@ -89,7 +105,7 @@ impl Error {
         match self {
             Error::Set { cause, .. } => cause.is_gone(),
             // What is missing there is not the object but what it takes to make it.
-            Error::Missing { .. } => false,
+            Error::Missing { .. } | Error::NoScheduler { .. } => false,
             _ => self
                 .netlink()
                 .is_some_and(|cause| GONE.into_iter().any(|errno| cause.is_refusal(errno))),
@@ -112,7 +128,7 @@ impl Error {
     /// The netlink error beneath, if there is one.
     pub fn netlink(&self) -> Option<&netlink::Error> {
         match self {
-            Error::Netlink { cause, .. } => Some(cause),
+            Error::Netlink { cause, .. } | Error::NoScheduler { cause, .. } => Some(cause),
             Error::Set { cause, .. } => cause.netlink(),
             Error::Missing { cause, .. } => cause.as_ref(),
             Error::Rules { .. }

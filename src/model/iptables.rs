@@ -2,7 +2,7 @@
 //!
 //! Rules are text as the tool prints it back, so desired and observed compare as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::net::Family;
@@ -54,6 +54,8 @@ pub struct Rules {
     ///
     /// Each is without the leading `-A CHAIN `. Rules of others between them are not listed.
     pub jumps: BTreeMap<String, Vec<String>>,
+    /// Built-in chains where a rule of others comes before a jump of ours that is to be first.
+    pub displaced: BTreeSet<String>,
 }
 
 /// What one family holds of ours.
@@ -85,6 +87,7 @@ impl Rules {
     pub fn has_effect_of(&self, other: &Rules) -> bool {
         effective(&self.chains).eq(effective(&other.chains))
             && effective(&self.jumps).eq(effective(&other.jumps))
+            && self.displaced == other.displaced
     }
 
     /// Whether a rule or jump of ours leads to the chain.
@@ -102,7 +105,8 @@ fn effective(
 }
 
 /// What a table holds that is not there.
-static NOTHING: Rules = Rules { chains: BTreeMap::new(), jumps: BTreeMap::new() };
+static NOTHING: Rules =
+    Rules { chains: BTreeMap::new(), jumps: BTreeMap::new(), displaced: BTreeSet::new() };
 
 impl Ruleset {
     /// What one table holds.
@@ -123,15 +127,17 @@ impl Ruleset {
         })
     }
 
-    /// Whether the other has the same chains and as many rules and jumps in each; chains without
-    /// rules do not count.
+    /// Whether the other has the same chains and as many rules and jumps in each, at the same
+    /// place; chains without rules do not count.
     pub fn has_shape_of(&self, other: &Ruleset) -> bool {
         let counts = |lines: &BTreeMap<String, Vec<String>>| -> Vec<(String, usize)> {
             effective(lines).map(|(chain, lines)| (chain.clone(), lines.len())).collect()
         };
         let shape = |ruleset: &Ruleset| -> Vec<_> {
             let tables = TableName::ALL.into_iter().map(|table| ruleset.table(table));
-            tables.map(|rules| (counts(&rules.chains), counts(&rules.jumps))).collect()
+            tables
+                .map(|rules| (counts(&rules.chains), counts(&rules.jumps), rules.displaced.clone()))
+                .collect()
         };
         shape(self) == shape(other)
     }

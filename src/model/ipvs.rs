@@ -7,8 +7,18 @@ use std::sync::Arc;
 
 use super::net::{Family, Protocol};
 
+/// The schedulers of the kernel, each in a module `ip_vs_NAME`.
+pub const SCHEDULERS: [&str; 14] =
+    ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "sed", "nq", "fo", "ovf", "mh", "twos"];
+
+/// The flag by which `mh` and `sh` fall back to another real server (`IP_VS_SVC_F_SCHED1`).
+pub const FLAG_FALLBACK: u32 = 0x08;
+
 /// The flag that makes `mh` and `sh` hash the source port too (`IP_VS_SVC_F_SCHED2`, `mh-port`).
 pub const FLAG_MH_PORT: u32 = 0x10;
+
+/// The third flag that a scheduler may give a meaning (`IP_VS_SVC_F_SCHED3`).
+pub const FLAG_3: u32 = 0x20;
 
 /// Identity of a virtual server: where clients connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use super::step::{Change, Step};
 use super::{front_of, owned};
+use crate::desired::Desired;
 use crate::model::conntrack::Flow;
 use crate::model::ipset::SetId;
 use crate::model::ipvs::ServerKey;
@@ -56,11 +57,11 @@ impl Flows {
     }
 
     /// The fronts of a family that are to be looked at now.
-    pub fn due(&self, family: Family, seen: &Tables) -> BTreeSet<ServerKey> {
+    pub fn due(&self, desired: &Desired, family: Family, seen: &Tables) -> BTreeSet<ServerKey> {
         match self.owed.get(family) {
             Owed::Some(fronts) => fronts.clone(),
             Owed::All => {
-                let ours = seen.servers.keys().filter(|key| owned::server(seen, key));
+                let ours = seen.servers.keys().filter(|key| owned::server(desired, seen, key));
                 ours.filter(|key| is_udp(key) && key.family() == family).copied().collect()
             }
         }

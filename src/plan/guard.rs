@@ -38,7 +38,7 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
         }
         Step::Entries(changes) => Step::Entries(keep(changes, |change| match change.to {
             Some(()) => may_add(wanted, seen, &change.key),
-            None => may_remove(seen, &change.key),
+            None => may_remove(desired, seen, &change.key),
         })),
         Step::Servers(changes) => Step::Servers(keep(changes, |change| match change.to {
             // Ownership must be provable before there is something to own.
@@ -50,7 +50,8 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
             let bereft = bereft(wanted, mirror, &changes);
             Step::Reals(keep(changes, |change| {
                 let server = &change.key.0;
-                let exists = seen.servers.contains_key(server) && owned::server(seen, server);
+                let exists =
+                    seen.servers.contains_key(server) && owned::server(desired, seen, server);
                 exists && (is_live(change) || !bereft.contains(server))
             }))
         }
@@ -118,8 +119,10 @@ fn may_add(wanted: &Tables, seen: &Tables, entry: &Entry) -> bool {
 }
 
 /// A proof of ownership stays as long as what it proves.
-fn may_remove(seen: &Tables, entry: &Entry) -> bool {
+fn may_remove(desired: &Desired, seen: &Tables, entry: &Entry) -> bool {
     match (entry.set, entry.member, front_of(entry)) {
+        // A server that is left to others needs no proof any more.
+        (_, _, Some(front)) if desired.excludes(&front.address) => true,
         (SetId::Servers, _, Some(front)) => !seen.servers.contains_key(&front),
         // After a takeover the journal has to name the server before these sets may not.
         (set, _, Some(front)) if SetId::FRONTS.contains(&set) => {

@@ -1,6 +1,7 @@
 //! The mirror: what the kernel was last seen or made to hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::step::{Change, Step};
 use crate::desired::Touched;
@@ -15,6 +16,8 @@ use crate::model::tables::Tables;
 pub struct Mirror {
     /// The rows.
     pub tables: Tables,
+    /// Addresses on devices other than ours.
+    pub host_addresses: BTreeSet<IpAddr>,
     /// Rulesets that were loaded, by what they were loaded as.
     ///
     /// Another version of iptables may print a rule otherwise than we write it. What was read back

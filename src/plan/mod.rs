@@ -13,7 +13,7 @@ pub mod owned;
 pub mod step;
 mod text;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -51,16 +51,30 @@ pub fn build(
         Extent::All => everything(wanted, seen),
         Extent::Touched(touched) => touched.clone(),
     };
-    let servers = Servers::new(desired, seen, drains, &touched.servers, now);
+    let inherited = match extent {
+        Extent::All => owned::inherited(desired, mirror),
+        Extent::Touched(_) => BTreeSet::new(),
+    };
+    let is_ours = |key: &ServerKey| owned::server(desired, seen, key) || inherited.contains(key);
+    let is_over = |server: &ServerKey, real: &RealKey| drains.is_over(server, real, now);
+    let servers = Servers::new(desired, seen, &touched.servers, is_ours, is_over);
     let mut entries = Entries::new(wanted, seen, &touched.entries);
     let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
 
+    let sets = sets(wanted, seen, &entries.missing, extent);
     let mut steps = Vec::new();
     if *extent == Extent::All {
         let admitted = entries.take_answering(seen);
-        steps.extend(foundation(wanted, mirror, &admitted));
+        steps.extend(foundation(wanted, mirror, sets, &admitted));
+    } else {
+        steps.push(sets);
     }
+    let inherited: Vec<Entry> =
+        inherited.iter().map(|key| Entry::of_front(SetId::Servers, key)).collect();
     steps.extend([
+        // Order: all that is inherited is on record before anything else is, as the record of
+        // one says that the rest is somebody else's.
+        Step::Entries(inherited.iter().map(|entry| Change::add(*entry, ())).collect()),
         Step::Entries(entries.added(SetId::Servers)),
         Step::Entries(entries.added_ranges()),
         Step::Entries(entries.added_before_servers()),
@@ -77,6 +91,7 @@ pub fn build(
         Step::Entries(entries.removed_after_servers()),
         Step::Entries(entries.removed_ranges()),
         Step::Entries(entries.removed(SetId::Servers)),
+        Step::Entries(inherited.iter().map(|entry| Change::remove(*entry, ())).collect()),
     ]);
     if *extent == Extent::All {
         steps.extend(dismantling(wanted, seen));
@@ -95,11 +110,8 @@ fn everything(wanted: &Tables, seen: &Tables) -> Touched {
 }
 
 /// Settings, sets, the device and the rules, before any row that relies on them.
-fn foundation(wanted: &Tables, mirror: &Mirror, admitted: &Entries) -> Vec<Step> {
+fn foundation(wanted: &Tables, mirror: &Mirror, sets: Step, admitted: &Entries) -> Vec<Step> {
     let seen = &mirror.tables;
-    let of_kind =
-        |key: &SetKey, spec: &SetSpec| seen.sets.get(key).is_some_and(|s| s.kind == spec.kind);
-    let missing = wanted.sets.iter().filter(|(key, spec)| !of_kind(key, spec));
     let device = (wanted.device && !seen.device).then_some(Step::Device(true));
     // Order: servers that answer already (of an earlier run, or of kube-proxy) are admitted before
     // the filter that refuses what is not admitted comes into force.
@@ -107,15 +119,7 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: &Entries) -> Vec<Step>
     let before_rules = [
         Step::Settings(before_forwarding),
         Step::Settings(forwarding),
-        Step::Sets(
-            missing
-                .map(|(key, spec)| Change {
-                    key: *key,
-                    from: seen.sets.get(key).copied(),
-                    to: Some(*spec),
-                })
-                .collect(),
-        ),
+        sets,
         Step::Entries(admitted.added_ranges()),
         Step::Entries(admitted.added_before_servers()),
         Step::Entries(admitted.added(SetId::Pass)),
@@ -127,6 +131,42 @@ fn foundation(wanted: &Tables, mirror: &Mirror, admitted: &Entries) -> Vec<Step>
         rules_change(*family, there, ruleset)
     });
     before_rules.into_iter().chain(rules).chain(device).collect()
+}
+
+/// Sets to make, and sets to make larger because the missing entries do not fit in (W-09).
+///
+/// Sets that are missing altogether are part of the foundation. None is ever made smaller.
+fn sets(wanted: &Tables, seen: &Tables, missing: &[Entry], extent: &Extent) -> Step {
+    let mut added = BTreeMap::<SetKey, usize>::new();
+    for entry in missing {
+        *added.entry(entry.key()).or_default() += 1;
+    }
+    let change = |key: &SetKey, spec: &SetSpec| {
+        let from = seen.sets.get(key).copied();
+        let there = from.filter(|there| there.kind == spec.kind);
+        let room = there.unwrap_or(*spec).maxelem;
+        let more = added.get(key).copied().unwrap_or_default();
+        // Counting is for the rare case that all entries of all sets would not fit in this one.
+        let fits = |room: u32| seen.entries.len() + more <= room as usize;
+        let maxelem = room.map(|room| match fits(room) {
+            true => room,
+            false => room.max(capacity(held(seen, key) + more)),
+        });
+        let to = Some(SetSpec { kind: spec.kind, maxelem });
+        let is_due = there.is_some() || *extent == Extent::All;
+        (is_due && there != to).then_some(Change { key: *key, from, to })
+    };
+    Step::Sets(wanted.sets.iter().filter_map(|(key, spec)| change(key, spec)).collect())
+}
+
+/// Number of entries that a set holds.
+fn held(seen: &Tables, key: &SetKey) -> usize {
+    seen.entries.iter().filter(|entry| entry.key() == *key).count()
+}
+
+/// The capacity of a set that is to hold so many entries: a power of two, so that sets grow rarely.
+fn capacity(entries: usize) -> u32 {
+    u32::try_from(entries.next_power_of_two()).unwrap_or(u32::MAX)
 }
 
 /// Settings to change: all others before the one that turns on IPv6 forwarding.
@@ -293,18 +333,18 @@ impl Servers {
     fn new(
         desired: &Desired,
         seen: &Tables,
-        drains: &Drains,
         touched: &BTreeSet<ServerKey>,
-        now: Instant,
+        is_ours: impl Fn(&ServerKey) -> bool,
+        is_over: impl Fn(&ServerKey, &RealKey) -> bool,
     ) -> Self {
         let mut changes = Servers::default();
         for key in touched {
             match (desired.tables().servers.get(key), seen.servers.get(key)) {
                 (Some(wanted), there) => {
                     changes.bring(key, wanted, there);
-                    changes.lower(key, wanted, there, |real| drains.is_over(key, real, now));
+                    changes.lower(key, wanted, there, |real| is_over(key, real));
                 }
-                (None, Some(there)) if owned::server(seen, key) => {
+                (None, Some(there)) if is_ours(key) => {
                     changes.removed.push(Change::remove(*key, there.config.clone()));
                 }
                 (None, _) => {}

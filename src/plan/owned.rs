@@ -3,17 +3,59 @@
 //! The kernel itself is the journal: an entry is written before the thing it proves and removed
 //! after it, so that a crash at any moment leaves nothing of ours unclaimed.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::mirror::Mirror;
+use crate::desired::Desired;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::ServerKey;
+use crate::model::net::{Family, Protocol};
 use crate::model::tables::Tables;
 
 /// Whether a virtual server is ours: in the journal, or, when taking over from kube-proxy, in a
 /// set of the reference under its full key.
-pub fn server(seen: &Tables, key: &ServerKey) -> bool {
+///
+/// One at an address that is left to others is not, whoever made it.
+pub fn server(desired: &Desired, seen: &Tables, key: &ServerKey) -> bool {
+    if desired.excludes(&key.address) {
+        return false;
+    }
     let named = SetId::FRONTS.into_iter().any(|set| seen.lists(set, key));
     named || seen.lists(SetId::Servers, key)
+}
+
+/// Servers that kube-proxy made for node ports nobody has any more.
+///
+/// Its sets name their ports alone, so they must be at an address of the node, and while the
+/// journal of the family is empty: later, what is not in it is somebody else's.
+pub fn inherited(desired: &Desired, mirror: &Mirror) -> BTreeSet<ServerKey> {
+    let seen = &mirror.tables;
+    let has_journal = |family| {
+        let mut journal = seen.entries.iter().filter(|entry| entry.set == SetId::Servers);
+        journal.any(|entry| entry.member.family() == family)
+    };
+    let taken_over: Vec<Family> =
+        Family::ALL.into_iter().filter(|family| !has_journal(*family)).collect();
+    let is_local = |ip: &IpAddr| mirror.host_addresses.contains(ip) || address(seen, *ip);
+    let is_inherited = |key: &&ServerKey| {
+        taken_over.contains(&key.family())
+            && seen.entries.contains(&node_port(key))
+            && is_local(&key.address)
+            && !desired.excludes(&key.address)
+            && !desired.tables().servers.contains_key(key)
+    };
+    seen.servers.keys().filter(is_inherited).copied().collect()
+}
+
+/// What kube-proxy has on record of a server for a node port.
+fn node_port(key: &ServerKey) -> Entry {
+    let port = Member::Port(key.family(), key.port);
+    match key.protocol {
+        Protocol::Tcp => Entry { set: SetId::NodePortTcp, member: port },
+        Protocol::Udp => Entry { set: SetId::NodePortUdp, member: port },
+        Protocol::Sctp => Entry::of_front(SetId::NodePortSctp, key),
+    }
 }
 
 /// Whether an address on the dummy device is ours.

@@ -9,7 +9,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::step::{Change, Step};
-use crate::model::ipset::SetSpec;
+use crate::model::ipset::{SetKey, SetSpec};
 use crate::model::ipvs::{RealServer, VirtualServer};
 use crate::model::link::DEVICE;
 
@@ -18,7 +18,15 @@ impl Display for Step {
         let kind = self.kind();
         match self {
             Step::Settings(changes) => write_all(f, kind, changes, Clone::clone),
-            Step::Sets(changes) => write_all(f, kind, changes, set_spec),
+            Step::Sets(changes) => {
+                let text = |change: &Change<SetKey, SetSpec>| {
+                    let [from, to] =
+                        [change.from, change.to].map(|spec| spec.map(set_spec(change)));
+                    Change { key: change.key, from, to }
+                };
+                let changes: Vec<_> = changes.iter().map(text).collect();
+                write_all(f, kind, &changes, String::clone)
+            }
             Step::Device(true) => writeln!(f, "{kind:<9} + {DEVICE}"),
             Step::Device(false) => writeln!(f, "{kind:<9} - {DEVICE}"),
             Step::Rules(change) => writeln!(f, "{kind:<9} ~ {}", change.family),
@@ -57,8 +65,13 @@ fn write_all<K: Display, V>(
     Ok(())
 }
 
-fn set_spec(spec: &SetSpec) -> String {
-    spec.kind.name().to_string()
+/// The type, and, where that is what changes, the capacity.
+fn set_spec(change: &Change<SetKey, SetSpec>) -> impl Fn(SetSpec) -> String {
+    let has_grown = change.from.is_some();
+    move |spec| match spec.maxelem {
+        Some(most) if has_grown => format!("{} of {most}", spec.kind.name()),
+        _ => spec.kind.name().to_string(),
+    }
 }
 
 fn real_server(real: &RealServer) -> String {

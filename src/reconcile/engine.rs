@@ -4,14 +4,16 @@
 //! in order. Invariant: it reads no clock but the one it is handed and never blocks on anything but
 //! the kernel, so a simulation can drive it through years and crashes.
 
+mod addresses;
 mod audit;
 mod flows;
+mod observe;
+mod schedulers;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
-
-use ipnet::IpNet;
 
 use super::doubt::Doubt;
 use super::pace::Pace;
@@ -20,11 +22,10 @@ use crate::cluster::store::Store;
 use crate::cluster::{EndpointSlice, Kind, Node, ObjectName, Update};
 use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
-use crate::desired::{Desired, Rejected, Touched, foundation, node_ports};
-use crate::kernel::{Error, Failure, Kernel};
+use crate::desired::{Desired, Rejected, Touched, foundation};
+use crate::kernel::{Failure, Kernel};
 use crate::model::ipvs::ServerKey;
-use crate::model::net::Family;
-use crate::model::observed::{Host, Observed, Scope};
+use crate::model::observed::Host;
 use crate::plan::audit::Audit;
 use crate::plan::drain::Drains;
 use crate::plan::flows::Flows;
@@ -53,6 +54,8 @@ pub struct Engine {
     /// Whether the host's facts are to be read again.
     host_is_stale: bool,
     node_addresses: BTreeSet<IpAddr>,
+    /// Schedulers that Services name and the kernel does not have; each audit asks anew.
+    lacking: BTreeSet<Arc<str>>,
     dirty: Dirty,
     doubt: Doubt,
     /// The audit that is read beside the work, if one is.
@@ -90,9 +93,9 @@ impl Engine {
         Engine {
             node: store.node(&policy.node_name).cloned(),
             unusable: Vec::new(),
+            desired: Desired::leaving_out(&policy.excluded),
             policy,
             store,
-            desired: Desired::default(),
             mirror: Mirror::default(),
             drains: Drains::default(),
             flows: Flows::default(),
@@ -100,6 +103,7 @@ impl Engine {
             host: Host::default(),
             host_is_stale: false,
             node_addresses: BTreeSet::new(),
+            lacking: BTreeSet::new(),
             dirty: Dirty { node: true, service_cidrs: true, unusable: true, ..Dirty::default() },
             doubt: Doubt::default(),
             audit: None,
@@ -196,128 +200,6 @@ impl Engine {
         report
     }
 
-    /// Reads what is in doubt or due; returns how far the plan has to look.
-    ///
-    /// `None` if what it would rely on is unknown. Only the first reading must be whole: if a
-    /// later one fails, the plan goes on with what the mirror can be relied on for.
-    fn observe(
-        &mut self,
-        kernel: &mut impl Kernel,
-        clock: &impl Fn() -> Instant,
-        report: &mut Report,
-    ) -> Option<Extent> {
-        let now = clock();
-        if self.whole_is_due(now) {
-            match self.observe_all(kernel, clock) {
-                Ok(()) => {
-                    report.is_audit = true;
-                    return Some(Extent::All);
-                }
-                Err(error) => self.doubt.owe(Failed::new(OBSERVE, &error)),
-            }
-        }
-        report.failed.extend(self.doubt.why().cloned());
-        match self.pace.has_audited() {
-            true => self.observe_due(kernel, now, report),
-            false => None,
-        }
-    }
-
-    fn whole_is_due(&self, now: Instant) -> bool {
-        match self.doubt.why() {
-            Some(_) => self.doubt.is_urgent() || self.pace.may_retry(now),
-            None => self.pace.audit_is_due(now),
-        }
-    }
-
-    /// Reads the whole kernel.
-    fn observe_all(
-        &mut self,
-        kernel: &mut impl Kernel,
-        clock: &impl Fn() -> Instant,
-    ) -> Result<(), Error> {
-        let observed = kernel.observe(&Scope::Everything)?;
-        let now = clock();
-        self.mirror.replace(observed.tables);
-        self.audit = None;
-        self.suspects.clear();
-        self.drains.look(&observed.connections, now);
-        self.adopt_host(observed.host);
-        self.host_is_stale = false;
-        self.doubt.settle();
-        self.pace.audited(now);
-        Ok(())
-    }
-
-    /// Reads the host's facts, if they have changed.
-    fn observe_host(&mut self, kernel: &mut impl Kernel, report: &mut Report) {
-        if !self.host_is_stale {
-            return;
-        }
-        match kernel.observe(&Scope::Host) {
-            Ok(observed) => {
-                self.adopt_host(observed.host);
-                self.host_is_stale = false;
-            }
-            Err(error) => {
-                let failed = Failed::new(OBSERVE, &error);
-                report.failed.push(failed.clone());
-                self.doubt.owe(failed);
-            }
-        }
-    }
-
-    /// Reads what is in doubt or due.
-    fn observe_due(
-        &mut self,
-        kernel: &mut impl Kernel,
-        now: Instant,
-        report: &mut Report,
-    ) -> Option<Extent> {
-        self.observe_host(kernel, report);
-        let mut servers = self.drains.due(now);
-        servers.extend(&self.doubt.servers);
-        if !servers.is_empty() {
-            match kernel.observe(&Scope::Servers(servers.clone())) {
-                Ok(observed) => {
-                    self.drains.look(&observed.connections, now);
-                    self.count_drift(&observed);
-                    self.mirror.refresh(&servers, observed);
-                    self.doubt.servers.clear();
-                }
-                Err(error) => {
-                    let failed = Failed::new(OBSERVE, &error);
-                    report.failed.push(failed.clone());
-                    self.doubt.owe(failed);
-                }
-            }
-        }
-        if !self.doubt.servers.is_empty() {
-            return None;
-        }
-        let read = Touched { servers, ..Touched::default() };
-        Some(widened(self.unfinished.take(), read))
-    }
-
-    /// Counts the suspects that are otherwise than noted indeed.
-    fn count_drift(&mut self, observed: &Observed) {
-        let (noted, there) = (&self.mirror.tables.servers, &observed.tables.servers);
-        let suspects = std::mem::take(&mut self.suspects);
-        self.drift += suspects.iter().filter(|key| noted.get(key) != there.get(key)).count();
-    }
-
-    /// Takes over facts about the host; true if they are new.
-    fn adopt_host(&mut self, host: Host) -> bool {
-        let is_new = self.host != host;
-        self.dirty.node |= is_new;
-        if self.host.families != host.families {
-            self.dirty.service_cidrs = true;
-            self.dirty.services.extend(self.desired.services().cloned());
-        }
-        self.host = host;
-        is_new
-    }
-
     /// Recomputes the rows of what is dirty, plans, and carries the plan out.
     fn change(
         &mut self,
@@ -329,8 +211,37 @@ impl Engine {
         if !self.has_synced {
             self.change_urgent(kernel, now, report);
         }
-        let extent = self.recompute(extent);
-        let drained = match &extent {
+        let mut extent = self.recompute(extent);
+        self.carry_out(kernel, &extent, now, report);
+        if !self.dirty.services.is_empty() {
+            // A scheduler is missing: the same Services once more, with the default.
+            if report.failed.is_empty() {
+                // What waits does so for nothing else.
+                report.postponed = 0;
+            }
+            let again = self.recompute(Extent::Touched(Touched::default()));
+            self.carry_out(kernel, &again, now, report);
+            if let Extent::Touched(again) = again {
+                extent = widened(Some(extent), again);
+            }
+        }
+        self.has_synced = true;
+        if extent == Extent::All {
+            self.has_leftover = !report.leftover.is_empty();
+        }
+        let is_finished = report.is_complete() && !report.is_partial;
+        self.unfinished = (!is_finished).then_some(extent);
+    }
+
+    /// Plans, and carries the plan out.
+    fn carry_out(
+        &mut self,
+        kernel: &mut impl Kernel,
+        extent: &Extent,
+        now: Instant,
+        report: &mut Report,
+    ) {
+        let drained = match extent {
             Extent::All => {
                 let (wanted, seen) = (self.desired.tables(), &self.mirror.tables);
                 wanted.servers.keys().chain(seen.servers.keys()).copied().collect()
@@ -340,18 +251,12 @@ impl Engine {
         // A restart finds draining real servers in the kernel; their deadlines start now.
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
         report.is_partial = self.store.is_partial();
-        for step in plan::build(&self.desired, &self.mirror, &self.drains, &extent, now) {
+        for step in plan::build(&self.desired, &self.mirror, &self.drains, extent, now) {
             // What is not wanted may be what could not be read.
             let step = if report.is_partial { step.without_removals() } else { step };
             self.apply(kernel, step, report);
         }
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
-        self.has_synced = true;
-        if extent == Extent::All {
-            self.has_leftover = !report.leftover.is_empty();
-        }
-        let is_finished = report.is_complete() && !report.is_partial;
-        self.unfinished = (!is_finished).then_some(extent);
     }
 
     /// On a cold start, serves first what all other clients on the node wait for.
@@ -401,16 +306,6 @@ impl Engine {
         }
     }
 
-    fn service_cidrs(&self) -> Vec<IpNet> {
-        let configured = &self.policy.service_cidrs;
-        let cidrs: Vec<IpNet> = match configured.is_empty() {
-            true => self.store.service_cidrs().copied().collect(),
-            false => configured.clone(),
-        };
-        let is_usable = |cidr: &IpNet| *self.host.families.get(Family::of(cidr.addr()));
-        cidrs.into_iter().filter(is_usable).collect()
-    }
-
     fn recompute_service(&mut self, name: &ObjectName) -> Touched {
         let zone = self.node.as_ref().and_then(|node| node.zone.as_deref());
         let families = self.host.families;
@@ -420,6 +315,7 @@ impl Engine {
             families,
             host_addresses: &self.host.addresses,
             node_addresses: &self.node_addresses,
+            lacking: &self.lacking,
         };
         let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
         let rows = self.store.service(name).map(|s| service::rows(name, s, &slices, facts));
@@ -445,7 +341,8 @@ impl Engine {
         }
         self.flows.note(&step, &self.mirror.tables);
         self.doubt(&step, &failures);
-        report.note(&step, &failures);
+        report.note(&step, &failures, |error| self.is_replaceable(error));
+        self.do_without(&failures);
     }
 
     /// What to read again after failures.
@@ -465,16 +362,6 @@ impl Engine {
                 self.doubt.owe(why());
             }
         }
-    }
-
-    /// The addresses on which node ports answer.
-    fn node_addresses(&self) -> BTreeSet<IpAddr> {
-        let known = self.node.as_ref().map_or(&[][..], |node| &node.addresses);
-        let of_family = |family| {
-            let choice = &self.policy.node_port_addresses;
-            node_ports::addresses(choice, family, &self.host.addresses, known)
-        };
-        Family::ALL.into_iter().flat_map(of_family).collect()
     }
 
     /// This node, if the cluster knows it.

@@ -189,6 +189,7 @@ impl<K: Kernel> Cycle<K> {
         let rejected = self.engine.rejected();
         let end = (Instant::now(), SystemTime::now());
         self.status.synced(&report, self.engine.state(), end);
+        self.status.node_addresses = self.engine.listening();
         self.wires.metrics.observe(&report, took);
         self.wires.metrics.rejected(rejected.len());
         self.log.sync(&report, took, rejected);

@@ -138,12 +138,20 @@ impl Report {
         self
     }
 
-    /// Counts a step that was carried out.
-    pub(crate) fn note(&mut self, step: &Step, failures: &[Failure]) {
+    /// Counts a step that was carried out; what is settled otherwise is no failure.
+    pub(crate) fn note(
+        &mut self,
+        step: &Step,
+        failures: &[Failure],
+        is_settled: impl Fn(&Error) -> bool,
+    ) {
         let mut kinds = kinds(step);
         for failure in failures {
             if let Some(kind) = kinds.get_mut(failure.index) {
                 *kind = None;
+            }
+            if is_settled(&failure.error) {
+                continue;
             }
             let failed = Failed::new(step.kind(), &failure.error);
             match step {

@@ -4,7 +4,8 @@
 //! and neither readiness nor health turns on it.
 //! Invariant: nothing else decides health. The loop publishes it; readers only look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,6 +33,9 @@ pub struct Status {
     pub node_is_leaving: bool,
     /// What Services tell load balancers about this node.
     pub health_checks: Arc<BTreeMap<ObjectName, HealthCheck>>,
+    /// Where they are told: the addresses that node ports are open on; an unspecified one stands
+    /// for all of its family.
+    pub node_addresses: BTreeSet<IpAddr>,
 }
 
 impl Status {

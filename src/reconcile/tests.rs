@@ -87,6 +87,8 @@ fn engine() -> Engine {
         detect_local: DetectLocal::NodeCidr,
         service_cidrs: Vec::new(),
         node_port_addresses: NodePortAddresses::All,
+        strict_arp: false,
+        excluded: Vec::new(),
     };
     let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
     Engine::new(policy, periods, Store::new(&[Kind::Service]))

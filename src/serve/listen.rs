@@ -65,33 +65,37 @@ impl Default for Bounds {
 /// What answers the paths of one address.
 pub type Answers = Arc<dyn Fn(&str) -> Answer + Send + Sync>;
 
+/// Where to serve.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The flag or field that says so, for the log.
+    pub setting: &'static str,
+    /// The address.
+    pub address: SocketAddr,
+    /// How it is bound.
+    pub bind: fn(SocketAddr) -> io::Result<TcpListener>,
+}
+
 /// Serves an address until told to stop; one that cannot be bound is tried again and again.
-pub async fn serve(
-    (flag, address): (&'static str, SocketAddr),
-    answers: Answers,
-    stop: CancellationToken,
-) {
-    let bound = stop.run_until_cancelled(bind_at_last(flag, address, BIND_AGAIN)).await;
+pub async fn serve(place: Place, answers: Answers, stop: CancellationToken) {
+    let bound = stop.run_until_cancelled(bind_at_last(place, BIND_AGAIN)).await;
     if let Some(listener) = bound {
         accept(listener, Bounds::default(), answers, stop).await;
     }
 }
 
 /// Binds an address, however long that takes; the first failure is said.
-pub(super) async fn bind_at_last(
-    flag: &'static str,
-    address: SocketAddr,
-    retry: Duration,
-) -> TcpListener {
+pub(super) async fn bind_at_last(place: Place, retry: Duration) -> TcpListener {
+    let Place { setting, address, bind } = place;
     let mut is_said = false;
     loop {
         match bind(address) {
             Ok(listener) => {
-                debug!(%address, flag, "serving");
+                debug!(%address, setting, "serving");
                 return listener;
             }
             Err(error) if !is_said => {
-                warn!(%address, flag, %error, ?retry, "cannot serve, another program may do so");
+                warn!(%address, setting, %error, ?retry, "cannot serve, another program may do so");
                 is_said = true;
             }
             Err(_) => {}
@@ -105,21 +109,33 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     if address.ip() == IpAddr::from([0, 0, 0, 0]) {
         let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
         // A host without IPv6 refuses that for reasons of its own.
-        match bind_one(both) {
+        match bind_as(both, Families::Both) {
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
             result => return result,
         }
     }
-    bind_one(address)
+    bind_as(address, Families::Both)
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds an address of which the unspecified ones stand for their own family.
+pub fn bind_one_family(address: SocketAddr) -> io::Result<TcpListener> {
+    bind_as(address, Families::Own)
+}
+
+/// What the unspecified IPv6 address stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Families {
+    Own,
+    Both,
+}
+
+fn bind_as(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     if address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) {
-        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+        setsockopt(&socket, sockopt::Ipv6V6Only, &(families == Families::Own))?;
     }
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;

@@ -4,8 +4,8 @@
 //! an endpoint of the Service. Invariant: servers follow the published table; one that cannot bind
 //! is tried again and harms no other.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Answer, listen};
 use crate::cluster::ObjectName;
+use crate::desired::front::HealthCheck;
 use crate::reconcile::status::Status;
 
 /// What the log calls these addresses by.
@@ -36,26 +37,23 @@ struct Named<'a> {
     name: &'a str,
 }
 
-/// A server that runs as long as it is kept.
-struct Server {
-    port: u16,
-    _stop: DropGuard,
-}
+/// The servers that run, by Service and address; each ends when it is dropped.
+type Servers = BTreeMap<(ObjectName, SocketAddr), DropGuard>;
 
-/// Serves the health checks of all Services, as they come and go, until told to stop.
+/// Serves the health checks of all Services, as they and the node's addresses come and go, until
+/// told to stop.
 pub async fn run(
     mut status: watch::Receiver<Status>,
     longest_wait: Duration,
     stop: CancellationToken,
 ) {
-    let mut servers: BTreeMap<ObjectName, Server> = BTreeMap::new();
+    let mut servers = Servers::new();
     loop {
-        let wanted = status.borrow_and_update().health_checks.clone();
-        servers
-            .retain(|name, server| wanted.get(name).is_some_and(|check| check.port == server.port));
-        for (name, check) in wanted.iter() {
-            let start = || start(name, check.port, &status, longest_wait, &stop);
-            servers.entry(name.clone()).or_insert_with(start);
+        let wanted = wanted(&status.borrow_and_update());
+        servers.retain(|server, _| wanted.contains(server));
+        for server in wanted {
+            let start = || start(&server, &status, longest_wait, &stop);
+            servers.entry(server.clone()).or_insert_with(start);
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -64,20 +62,28 @@ pub async fn run(
     }
 }
 
+/// Every Service that has a health check, at every address that node ports are open on.
+fn wanted(status: &Status) -> BTreeSet<(ObjectName, SocketAddr)> {
+    let at_each = |(name, check): (&ObjectName, &HealthCheck)| {
+        let (name, port) = (name.clone(), check.port);
+        status.node_addresses.iter().map(move |ip| (name.clone(), SocketAddr::new(*ip, port)))
+    };
+    status.health_checks.iter().flat_map(at_each).collect()
+}
+
 fn start(
-    name: &ObjectName,
-    port: u16,
+    (name, address): &(ObjectName, SocketAddr),
     status: &watch::Receiver<Status>,
     longest_wait: Duration,
     stop: &CancellationToken,
-) -> Server {
+) -> DropGuard {
     let stop = stop.child_token();
     let (name, status) = (name.clone(), status.clone());
     let answers: listen::Answers =
         Arc::new(move |_| answer(&name, &status, longest_wait, Instant::now()));
-    let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-    tokio::spawn(listen::serve((SETTING, address), answers, stop.clone()));
-    Server { port, _stop: stop.drop_guard() }
+    let at = listen::Place { setting: SETTING, address: *address, bind: listen::bind_one_family };
+    tokio::spawn(listen::serve(at, answers, stop.clone()));
+    stop.drop_guard()
 }
 
 /// Answers any path: 200 while an endpoint is here and the proxy works.
@@ -119,7 +125,6 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::desired::front::HealthCheck;
 
     fn name() -> ObjectName {
         ObjectName::new("ns", "svc")
@@ -148,5 +153,19 @@ mod tests {
             );
             assert_eq!(answer.body, expected);
         }
+    }
+
+    /// W-38: listeners are not those of the start for ever.
+    #[test]
+    fn every_service_is_told_of_at_every_address() {
+        let mut status = status(1, true);
+        let at = |status: &Status| -> Vec<String> {
+            wanted(status).into_iter().map(|(name, at)| format!("{name} {at}")).collect()
+        };
+        assert_eq!(at(&status), [""; 0]);
+        status.node_addresses = ["192.0.2.1", "::"].map(|ip| ip.parse().unwrap()).into();
+        assert_eq!(at(&status), ["ns/svc 192.0.2.1:31000", "ns/svc [::]:31000"]);
+        status.node_addresses.remove(&"::".parse().unwrap());
+        assert_eq!(at(&status), ["ns/svc 192.0.2.1:31000"]);
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::health::Health;
-use super::listen::{self, Answers, Bounds};
+use super::listen::{self, Answers, Bounds, Place};
 use crate::plan::step::Step;
 use crate::reconcile::status::Status;
 use crate::telemetry::metrics::Metrics;
@@ -283,7 +283,8 @@ async fn an_address_in_use_is_tried_until_it_is_free() {
     let address = holder.local_addr().unwrap();
     assert_eq!(listen::bind(address).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     let pause = Duration::from_millis(20);
-    let mut binding = std::pin::pin!(listen::bind_at_last("metrics-bind-address", address, pause));
+    let place = Place { setting: "metrics-bind-address", address, bind: listen::bind };
+    let mut binding = std::pin::pin!(listen::bind_at_last(place, pause));
     assert!(timeout(pause * 3, &mut binding).await.is_err(), "bound while in use");
     drop(holder);
     let bound = timeout(LIMIT, binding).await.expect("bound once it is free");

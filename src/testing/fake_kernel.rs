@@ -4,6 +4,7 @@
 //! directly, as another program on the host would.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
@@ -70,6 +71,8 @@ pub struct FakeKernel {
     pub lacks_ctnetlink: bool,
     /// Chains of ours that rules of others lead to.
     pub held_chains: BTreeSet<ChainKey>,
+    /// Schedulers that it does not have.
+    pub lacking: BTreeSet<&'static str>,
     /// Whether the tool prints some rules otherwise than they were written.
     pub prints_otherwise: bool,
     /// Whether its whole cannot be read, only single servers.
@@ -100,6 +103,7 @@ impl Default for FakeKernel {
             flows: BTreeSet::new(),
             lacks_ctnetlink: false,
             held_chains: BTreeSet::new(),
+            lacking: BTreeSet::new(),
             prints_otherwise: false,
             is_unreadable: false,
             faults: Faults::None,
@@ -154,9 +158,20 @@ impl FakeKernel {
         })
     }
 
+    /// The scheduler that the operation asks for and that is not there.
+    fn unknown_scheduler(&self, operation: &Step) -> Option<(ServerKey, Arc<str>)> {
+        let Step::Servers(changes) = operation else { return None };
+        let asked = changes.iter().filter_map(|c| Some((c.key, c.to.as_ref()?.scheduler.clone())));
+        asked.into_iter().find(|(_, scheduler)| self.lacking.contains(&**scheduler))
+    }
+
     fn perform(&mut self, operation: &Step) -> Result<(), Error> {
         if let Some(chain) = self.held(operation) {
             return Err(refused(&format!("{chain} is in use")));
+        }
+        if let Some((server, scheduler)) = self.unknown_scheduler(operation) {
+            let cause = netlink::Error::Refused(Refusal::of(Errno::ENOENT as i32));
+            return Err(Error::NoScheduler { scheduler, server, cause });
         }
         operation::perform(&mut self.tables, operation).map_err(|why| refused(&why))?;
         if let Step::Flows(changes) = operation {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cluster::{
-    Endpoint, EndpointPort, EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Service,
-    ServicePort, TrafficPolicy, Update,
+    Endpoint, EndpointPort, EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Scheduling,
+    Service, ServicePort, TrafficPolicy, Update,
 };
 use crate::config::{DetectLocal, NodePortAddresses, Policy};
 use crate::model::ipvs::{RealKey, ServerKey};
@@ -87,6 +87,8 @@ pub fn policy() -> Policy {
         }),
         service_cidrs: Vec::new(),
         node_port_addresses: NodePortAddresses::All,
+        strict_arp: false,
+        excluded: Vec::new(),
     }
 }
 
@@ -118,6 +120,13 @@ impl ServiceBuilder {
     /// With `ClientIP` affinity of so many seconds.
     pub fn affinity(mut self, seconds: u32) -> Self {
         self.service.affinity_seconds = Some(seconds);
+        self
+    }
+
+    /// With a scheduler and its flags.
+    pub fn scheduling(mut self, scheduler: Option<&str>, flags: Option<u32>) -> Self {
+        let scheduling = Scheduling { scheduler: scheduler.map(Arc::from), flags };
+        self.service.scheduling = Some(Box::new(scheduling));
         self
     }
 

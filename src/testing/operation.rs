@@ -89,8 +89,14 @@ fn set(tables: &mut Tables, change: &Change<SetKey, SetSpec>) -> Result<(), Refu
         (Some(wanted), Some(there)) if there.kind != wanted.kind => {
             Err(format!("{key}: set exists with another type"))
         }
+        (Some(wanted), Some(there)) if change.from.is_none() && *there != wanted => {
+            Err(format!("{key}: set exists with other options"))
+        }
+        (Some(wanted), _) if wanted.maxelem.is_some_and(|most| held(tables, key) > most) => {
+            Err(format!("{key}: set is full"))
+        }
         (Some(wanted), _) => {
-            tables.sets.entry(key).or_insert(wanted);
+            tables.sets.insert(key, wanted);
             Ok(())
         }
         (None, _)
@@ -106,6 +112,11 @@ fn set(tables: &mut Tables, change: &Change<SetKey, SetSpec>) -> Result<(), Refu
     }
 }
 
+fn held(tables: &Tables, key: SetKey) -> u32 {
+    let held = tables.entries.iter().filter(|entry| entry.key() == key).count();
+    u32::try_from(held).unwrap_or(u32::MAX)
+}
+
 fn entry(tables: &mut Tables, change: &Change<Entry, ()>) -> Result<(), Refusal> {
     let entry = change.key;
     let Some(spec) = tables.sets.get(&entry.key()) else {
@@ -114,13 +125,12 @@ fn entry(tables: &mut Tables, change: &Change<Entry, ()>) -> Result<(), Refusal>
     if spec.kind != entry.set.spec().kind || entry.member.kind() != spec.kind {
         return Err(format!("{entry}: not an entry of this type"));
     }
-    let members = || tables.entries.iter().filter(|other| other.key() == entry.key()).count();
     match change.to {
         Some(()) if tables.entries.contains(&entry) => {}
         Some(()) if refuses(&entry.member) => {
             return Err(format!("{entry}: the prefix length is not one that the set takes"));
         }
-        Some(()) if spec.maxelem.is_some_and(|most| members() >= most as usize) => {
+        Some(()) if spec.maxelem.is_some_and(|most| held(tables, entry.key()) >= most) => {
             return Err(format!("{entry}: set is full"));
         }
         Some(()) => {

@@ -80,6 +80,8 @@ fn apply(rules: &mut Rules, table: TableName, line: &str) -> Option<()> {
             lines.remove(lines.iter().position(|line| line == rule)?);
             if lines.is_empty() {
                 rules.jumps.remove(chain);
+                // What is inserted from now on comes before the rules of others.
+                rules.displaced.remove(chain);
             }
         }
         "-X" => {

@@ -53,8 +53,8 @@ fn assert_refused(args: &[&str], status: i32, words: &[&str]) {
 fn one_wrong_flag_is_told_exactly() {
     let run = run(&["--ipvs-scheduler=wlcc"]);
     let expected = "error: the command line is wrong\n\
-        --ipvs-scheduler=wlcc: must be one of rr, wrr, lc, wlc, fo, ovf, lblc, lblcr, dh, sh, sed, \
-        nq, mh; did you mean wlc?\n\
+        --ipvs-scheduler=wlcc: must be one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, \
+        fo, ovf, mh, twos; did you mean wlc?\n\
         See kube-ipvs-proxy --help.\n";
     assert_eq!((run.status, run.stderr.as_str()), (Some(2), expected));
     assert!(run.took < SOON);

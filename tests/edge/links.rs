@@ -41,8 +41,8 @@ fn parse(texts: &[&str]) -> Vec<IpAddr> {
 fn addresses_read_back() {
     let mut client = Client::open().expect("rtnetlink");
     let link = device(&mut client);
-    let ips = parse(&["10.96.0.1", "10.96.0.10", "fd00:10:96::1", "192.0.2.1"]);
-    assert_eq!(client.add_addresses(&link, &ips), vec![Ok(()); 4]);
+    let ips = parse(&["10.96.0.1", "10.96.0.10", "fd00:10:96::1", "192.0.2.1", "169.254.7.7"]);
+    assert_eq!(client.add_addresses(&link, &ips), vec![Ok(()); 5]);
     let found: BTreeSet<_> = client.addresses(&link).expect("listed").into_iter().collect();
     // Those of the loopback device are not among them.
     assert_eq!(found, ips.iter().copied().collect());
@@ -55,7 +55,7 @@ fn addresses_read_back() {
             outcome.as_ref().is_err_and(|error| error.is_refusal(Errno::EEXIST))
         })
     );
-    assert_eq!(client.delete_addresses(&link, &ips), vec![Ok(()); 4]);
+    assert_eq!(client.delete_addresses(&link, &ips), vec![Ok(()); 5]);
     for outcome in client.delete_addresses(&link, &ips) {
         let error = outcome.expect_err("gone");
         assert!(error.is_refusal(Errno::EADDRNOTAVAIL), "{error}");

@@ -14,7 +14,7 @@ use crate::Test;
 use crate::namespace::command;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [Test; 12] = [
+    let tests: [Test; 13] = [
         ("every kind of entry reads back", every_kind_of_entry_reads_back),
         ("a failing entry costs only itself", a_failing_entry_costs_only_itself),
         ("a full set says so", a_full_set_says_so),
@@ -27,6 +27,7 @@ pub fn tests() -> impl Iterator<Item = Test> {
         ("a set in use is not destroyed", a_set_in_use_is_not_destroyed),
         ("a set in use is given other options", a_set_in_use_is_given_other_options),
         ("a large set is read whole", a_large_set_is_read_whole),
+        ("a full set is given more room", a_full_set_is_given_more_room),
     ];
     tests.into_iter()
 }
@@ -297,6 +298,29 @@ fn a_large_set_is_read_whole() {
     assert_eq!(found, ips(20_000).into_iter().collect());
     let messages = client.written();
     assert!(messages < 50, "20,000 entries took {messages} messages");
+}
+
+/// W-09: what the reference has room for is not all that may be needed.
+fn a_full_set_is_given_more_room() {
+    let mut client = Client::open().expect("sets");
+    // The longest name that the kernel takes.
+    let name = "KUBE-6-LOAD-BALANCER-SOURCE-CID";
+    let set = |maxelem| NewSet {
+        room: Some(room(maxelem)),
+        ..new_set(name, SetType::HashIp, Family::V4)
+    };
+    client.create(&set(65_536)).expect("created");
+    use_in_rule(name);
+    let members = ips(65_537);
+    let outcomes = client.add(name, &members);
+    let [fitting @ .., last] = outcomes.as_slice() else { panic!("no outcomes") };
+    assert!(fitting.iter().all(Result::is_ok));
+    assert_eq!(*last, Err(Error::Full { maxelem: 65_536 }));
+    client.replace(&set(131_072)).expect("exchanged under the rule");
+    assert_eq!(client.add(name, &members[65_536..]), [Ok(())]);
+    let listing = client.list(name, Family::V4).expect("listed").expect("there");
+    assert_eq!((listing.members.len(), listing.maxelem), (65_537, Some(131_072)));
+    assert_eq!(command("ipset", &["list", "-n"]).trim(), name, "nothing is left over");
 }
 
 fn use_in_rule(set: &str) {

@@ -14,6 +14,8 @@ pub fn policy(text: &str) -> Policy {
         detect_local: DetectLocal::ClusterCidr(PerFamily::default()),
         service_cidrs: Vec::new(),
         node_port_addresses: NodePortAddresses::All,
+        strict_arp: false,
+        excluded: Vec::new(),
     };
     for line in text.lines() {
         let (flag, value) = line.split_once('=').unwrap_or((line, "true"));

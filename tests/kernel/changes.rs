@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Trial> {
         changes_that_mean_nothing_write_nothing,
         changes_by_others_are_repaired,
         changes_of_the_port_move_the_front,
+        changes_of_the_order_of_rules_are_undone,
     ]
 }
 
@@ -177,4 +178,34 @@ fn changes_of_the_port_move_the_front() {
             ask(&old).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
         });
     }
+}
+
+/// W-33: a port mapping, or a firewall, that comes later must not decide on service traffic first.
+fn changes_of_the_order_of_rules_are_undone() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let client = world.pod("client", Place::Node, 9);
+    let _server = pod.serve(Transport::Tcp, cluster::POD_PORT);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    let service = Service::new("web", 128, &pods);
+    manifests.put("web.yaml", &service.manifest());
+    let _daemon = cluster::start(&world, &manifests, &["--audit-period=500ms"]);
+    let front = service.front(Family::Ipv4);
+    let answers = || client::connect_tcp(&client.namespace, front).is_ok();
+    assert!(answers());
+    let mapping = "-p tcp -m addrtype --dst-type LOCAL -m tcp --dport 80 -j REDIRECT --to-ports 9";
+    let insert: Vec<&str> = "-t nat -I PREROUTING".split(' ').chain(mapping.split(' ')).collect();
+    for _ in 0..2 {
+        world.node.output("iptables", &insert);
+        let before_ours = || {
+            let rules = dump::comparable_rules(&world.node, Family::Ipv4);
+            let nat = rules.split("*nat").nth(1).expect("a nat table");
+            let first = nat.lines().find(|line| line.starts_with("-A PREROUTING"));
+            !first.is_some_and(|line| line.ends_with("-j KUBE-SERVICES"))
+        };
+        wait::until("our jump in front", SOON, || !before_ours());
+        assert!(answers());
+    }
+    assert_eq!(dump::rules(&world.node, Family::Ipv4).matches("--to-ports 9").count(), 2);
 }

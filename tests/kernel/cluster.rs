@@ -205,7 +205,12 @@ pub fn wait_for_syncs(world: &World, more: u32) {
 
 /// Runs `--cleanup` to its end.
 pub fn clean_up(world: &World) {
-    let mut daemon = Daemon::start(&world.node, &["--cleanup"]);
+    clean_up_with(world, &[]);
+}
+
+/// The same with more flags.
+pub fn clean_up_with(world: &World, more: &[&str]) {
+    let mut daemon = Daemon::start(&world.node, &[&["--cleanup"], more].concat());
     let status = daemon.wait_for_end(SOON);
     assert!(status.success(), "--cleanup: {status}\n{}", daemon.log());
 }

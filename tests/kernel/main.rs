@@ -21,6 +21,8 @@ mod crash;
 mod daemon;
 mod datagrams;
 mod dump;
+mod growth;
+mod health_checks;
 mod lab;
 mod load;
 mod namespace;
@@ -29,6 +31,7 @@ mod pod_server;
 mod readme;
 mod reference;
 mod refusals;
+mod schedulers;
 mod settings;
 mod takeover;
 mod traffic;
@@ -78,6 +81,9 @@ fn tests() -> Vec<Trial> {
         takeover::tests(),
         crash::tests(),
         settings::tests(),
+        schedulers::tests(),
+        growth::tests(),
+        health_checks::tests(),
         readme::tests(),
     ];
     of_files.into_iter().flatten().collect()

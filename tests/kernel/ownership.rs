@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Trial> {
         ownership_of_what_vanished_meanwhile_is_remembered,
         ownership_of_what_cannot_be_read_at_start_is_kept,
         ownership_of_legacy_rules_where_the_node_uses_them,
+        ownership_of_excluded_ranges_is_not_ours,
     ]
 }
 
@@ -187,4 +188,44 @@ fn ownership_of_legacy_rules_where_the_node_uses_them() {
             client::connect_tcp(&pod.namespace, service.front(family)).is_ok()
         });
     }
+}
+
+/// Not even a server that we made is touched in a range that is left to others.
+fn ownership_of_excluded_ranges_is_not_ours() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    let service = |number| Service::new("web", number, &pods);
+    let foreign = "-A -t 10.254.10.9:80 -s wlc\n-a -t 10.254.10.9:80 -r 198.51.100.1:80 -m -w 7\n";
+    world.node.output_of("ipvsadm", &["--restore"], foreign);
+    let servers = || dump::servers(&world.node);
+    let has = |text: &str| text.lines().all(|line| servers().lines().any(|there| there == line));
+    manifests.put("ours.yaml", &service(8).manifest());
+    cluster::start(&world, &manifests, &[]).kill();
+    let ours = "-A -t 10.254.10.8:80 -s rr\n-a -t 10.254.10.8:80 -r 10.244.1.3:8080 -m -w 1\n";
+    assert!(has(ours) && has(foreign), "{}", servers());
+
+    // At 9 the cluster has given away an address that somebody else serves; of 8 we made the server.
+    manifests.remove("ours.yaml");
+    let contested = Service { name: "contested", ..service(9) };
+    let elsewhere = Service { name: "elsewhere", ..service(7) };
+    manifests.put("contested.yaml", &contested.manifest());
+    manifests.put("elsewhere.yaml", &elsewhere.manifest());
+    let exclude = "--ipvs-exclude-cidrs=10.254.10.8/31";
+    let daemon = cluster::start(&world, &manifests, &["--audit-period=300ms", exclude]);
+    cluster::wait_for_syncs(&world, 3);
+    assert!(has(ours) && has(foreign), "{}", servers());
+    assert!(has("-A -t 10.254.10.7:80 -s rr"), "{}", servers());
+    let sets = dump::sets(&world.node);
+    assert!(!sets.contains("10.254.10.8") && !sets.contains("10.254.10.9"), "{sets}");
+    daemon.wait_for_log("10.254.10.9 is in --ipvs-exclude-cidrs, so left to others", SOON);
+    assert_eq!(cluster::metric(&world, "kubeipvs_failing_rows"), 0.0);
+    assert!(daemon.terminate().success());
+
+    // Were one of them in the journal still, cleanup would take it for ours.
+    cluster::clean_up_with(&world, &[exclude]);
+    assert!(has(ours) && has(foreign), "{}", servers());
+    assert!(!servers().contains("10.254.10.7"), "{}", servers());
+    assert!(!dump::sets(&world.node).contains("KUBE-"), "{}", dump::sets(&world.node));
 }

@@ -19,6 +19,7 @@ pub fn tests() -> Vec<Trial> {
         refusals_of_what_is_not_served,
         refusals_after_deletion,
         refusals_without_endpoints,
+        refusals_by_source_range_whatever_address_the_node_uses,
     ]
 }
 
@@ -119,4 +120,32 @@ fn assert_refused(who: &str, from: &Namespace, transport: Transport, to: SocketA
     // A refusal in the sender's own output hook is a lack of permission to a UDP socket.
     let kinds = [ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied];
     assert!(kinds.contains(&error.kind()), "{who} {transport:?} {to}: {error} after {took:?}");
+}
+
+/// W-29: a process of the node may connect from any of its addresses.
+fn refusals_by_source_range_whatever_address_the_node_uses() {
+    let world = quiet_world();
+    world.node.ip("address add 198.18.0.1/32 dev eth0");
+    let pod = world.pod("pod", Place::Node, 3);
+    let _server = pod.serve(Transport::Tcp, cluster::POD_PORT);
+    let pods = [&pod];
+    let manifests = Manifests::new();
+    let service = Service::new("web", 128, &pods).manifest();
+    let status = "status: {loadBalancer: {ingress: [{ip: 203.0.113.7}]}}\n---\napiVersion: disc";
+    let service = service.replacen("---\napiVersion: disc", status, 1);
+    let ranged = "spec:\n  loadBalancerSourceRanges: [\"198.18.0.0/15\"]\n";
+    manifests.put("web.yaml", &service.replacen("spec:\n", ranged, 1));
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    let connect = |source: &str, to: &str| {
+        let url = format!("http://{to}/");
+        let arguments = ["--silent", "--max-time", "5", "--output", "/dev/null", "--interface"];
+        let curl =
+            || std::process::Command::new("curl").args(arguments).args([source, &url]).status();
+        world.node.run(curl).expect("curl").code()
+    };
+    const ANSWERED: Option<i32> = Some(0);
+    const REFUSED: Option<i32> = Some(7);
+    assert_eq!(connect("198.18.0.1", "203.0.113.7"), ANSWERED, "in the range");
+    assert_eq!(connect("192.0.2.1", "203.0.113.7"), REFUSED, "out of it");
+    assert_eq!(connect("192.0.2.1", "10.254.10.128"), ANSWERED, "ranges are for load balancers");
 }

@@ -6,7 +6,10 @@ use crate::cluster::{self, Manifests};
 use crate::world::{Place, World};
 
 pub fn tests() -> Vec<Trial> {
-    crate::trials![settings_forward_without_losing_router_advertisements]
+    crate::trials![
+        settings_forward_without_losing_router_advertisements,
+        settings_of_arp_are_strict_on_request,
+    ]
 }
 
 /// A host that forwards takes router advertisements only where `accept_ra` is 2.
@@ -28,6 +31,18 @@ fn settings_forward_without_losing_router_advertisements() {
         assert_eq!(forwarding.map(read), ["1", "1"], "{start} start");
         let interfaces = ["eth0", "pod3", "pod4"].map(|interface| read(&accept_ra(interface)));
         assert_eq!(interfaces, ["2", "0", "2"], "{start} start");
+        assert!(daemon.terminate().success());
+    }
+}
+
+fn settings_of_arp_are_strict_on_request() {
+    let world = World::new();
+    let manifests = Manifests::new();
+    let arp = ["net/ipv4/conf/all/arp_ignore", "net/ipv4/conf/all/arp_announce"];
+    let read = |path: &str| world.node.setting(path);
+    for (flags, expected) in [(&[][..], ["0", "0"]), (&["--ipvs-strict-arp"], ["1", "2"])] {
+        let daemon = cluster::start(&world, &manifests, flags);
+        assert_eq!(arp.map(read), expected, "{flags:?}");
         assert!(daemon.terminate().success());
     }
 }

@@ -14,7 +14,10 @@ use crate::whoami::Transport;
 use crate::world::{Family, Place, Pod, World};
 
 pub fn tests() -> Vec<Trial> {
-    crate::trials![takeover_loses_no_request_and_claims_only_what_is_provable]
+    crate::trials![
+        takeover_loses_no_request_and_claims_only_what_is_provable,
+        takeover_claims_servers_of_node_ports_nobody_has,
+    ]
 }
 
 /// What kube-proxy 1.36 loads for IPv4 where all Services have cluster IPs only.
@@ -157,4 +160,62 @@ fn front(family: Family, number: u8) -> SocketAddr {
 
 fn real(pod: &Pod, family: Family) -> SocketAddr {
     SocketAddr::new(pod.address(family), cluster::POD_PORT)
+}
+
+/// Of node ports kube-proxy's sets tell the port alone.
+fn takeover_claims_servers_of_node_ports_nobody_has() {
+    let world = World::new();
+    for (family, prefix) in Family::BOTH.into_iter().zip(["KUBE-", "KUBE-6-"]) {
+        let node = World::node_address(family);
+        let foreign = service_address(family, FOREIGN);
+        let mut sets = String::new();
+        for (protocol, port) in [("TCP", 30_001), ("UDP", 30_002)] {
+            let name = format!("{prefix}NODE-PORT-{protocol}");
+            let _ = writeln!(sets, "create {name} bitmap:port range 0-65535\nadd {name} {port}");
+        }
+        world.node.output_of("ipset", &["restore"], &sets);
+        let at = |address, port| SocketAddr::new(address, port);
+        let servers = [
+            // Stale: one of each protocol.
+            format!("-A -t {} -s rr", at(node, 30_001)),
+            format!("-A -u {} -s rr", at(node, 30_002)),
+            // Somebody else's: another protocol, another port, an address that is not the node's.
+            format!("-A -u {} -s rr", at(node, 30_001)),
+            format!("-A -t {} -s rr", at(node, 30_003)),
+            format!("-A -t {} -s rr", at(foreign, 30_001)),
+        ];
+        world.node.output_of("ipvsadm", &["--restore"], &(servers.join("\n") + "\n"));
+    }
+    let before = dump::servers(&world.node);
+    let stale = |line: &&str| {
+        line.contains(":30001 ") && line.contains("-t [2001:db8::1]")
+            || line.contains("-t 192.0.2.1:30001 ")
+            || line.contains(":30002 ")
+    };
+    let expected: Vec<&str> = before.lines().filter(|line| !stale(line)).collect();
+    assert_eq!((before.lines().count(), expected.len()), (10, 6), "{before}");
+
+    let manifests = Manifests::new();
+    let daemon = cluster::start(&world, &manifests, &["--audit-period=300ms"]);
+    let found = dump::servers(&world.node);
+    assert_eq!(found.lines().collect::<Vec<_>>(), expected);
+    let sets = dump::sets(&world.node);
+    let is_left = |line: &str| line.starts_with("add ") && !line.contains("SERVICE-CIDR");
+    assert!(!sets.lines().any(is_left), "{sets}");
+
+    // Once we are in charge, what is not in the journal is not ours, whatever its port.
+    manifests.put(
+        "web.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  type: NodePort\n  \
+         clusterIP: 10.254.10.7\n  ports: [{port: 80, nodePort: 30004}]\n",
+    );
+    assert!(daemon.terminate().success());
+    let _daemon = cluster::start(
+        &world,
+        &manifests,
+        &["--audit-period=300ms", "--nodeport-addresses=198.18.0.0/15"],
+    );
+    world.node.output("ipvsadm", &["-A", "-t", "192.0.2.1:30004", "-s", "rr"]);
+    cluster::wait_for_syncs(&world, 3);
+    assert!(dump::has_server(&world.node, "-t 192.0.2.1:30004"));
 }

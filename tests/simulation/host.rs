@@ -127,6 +127,7 @@ fn kube_proxy_rules() -> Ruleset {
                 "-m comment --comment \"kubernetes health check rules\" -j KUBE-NODE-PORT",
             ],
         )]),
+        ..Rules::default()
     };
     let nat = Rules {
         chains: lines(&[
@@ -134,6 +135,7 @@ fn kube_proxy_rules() -> Ruleset {
             ("KUBE-NODE-PORT", &[]),
         ]),
         jumps: lines(&[("OUTPUT", &["-j KUBE-SERVICES"])]),
+        ..Rules::default()
     };
     Ruleset { tables: [(TableName::Filter, filter), (TableName::Nat, nat)].into() }
 }

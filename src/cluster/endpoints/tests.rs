@@ -147,6 +147,16 @@ fn a_missing_port_name_is_the_empty_one() {
     assert_eq!(lines(&[usable(&parsed).clone()]), ["default/web IPv4 [:53/udp] [10.244.1.2]"]);
 }
 
+/// W-50: an API server sets it, a manifest need not.
+#[test]
+fn a_missing_protocol_is_tcp() {
+    for port in [json!({"port": 53}), json!({"port": 53, "protocol": null})] {
+        let parsed = slice(json!({"ports": [port]}));
+        assert_eq!(parsed.rejected, Vec::<String>::new());
+        assert_eq!(lines(&[usable(&parsed).clone()]), ["default/web IPv4 [:53/tcp] [10.244.1.2]"]);
+    }
+}
+
 #[test]
 fn endpoints_become_a_slice_per_subset_and_family() {
     let parsed = endpoints(json!([

@@ -82,6 +82,9 @@ pub struct Metadata {
     /// The labels that matter.
     #[serde(deserialize_with = "or_default")]
     pub labels: Labels,
+    /// The annotations that matter.
+    #[serde(deserialize_with = "or_default")]
+    pub annotations: Annotations,
 }
 
 impl Metadata {
@@ -107,6 +110,24 @@ pub struct Labels {
     /// The zone of a node.
     #[serde(rename = "topology.kubernetes.io/zone")]
     pub zone: Option<String>,
+}
+
+/// The annotations that matter, ours and those that kube-router reads.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Annotations {
+    /// How new connections are spread.
+    #[serde(rename = "ipvs.kube-ipvs-proxy.io/scheduler")]
+    pub scheduler: Option<String>,
+    /// Flags of that scheduler.
+    #[serde(rename = "ipvs.kube-ipvs-proxy.io/scheduler-flags")]
+    pub scheduler_flags: Option<String>,
+    /// How new connections are spread, to kube-router.
+    #[serde(rename = "kube-router.io/service.scheduler")]
+    pub router_scheduler: Option<String>,
+    /// Flags of that scheduler.
+    #[serde(rename = "kube-router.io/service.schedflags")]
+    pub router_scheduler_flags: Option<String>,
 }
 
 /// Any object, as far as its name.

@@ -2,10 +2,11 @@
 //!
 //! Called by [`super::objects::read`]. A headless or ExternalName Service, or one that another
 //! proxy serves, is nothing to the data plane and no reason to complain.
-//! `external` reads what a Service offers besides its cluster IPs.
+//! `external` reads what a Service offers besides its cluster IPs, `scheduling` how it is balanced.
 //! Invariant: a port or address that cannot be used costs itself, never its siblings.
 
 mod external;
+mod scheduling;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ pub fn parse(object: &objects::Service) -> Parsed {
         load_balancer_ips: external::load_balancer_ips(&object.status, &mut reasons),
         source_ranges: external::source_ranges(spec, &mut reasons),
         health_check_port: external::health_check_port(spec, external_policy, &mut reasons),
+        scheduling: scheduling::parse(&object.metadata.annotations, &mut reasons),
     };
     let has_address = Family::ALL.iter().any(|family| service.cluster_ips.get(*family).is_some());
     let is_usable = has_address && !service.ports.is_empty();

@@ -62,6 +62,7 @@ fn a_complete_service_reads_without_complaint() {
         node_port,
     };
     let expected = Service {
+        scheduling: Default::default(),
         created: Some(1_795_232_291),
         cluster_ips: PerFamily {
             v4: Some("10.0.0.1".parse().unwrap()),

@@ -123,11 +123,20 @@ pub struct PolicyFlags {
     /// Accepted for kube-proxy's sake: ipvs or empty.
     #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
     pub proxy_mode: String,
-    /// How new connections are spread: rr, wrr, lc, wlc, fo, ovf, lblc, lblcr, dh, sh, sed, nq, mh.
+    /// How new connections are spread where a Service does not say: any scheduler of the kernel.
     ///
-    /// Each needs its kernel module, ip_vs_rr and so on.
+    /// One of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, fo, ovf, mh, twos; each needs its
+    /// kernel module, ip_vs_rr and so on. A Service says otherwise by the annotation
+    /// ipvs.kube-ipvs-proxy.io/scheduler.
     #[arg(long, value_name = "NAME", default_value = "rr")]
     pub ipvs_scheduler: String,
+    /// Answer ARP for an address on its own interface only; for load balancers that announce by ARP.
+    #[arg(long, value_name = "BOOL", default_value = "false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ipvs_strict_arp: String,
+    /// Ranges of addresses that are left to others: virtual servers there are never touched.
+    #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
+    pub ipvs_exclude_cidrs: String,
     /// Hide every client of a cluster IP behind the node's address; pods no longer see who calls.
     #[arg(long, value_name = "BOOL", default_value = "false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]

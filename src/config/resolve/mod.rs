@@ -12,15 +12,12 @@ use super::problem::{Problem, Problems, nearest};
 use super::{
     Config, DetectLocal, EndpointsSource, Periods, Policy, RenderConfig, Run, SourceConfig, value,
 };
+use crate::model::ipvs::SCHEDULERS;
 use crate::model::observed::Host;
 
 /// Ports that are appended to addresses without one, as in kube-proxy.
 const HEALTHZ_PORT: u16 = 10256;
 const METRICS_PORT: u16 = 10249;
-
-/// Schedulers of the kernel.
-const SCHEDULERS: [&str; 13] =
-    ["rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "sed", "nq", "mh"];
 
 const DETECT_LOCAL_MODES: [&str; 4] =
     ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
@@ -107,9 +104,14 @@ impl Resolver {
         let addresses = &flags.nodeport_addresses;
         let node_port_addresses =
             self.take("nodeport-addresses", addresses, value::node_port_addresses(addresses));
+        let strict_arp = self.truth("ipvs-strict-arp", &flags.ipvs_strict_arp);
+        let excluded = &flags.ipvs_exclude_cidrs;
+        let excluded = self.take("ipvs-exclude-cidrs", excluded, value::ranges(excluded));
         Some(Policy {
             node_name: node_name?.into(),
             scheduler: scheduler?.into(),
+            strict_arp: strict_arp?,
+            excluded: excluded?,
             masquerade_all: masquerade_all?,
             masquerade_bit: masquerade_bit?,
             detect_local: detect_local?,

@@ -106,7 +106,15 @@ fn node_port_addresses_are_all_primary_or_ranges() {
 #[test]
 fn other_values_resolve() {
     assert_eq!(&*good(&["--ipvs-scheduler="]).policy.scheduler, "rr");
-    assert_eq!(&*good(&["--ipvs-scheduler=mh"]).policy.scheduler, "mh");
+    for name in SCHEDULERS {
+        assert_eq!(&*good(&["--ipvs-scheduler", name]).policy.scheduler, name);
+    }
+    assert_eq!(
+        [good(&[]), good(&["--ipvs-strict-arp"])].map(|c| c.policy.strict_arp),
+        [false, true]
+    );
+    let excluded = good(&["--ipvs-exclude-cidrs=192.0.2.0/24,fd00::/64"]).policy.excluded;
+    assert_eq!(excluded.len(), 2);
     assert!(good(&["--masquerade-all=T", "--proxy-mode=ipvs"]).policy.masquerade_all);
     assert_eq!(good(&["--service-cidr=10.96.0.0/12,fd01::/108"]).policy.service_cidrs.len(), 2);
     assert_eq!(good(&["--ipvs-sync-period=1m30s"]).periods.sync.as_secs(), 90);
@@ -132,7 +140,7 @@ fn bad_values_are_named_with_what_is_allowed() {
         ("--hostname-override=  ", "must be the name of this node, not blank"),
         (
             "--ipvs-scheduler=source",
-            "must be one of rr, wrr, lc, wlc, fo, ovf, lblc, lblcr, dh, sh, sed, nq, mh",
+            "must be one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, fo, ovf, mh, twos",
         ),
         (
             "--detect-local-mode=clustercidr",
@@ -225,8 +233,8 @@ fn values_that_do_not_fit_each_other_are_named() {
 fn all_problems_are_told_at_once() {
     let args = ["--frob", "--ipvs-scheduler=rrr", "--iptables-masquerade-bit=99", "--v=x"];
     let expected = "--frob: no such flag\n\
-        --ipvs-scheduler=rrr: must be one of rr, wrr, lc, wlc, fo, ovf, lblc, lblcr, dh, sh, sed, \
-        nq, mh; did you mean rr?\n\
+        --ipvs-scheduler=rrr: must be one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, \
+        fo, ovf, mh, twos; did you mean rr?\n\
         --iptables-masquerade-bit=99: must be a whole number from 0 to 31\n\
         --v=x: must be a whole number from 0 to 10";
     assert_eq!(resolved(&args), Err(expected.to_string()));

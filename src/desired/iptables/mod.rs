@@ -317,6 +317,7 @@ fn rules<const C: usize, const J: usize>(
     Rules {
         chains: chains.into_iter().map(|(name, rules)| (name.to_string(), rules)).collect(),
         jumps: lines,
+        ..Rules::default()
     }
 }
 

@@ -101,6 +101,32 @@ fn the_filter_admits_what_passes_and_refuses_the_rest() {
     assert_eq!(chain, expected);
 }
 
+/// W-05: a match that a kernel may lack would make all rules fail; these are there with netfilter,
+/// or (set, addrtype) among what the README asks for.
+#[test]
+fn no_rule_needs_more_than_the_common_matches() {
+    for (family, table) in Family::ALL.into_iter().zip(TableName::ALL) {
+        for line in lines(&objects::policy(), family, table) {
+            let words: Vec<&str> = line.split(' ').collect();
+            let matches = words.windows(2).filter(|pair| pair[0] == "-m").map(|pair| pair[1]);
+            for name in matches {
+                let known = ["comment", "set", "mark", "conntrack", "addrtype"];
+                assert!(known.contains(&name), "{name} in {line}");
+            }
+        }
+    }
+}
+
+/// W-22: a service address is local to the node, but a port of it is no node port.
+#[test]
+fn node_ports_are_not_looked_for_on_service_addresses() {
+    let nat = lines(&objects::policy(), Family::V4, TableName::Nat);
+    let to_node_ports: Vec<&String> =
+        nat.iter().filter(|line| line.ends_with("-j KUBE-NODE-PORT")).collect();
+    let [rule] = to_node_ports.as_slice() else { panic!("{to_node_ports:?}") };
+    assert!(rule.contains("-m set ! --match-set KUBE-IPVS-IPS dst"), "{rule}");
+}
+
 #[test]
 fn without_a_way_to_tell_pods_nobody_is_dropped_for_lack_of_a_local_endpoint() {
     let detect_local = DetectLocal::ClusterCidr(PerFamily::default());

@@ -5,6 +5,9 @@
 
 use super::{Client, Error, NewSet};
 
+/// The set that is filled before it takes another's place; only ever one at a time.
+const TEMPORARY: &str = "KUBE-IPVS-EXCHANGE";
+
 impl Client {
     /// Makes the set of the name be as given, and keeps its entries if its type stays.
     ///
@@ -15,16 +18,19 @@ impl Client {
             self.destroy(set.name)?;
             return self.create(set);
         };
-        let temporary = format!("{}-new", set.name);
-        // One may be left of an attempt that was cut short.
-        self.destroy(&temporary)?;
-        self.create(&NewSet { name: &temporary, ..*set })?;
+        self.remove_leftover()?;
+        self.create(&NewSet { name: TEMPORARY, ..*set })?;
         let filled: Result<Vec<()>, Error> =
-            self.add(&temporary, &found.members).into_iter().collect();
-        if let Err(error) = filled.and_then(|_| self.swap(set.name, &temporary)) {
-            self.destroy(&temporary)?;
+            self.add(TEMPORARY, &found.members).into_iter().collect();
+        if let Err(error) = filled.and_then(|_| self.swap(set.name, TEMPORARY)) {
+            self.remove_leftover()?;
             return Err(error);
         }
-        self.destroy(&temporary)
+        self.remove_leftover()
+    }
+
+    /// Destroys what is left of an exchange that was cut short.
+    pub fn remove_leftover(&mut self) -> Result<(), Error> {
+        self.destroy(TEMPORARY)
     }
 }

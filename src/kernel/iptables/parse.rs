@@ -3,29 +3,38 @@
 //! Invariant: of others' rules only those that lead to a chain of ours are kept; any text is read
 //! without a panic.
 
+use std::collections::BTreeSet;
+
 use super::Error;
 use crate::model::iptables::{OUR_CHAINS, Ruleset, TableName};
 
 /// Options of a rule that lead to another chain.
 const LEADING: [&str; 4] = ["-j", "--jump", "-g", "--goto"];
 
+/// Where others keep their network policies, which must come before what our rules accept.
+const POLICIES: &str = "FORWARD";
+
 /// What a listing holds of ours; tables that hold nothing of ours are left out.
 pub fn parse(text: &str) -> Result<Ruleset, Error> {
     let mut ruleset = Ruleset::default();
     let mut current = None;
+    let mut led = Led::new();
     for line in text.lines() {
         if let Some(table) = incompatible_table(line) {
             return Err(Error::Incompatible { table: table.to_owned() });
         } else if let Some(name) = line.strip_prefix('*') {
             current = TableName::ALL.into_iter().find(|table| table.name() == name.trim_end());
         } else if let Some(table) = current {
-            take_line(&mut ruleset, table, line);
+            take_line(&mut ruleset, &mut led, table, line);
         }
     }
     Ok(ruleset)
 }
 
-fn take_line(ruleset: &mut Ruleset, table: TableName, line: &str) {
+/// Built-in chains in which a rule of others has been seen.
+type Led<'a> = BTreeSet<(TableName, &'a str)>;
+
+fn take_line<'a>(ruleset: &mut Ruleset, led: &mut Led<'a>, table: TableName, line: &'a str) {
     if let Some(declaration) = line.strip_prefix(':') {
         let chain = declaration.split(' ').next().unwrap_or_default();
         if is_ours(table, chain) {
@@ -39,6 +48,11 @@ fn take_line(ruleset: &mut Ruleset, table: TableName, line: &str) {
         } else if is_built_in(chain) && target(rule).is_some_and(|target| is_ours(table, target)) {
             let rules = ruleset.tables.entry(table).or_default();
             rules.jumps.entry(chain.to_owned()).or_default().push(rule.to_owned());
+            if led.contains(&(table, chain)) && chain != POLICIES {
+                rules.displaced.insert(chain.to_owned());
+            }
+        } else {
+            led.insert((table, chain));
         }
     }
 }
@@ -163,6 +177,21 @@ mod tests {
         assert!(matches!(parse(text), Err(Error::Incompatible { table }) if table == "nat"));
         let text = "# Table `mine' is incompatible, use 'nft' tool.\n";
         assert!(parse(text).expect("a listing").is_empty());
+    }
+
+    /// W-33: a port mapping of a CNI plugin, inserted later, would decide on service traffic first.
+    #[test]
+    fn rules_of_others_before_ours_are_noticed_but_for_policies() {
+        let displaced = |chain: &str, lines: [&str; 2]| {
+            let [first, second] = lines.map(|rule| format!("-A {chain} {rule}\n"));
+            let text = format!("*nat\n:KUBE-SERVICES - [0:0]\n{first}{second}COMMIT\n");
+            let ruleset = parse(&text).expect("a listing");
+            !ruleset.tables[&TableName::Nat].displaced.is_empty()
+        };
+        let [ours, theirs] = ["-j KUBE-SERVICES", "-j CNI-HOSTPORT-DNAT"];
+        assert!(displaced("PREROUTING", [theirs, ours]));
+        assert!(!displaced("PREROUTING", [ours, theirs]));
+        assert!(!displaced("FORWARD", [theirs, ours]));
     }
 
     proptest! {

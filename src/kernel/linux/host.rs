@@ -14,12 +14,14 @@ use crate::model::observed::Host;
 use crate::model::sysctl::Settings;
 
 /// Settings that the daemon may want to set, wherever the kernel has them.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 8] = [
     "net/ipv4/vs/conntrack",
     "net/ipv4/vs/conn_reuse_mode",
     "net/ipv4/vs/expire_nodest_conn",
     "net/ipv4/vs/expire_quiescent_template",
     "net/ipv4/ip_forward",
+    "net/ipv4/conf/all/arp_ignore",
+    "net/ipv4/conf/all/arp_announce",
     IPV6_FORWARDING,
 ];
 

@@ -64,7 +64,7 @@ impl LinuxKernel {
             return Err(Error::NotPermitted);
         }
         let mut runner = Runner::default();
-        let ipset = open_ipset(&mut runner)?;
+        let mut ipset = open_ipset(&mut runner)?;
         let mut ipvs = open_ipvs(&mut runner)?;
         let connect = |key: &'static str| {
             move |cause| Error::Netlink { operation: "open", key: key.into(), cause }
@@ -80,6 +80,8 @@ impl LinuxKernel {
         let ipv6 = Ipv6::detect(&mut runner, &sysctl, &tools)?;
         // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
         ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
+        let failed = |cause| Error::Set { operation: "destroy", key: "leftover set".into(), cause };
+        ipset.remove_leftover().map_err(failed)?;
         Ok(LinuxKernel { ipvs, ipset, link, conntrack, sysctl, runner, tools, ipv6 })
     }
 

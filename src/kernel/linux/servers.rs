@@ -150,12 +150,7 @@ fn real_verdict(way: Way, cause: &netlink::Error) -> Verdict {
 fn server_error(change: &ServerChange, way: Way, cause: netlink::Error) -> Error {
     match &change.to {
         Some(value) if cause.is_refusal(Errno::ENOENT) => {
-            let scheduler = &value.scheduler;
-            Error::Missing {
-                what: format!("scheduler {scheduler} for virtual server {}", change.key),
-                fix: format!("load ip_vs_{scheduler}: modprobe ip_vs_{scheduler}"),
-                cause: Some(cause),
-            }
+            Error::NoScheduler { scheduler: value.scheduler.clone(), server: change.key, cause }
         }
         _ => failed("virtual server", way, &change.key, cause),
     }

@@ -63,7 +63,7 @@ fn jumps(text: &mut String, there: &Rules, wanted: &Rules) {
     for chain in chains {
         let [old, new] =
             [there, wanted].map(|rules| rules.jumps.get(chain).map_or(&[][..], Vec::as_slice));
-        if old == new {
+        if old == new && !there.displaced.contains(chain) {
             continue;
         }
         for rule in old {

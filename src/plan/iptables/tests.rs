@@ -9,7 +9,7 @@ fn lines(pairs: &[(&str, &[&str])]) -> std::collections::BTreeMap<String, Vec<St
 }
 
 fn nat(chains: &[(&str, &[&str])], jumps: &[(&str, &[&str])]) -> Ruleset {
-    let rules = Rules { chains: lines(chains), jumps: lines(jumps) };
+    let rules = Rules { chains: lines(chains), jumps: lines(jumps), ..Rules::default() };
     Ruleset { tables: [(TableName::Nat, rules)].into() }
 }
 

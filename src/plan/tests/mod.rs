@@ -3,6 +3,7 @@
 use super::step::Step;
 use crate::cluster::{Endpoint, Kind, Update};
 use crate::model::ipset::{Entry, Member, SetId, SetKey};
+use crate::model::iptables::TableName;
 use crate::model::ipvs::{Connections, RealServer, Server, VirtualServer};
 use crate::model::net::Family;
 use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
@@ -326,6 +327,27 @@ fn a_family_that_appears_is_programmed() {
     assert_eq!(node.kernel.tables.addresses.len(), 2);
 }
 
+/// W-33: somebody has inserted a rule before ours.
+#[test]
+fn jumps_of_ours_are_put_back_first() {
+    let mut node = serving();
+    let ruleset = node.kernel.tables.rulesets.get_mut(&Family::V4).unwrap();
+    let sound = ruleset.clone();
+    let nat = ruleset.tables.get_mut(&TableName::Nat).unwrap();
+    nat.displaced.insert("PREROUTING".into());
+    node.wait(3600);
+    assert_eq!(node.changes(), "rules     ~ IPv4\n");
+    assert_eq!(node.kernel.tables.rulesets[&Family::V4], sound);
+    let Some(Step::Rules(change)) = node.kernel.history.first() else { panic!("rules") };
+    let jump = "PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
+    let inserted = jump.replacen(' ', " 1 ", 1);
+    assert_eq!(change.payload, format!("*nat\n-D {jump}\n-I {inserted}\nCOMMIT\n"));
+    node.wait(3600);
+    assert_eq!(node.changes(), "");
+}
+
 mod draining;
 mod flows;
 mod mirror;
+mod sets;
+mod takeover;

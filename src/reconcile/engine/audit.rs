@@ -86,6 +86,7 @@ impl Engine {
         if self.has_leftover {
             self.unfinished = Some(Extent::All);
         }
+        self.ask_for_schedulers_anew();
         self.pace.request(now);
     }
 }

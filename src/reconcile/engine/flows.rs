@@ -43,7 +43,7 @@ impl Engine {
         report: &mut Report,
     ) -> Option<usize> {
         let seen = &self.mirror.tables;
-        let fronts = self.flows.due(family, seen);
+        let fronts = self.flows.due(&self.desired, family, seen);
         if fronts.is_empty() {
             self.flows.settle(family, &self.doubt.servers);
             return None;
@@ -62,7 +62,7 @@ impl Engine {
             self.flows.settle(family, &self.doubt.servers);
         }
         if !step.is_empty() {
-            report.note(&step, &failures);
+            report.note(&step, &failures, |_| false);
         }
         Some(step.len() - failures.len())
     }

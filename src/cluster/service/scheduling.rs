@@ -1,0 +1,135 @@
+//! How the connections of a Service are spread, by its annotations.
+//!
+//! Called by [`super::parse`]. Names of flags are those of `ipvsadm --sched-flags`.
+//! Invariant: a value that cannot be used leaves the default in its place.
+
+use std::sync::Arc;
+
+use super::Reasons;
+use super::objects::Annotations;
+use crate::cluster::Scheduling;
+use crate::model::ipvs::{FLAG_3, FLAG_FALLBACK, FLAG_MH_PORT, SCHEDULERS};
+
+/// Flags by name, with the scheduler that the name is of; `flag-N` goes with any.
+const FLAGS: [(&str, Option<&str>, u32); 7] = [
+    ("sh-fallback", Some("sh"), FLAG_FALLBACK),
+    ("sh-port", Some("sh"), FLAG_MH_PORT),
+    ("mh-fallback", Some("mh"), FLAG_FALLBACK),
+    ("mh-port", Some("mh"), FLAG_MH_PORT),
+    ("flag-1", None, FLAG_FALLBACK),
+    ("flag-2", None, FLAG_MH_PORT),
+    ("flag-3", None, FLAG_3),
+];
+
+/// An annotation that is there and not empty: its name and its text.
+type Given<'a> = Option<(&'static str, &'a str)>;
+
+/// What the annotations say; ours before those of kube-router.
+pub fn parse(annotations: &Annotations, reasons: &mut Reasons) -> Option<Box<Scheduling>> {
+    let named = first([
+        ("ipvs.kube-ipvs-proxy.io/scheduler", &annotations.scheduler),
+        ("kube-router.io/service.scheduler", &annotations.router_scheduler),
+    ]);
+    let flags = first([
+        ("ipvs.kube-ipvs-proxy.io/scheduler-flags", &annotations.scheduler_flags),
+        ("kube-router.io/service.schedflags", &annotations.router_scheduler_flags),
+    ]);
+    let parsed = scheduler(named).map_err(|reason| reasons.0.push(reason));
+    // Flags are meant for the scheduler next to them, not for one that takes its place.
+    let scheduler = parsed.ok()?;
+    let flags = reasons.value_or(self::flags(flags, scheduler), None);
+    let scheduling = Scheduling { scheduler: scheduler.map(Arc::from), flags };
+    (scheduling != Scheduling::default()).then(|| Box::new(scheduling))
+}
+
+fn first<'a>(annotations: [(&'static str, &'a Option<String>); 2]) -> Given<'a> {
+    let given = annotations.into_iter().map(|(name, text)| (name, text.as_deref().map(str::trim)));
+    given.filter_map(|(name, text)| Some((name, text?))).find(|(_, text)| !text.is_empty())
+}
+
+fn scheduler(given: Given<'_>) -> Result<Option<&'static str>, String> {
+    let Some((name, text)) = given else { return Ok(None) };
+    match SCHEDULERS.into_iter().find(|known| *known == text) {
+        Some(scheduler) => Ok(Some(scheduler)),
+        None => Err(format!(
+            "metadata.annotations[{name}]: \"{text}\" is not one of {}; the default is used",
+            SCHEDULERS.join(", ")
+        )),
+    }
+}
+
+fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Option<u32>, String> {
+    let Some((name, text)) = given else { return Ok(None) };
+    let mut bits = 0;
+    for word in text.split(',').map(str::trim) {
+        let is_of_it = |of: Option<&str>| of.is_none() || scheduler.is_none() || of == scheduler;
+        match FLAGS.iter().find(|(flag, of, _)| *flag == word && is_of_it(*of)) {
+            Some((_, _, bit)) => bits |= bit,
+            None => {
+                let fitting = FLAGS.iter().filter(|(_, of, _)| is_of_it(*of));
+                let fitting: Vec<&str> = fitting.map(|(flag, ..)| *flag).collect();
+                return Err(format!(
+                    "metadata.annotations[{name}]: \"{word}\" is not one of {}; no flag is used",
+                    fitting.join(", ")
+                ));
+            }
+        }
+    }
+    Ok(Some(bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(annotations: [&str; 4]) -> (Option<String>, Option<u32>, Vec<String>) {
+        let text = |index: usize| Some(annotations[index].to_owned());
+        let annotations = Annotations {
+            scheduler: text(0),
+            scheduler_flags: text(1),
+            router_scheduler: text(2),
+            router_scheduler_flags: text(3),
+        };
+        let mut reasons = Reasons::default();
+        let said = parse(&annotations, &mut reasons).unwrap_or_default();
+        let Scheduling { scheduler, flags } = *said;
+        (scheduler.map(|name| name.to_string()), flags, reasons.0)
+    }
+
+    #[test]
+    fn every_scheduler_and_flag_is_known_by_the_name_that_ipvsadm_has_for_it() {
+        for name in SCHEDULERS {
+            assert_eq!(read([name, "", "", ""]), (Some(name.to_owned()), None, vec![]));
+        }
+        for (flag, of, bit) in FLAGS {
+            let scheduler = of.unwrap_or("rr");
+            let expected = (Some(scheduler.to_owned()), Some(bit), vec![]);
+            assert_eq!(read([scheduler, flag, "", ""]), expected);
+        }
+        assert_eq!(read(["", "flag-1, flag-3", "", ""]), (None, Some(0x28), vec![]));
+        assert_eq!(read(["", "", "", ""]), (None, None, vec![]));
+    }
+
+    #[test]
+    fn annotations_of_kube_router_count_where_ours_are_missing() {
+        let both = read(["mh", "", "sh", "flag-1"]);
+        assert_eq!(both, (Some("mh".to_owned()), Some(FLAG_FALLBACK), vec![]));
+        let theirs = read(["", "", "sh", "sh-port,sh-fallback"]);
+        assert_eq!(theirs, (Some("sh".to_owned()), Some(0x18), vec![]));
+    }
+
+    #[test]
+    fn a_wrong_value_leaves_the_default_and_is_told() {
+        let (scheduler, flags, reasons) = read(["fastest", "mh-port", "", ""]);
+        assert_eq!((scheduler, flags), (None, None));
+        let expected = "metadata.annotations[ipvs.kube-ipvs-proxy.io/scheduler]: \"fastest\" is not \
+                        one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, fo, ovf, mh, twos; \
+                        the default is used";
+        assert_eq!(reasons, [expected]);
+        let (scheduler, flags, reasons) = read(["", "", "sh", "sh-port,mh-port"]);
+        assert_eq!((scheduler.as_deref(), flags), (Some("sh"), None));
+        let expected = "metadata.annotations[kube-router.io/service.schedflags]: \"mh-port\" is not \
+                        one of sh-fallback, sh-port, flag-1, flag-2, flag-3; no flag is used";
+        assert_eq!(reasons, [expected]);
+    }
+}

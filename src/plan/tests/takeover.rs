@@ -1,0 +1,141 @@
+//! What is claimed when there is no journal yet, and what never is.
+
+use super::*;
+use crate::cleanup;
+use crate::config::Policy;
+use crate::model::ipvs::ServerKey;
+
+fn server() -> Server {
+    let config = VirtualServer { scheduler: "rr".into(), scheduler_flags: 0, persistence: None };
+    Server { config, reals: [].into() }
+}
+
+fn member(set: SetId, member: Member) -> Entry {
+    Entry { set, member }
+}
+
+/// A host with node ports of kube-proxy, of which only the ports are on record.
+fn with_node_ports() -> FakeKernel {
+    let mut kernel = FakeKernel::default();
+    kernel.host.addresses = [ip("192.0.2.1"), ip("2001:db8::1")].into();
+    let tables = &mut kernel.tables;
+    for family in Family::ALL {
+        for (set, port) in [(SetId::NodePortTcp, 30_001), (SetId::NodePortUdp, 30_002)] {
+            tables.sets.insert(SetKey { id: set, family }, set.spec());
+            tables.entries.insert(member(set, Member::Port(family, port)));
+        }
+    }
+    let sctp = front("sctp 192.0.2.1:30003");
+    tables
+        .sets
+        .insert(SetKey { id: SetId::NodePortSctp, family: Family::V4 }, SetId::NodePortSctp.spec());
+    tables.entries.insert(Entry::of_front(SetId::NodePortSctp, &sctp));
+    for text in STALE.into_iter().chain(FOREIGN) {
+        tables.servers.insert(front(text), server());
+    }
+    kernel
+}
+
+const STALE: [&str; 4] = [
+    "tcp 192.0.2.1:30001",
+    "tcp [2001:db8::1]:30001",
+    "udp 192.0.2.1:30002",
+    "sctp 192.0.2.1:30003",
+];
+
+/// Another protocol, another port, an address of nobody here.
+const FOREIGN: [&str; 3] = ["udp 192.0.2.1:30001", "tcp 192.0.2.1:30009", "tcp 192.0.2.9:30001"];
+
+fn left(kernel: &FakeKernel) -> Vec<ServerKey> {
+    kernel.tables.servers.keys().copied().collect()
+}
+
+fn foreign() -> Vec<ServerKey> {
+    let mut foreign: Vec<_> = FOREIGN.into_iter().map(front).collect();
+    foreign.sort();
+    foreign
+}
+
+#[test]
+fn servers_of_node_ports_nobody_has_are_claimed_by_their_port() {
+    let mut node = Node::on(with_node_ports(), []);
+    let report = node.sync();
+    assert!(report.is_complete(), "{report}");
+    assert_eq!(left(&node.kernel), foreign());
+    assert!(node.kernel.tables.entries.is_empty(), "{:?}", node.kernel.tables.entries);
+}
+
+/// Whether some of what is inherited in a family is on record, and some is not yet.
+///
+/// Kernel: hundreds of entries are one message, which is carried out whole once it is sent.
+fn is_torn(kernel: &FakeKernel) -> bool {
+    Family::ALL.into_iter().any(|family| {
+        let fronts = STALE.into_iter().map(front).filter(|front| front.family() == family);
+        let there = fronts.filter(|front| kernel.tables.servers.contains_key(front));
+        let noted: Vec<bool> =
+            there.map(|front| kernel.tables.lists(SetId::Servers, &front)).collect();
+        noted.contains(&true) && noted.contains(&false)
+    })
+}
+
+/// A crash at any moment leaves nothing unclaimed.
+#[test]
+fn a_takeover_that_breaks_off_is_ended_by_the_next_start() {
+    for operations in 0.. {
+        let mut node = Node::on(with_node_ports(), [web()]);
+        node.kernel.dies_after = Some(operations);
+        let is_over = node.sync().is_complete();
+        node.kernel.dies_after = None;
+        if is_torn(&node.kernel) {
+            continue;
+        }
+        node.restart([web()]);
+        node.sync();
+        let mut expected = foreign();
+        expected.push(front("tcp 10.96.0.1:80"));
+        expected.sort();
+        assert_eq!(left(&node.kernel), expected, "after {operations} operations");
+        if is_over {
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_is_not_in_the_journal_is_not_claimed_later() {
+    let service = service("default/web", &["10.96.0.1"], &["tcp 80:30001"]).applied();
+    let mut kernel = FakeKernel::default();
+    kernel.host.addresses = [ip("192.0.2.1")].into();
+    let mut node = Node::on(kernel, [service]);
+    assert!(node.sync().is_complete());
+    node.kernel.host.addresses.insert(ip("192.0.2.2"));
+    // Nobody has told us of the address yet, and the port is one of ours.
+    node.engine.note_host_changed(node.now);
+    node.sync();
+    let theirs = front("udp 192.0.2.2:30001");
+    node.kernel.tables.servers.insert(theirs, server());
+    node.wait(3600);
+    assert!(node.sync().is_audit);
+    assert!(node.kernel.tables.servers.contains_key(&theirs));
+}
+
+#[test]
+fn cleanup_claims_them_too_but_nothing_in_excluded_ranges() {
+    let mut kernel = with_node_ports();
+    let outcome = cleanup::run(&mut kernel, &policy()).unwrap();
+    assert!(outcome.is_complete(), "{outcome}");
+    assert_eq!(left(&kernel), foreign());
+
+    let mut kernel = with_node_ports();
+    let key = front("tcp 192.0.2.1:80");
+    kernel.tables.servers.insert(key, server());
+    let journal = SetKey { id: SetId::Servers, family: Family::V4 };
+    kernel.tables.sets.insert(journal, SetId::Servers.spec());
+    kernel.tables.entries.insert(Entry::of_front(SetId::Servers, &key));
+    let before = kernel.tables.servers.clone();
+    let excluded = vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+    let outcome = cleanup::run(&mut kernel, &Policy { excluded, ..policy() }).unwrap();
+    assert!(outcome.is_complete(), "{outcome}");
+    assert_eq!(kernel.tables.servers, before);
+    assert!(kernel.tables.sets.is_empty());
+}

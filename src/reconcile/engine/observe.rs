@@ -1,0 +1,136 @@
+//! The start of a sync: what is in doubt or due is read again.
+
+use std::time::Instant;
+
+use super::{Engine, OBSERVE, widened};
+use crate::desired::Touched;
+use crate::kernel::{Error, Kernel};
+use crate::model::observed::{Host, Observed, Scope};
+use crate::plan::Extent;
+use crate::reconcile::report::{Failed, Report};
+
+impl Engine {
+    /// Reads what is in doubt or due; returns how far the plan has to look.
+    ///
+    /// `None` if what it would rely on is unknown. Only the first reading must be whole: if a
+    /// later one fails, the plan goes on with what the mirror can be relied on for.
+    pub(super) fn observe(
+        &mut self,
+        kernel: &mut impl Kernel,
+        clock: &impl Fn() -> Instant,
+        report: &mut Report,
+    ) -> Option<Extent> {
+        let now = clock();
+        if self.whole_is_due(now) {
+            match self.observe_all(kernel, clock) {
+                Ok(()) => {
+                    report.is_audit = true;
+                    return Some(Extent::All);
+                }
+                Err(error) => self.doubt.owe(Failed::new(OBSERVE, &error)),
+            }
+        }
+        report.failed.extend(self.doubt.why().cloned());
+        match self.pace.has_audited() {
+            true => self.observe_due(kernel, now, report),
+            false => None,
+        }
+    }
+
+    fn whole_is_due(&self, now: Instant) -> bool {
+        match self.doubt.why() {
+            Some(_) => self.doubt.is_urgent() || self.pace.may_retry(now),
+            None => self.pace.audit_is_due(now),
+        }
+    }
+
+    /// Reads the whole kernel.
+    fn observe_all(
+        &mut self,
+        kernel: &mut impl Kernel,
+        clock: &impl Fn() -> Instant,
+    ) -> Result<(), Error> {
+        let observed = kernel.observe(&Scope::Everything)?;
+        let now = clock();
+        self.mirror.replace(observed.tables);
+        self.audit = None;
+        self.suspects.clear();
+        self.drains.look(&observed.connections, now);
+        self.adopt_host(observed.host);
+        self.host_is_stale = false;
+        self.doubt.settle();
+        self.ask_for_schedulers_anew();
+        self.pace.audited(now);
+        Ok(())
+    }
+
+    /// Reads the host's facts, if they have changed.
+    fn observe_host(&mut self, kernel: &mut impl Kernel, report: &mut Report) {
+        if !self.host_is_stale {
+            return;
+        }
+        match kernel.observe(&Scope::Host) {
+            Ok(observed) => {
+                self.adopt_host(observed.host);
+                self.host_is_stale = false;
+            }
+            Err(error) => {
+                let failed = Failed::new(OBSERVE, &error);
+                report.failed.push(failed.clone());
+                self.doubt.owe(failed);
+            }
+        }
+    }
+
+    /// Reads what is in doubt or due.
+    fn observe_due(
+        &mut self,
+        kernel: &mut impl Kernel,
+        now: Instant,
+        report: &mut Report,
+    ) -> Option<Extent> {
+        self.observe_host(kernel, report);
+        let mut servers = self.drains.due(now);
+        servers.extend(&self.doubt.servers);
+        if !servers.is_empty() {
+            match kernel.observe(&Scope::Servers(servers.clone())) {
+                Ok(observed) => {
+                    self.drains.look(&observed.connections, now);
+                    self.count_drift(&observed);
+                    self.mirror.refresh(&servers, observed);
+                    self.doubt.servers.clear();
+                }
+                Err(error) => {
+                    let failed = Failed::new(OBSERVE, &error);
+                    report.failed.push(failed.clone());
+                    self.doubt.owe(failed);
+                }
+            }
+        }
+        if !self.doubt.servers.is_empty() {
+            return None;
+        }
+        let read = Touched { servers, ..Touched::default() };
+        Some(widened(self.unfinished.take(), read))
+    }
+
+    /// Counts the suspects that are otherwise than noted indeed.
+    fn count_drift(&mut self, observed: &Observed) {
+        let (noted, there) = (&self.mirror.tables.servers, &observed.tables.servers);
+        let suspects = std::mem::take(&mut self.suspects);
+        self.drift += suspects.iter().filter(|key| noted.get(key) != there.get(key)).count();
+    }
+
+    /// Takes over facts about the host; true if they are new.
+    pub(super) fn adopt_host(&mut self, host: Host) -> bool {
+        let is_new = self.host != host;
+        self.dirty.node |= is_new;
+        if self.host.families != host.families {
+            self.dirty.service_cidrs = true;
+            self.dirty.services.extend(self.desired.services().cloned());
+        }
+        self.mirror.host_addresses.clone_from(&host.addresses);
+        self.host = host;
+        is_new
+    }
+}
