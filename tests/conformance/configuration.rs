@@ -136,6 +136,7 @@ fn accepted() -> Vec<(&'static str, &'static [&'static str])> {
 fn other_families() -> Vec<(&'static str, &'static [&'static str])> {
     vec![
         ("cluster-cidr", &["--cluster-cidr=fd00::/8"]),
+        ("exclude-cidrs", &["--cluster-cidr=10.0.0.0/8", "--ipvs-exclude-cidrs=fd00::/8"]),
         ("metrics-address", &["--metrics-bind-address=[fd00::1]:10249"]),
         ("unspecified-addresses", &["--healthz-bind-address=[::]:1", "--metrics-bind-address=::"]),
     ]

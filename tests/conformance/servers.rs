@@ -22,6 +22,13 @@ pub fn cases() -> Vec<Case> {
     cases.extend([
         case("Test_syncEndpoint_updateWeightsOnRestart", weights_after_a_restart),
         case("TestCleanLegacyServiceWithRealServers", unwanted_servers_go_with_all_they_have),
+        case("TestCleanLegacyService", || {
+            excluded_ranges_are_left(["3.3.3.0/24", "4.4.4.0/24"], |n| format!("{n}.{n}.{n}.{n}"));
+        }),
+        case("TestCleanLegacyService6", || {
+            excluded_ranges_are_left(["3000::/64", "4000::/64"], |n| format!("{n}000::{n}"));
+        }),
+        case("TestCleanLegacyRealServersExcludeCIDRs", excluded_real_servers_are_left),
         case("util/real-servers-from-the-kernel", real_servers_as_listed),
         case("TestCanUseIPVSProxier/usable", usable),
         case("TestCanUseIPVSProxier/list-fails", list_fails),
@@ -221,6 +228,34 @@ fn unwanted_servers_go_with_all_they_have() {
     node.restart(of(3));
     let expected = ["udp 3.3.3.3:53 -> 10.180.0.1:53 10.180.0.2:53", "udp 9.9.9.9:53 ->"];
     assert_eq!(servers(&synced(node)), expected);
+}
+
+/// Six Services of an earlier run, the first two of which are there still; the ranges hold the
+/// third and the fourth.
+fn excluded_ranges_are_left(ranges: [&str; 2], address: fn(u8) -> String) {
+    let of = |n: u8| service(&format!("ns/svc-{n}"), &[&address(n)], &["udp 53"]).applied();
+    let kernel = programmed(&[], (1..=6).map(of)).kernel;
+    assert_eq!(kernel.tables.servers.len(), 6);
+    let excluded = ranges.map(|range| range.parse().unwrap()).to_vec();
+    let node = synced(Node::with(Policy { excluded, ..policy() }, kernel, (1..=2).map(of)));
+    let left: Vec<_> = node.kernel.tables.servers.keys().map(|key| key.address).collect();
+    assert_eq!(left, [1, 2, 3, 4].map(|n| ip(&address(n))));
+}
+
+/// Idle real servers in an excluded range, through a sync and the end of all drains.
+fn excluded_real_servers_are_left() {
+    let updates = [
+        service("ns/svc", &["4.4.4.4"], &["tcp 56"]).applied(),
+        slice("ns/svc", "tcp 56", "10.180.0.1, 10.180.0.2"),
+    ];
+    let kernel = programmed(&[], updates).kernel;
+    let excluded = vec!["4.4.4.4/32".parse().unwrap()];
+    let mut node = Node::with(Policy { excluded, ..policy() }, kernel, []);
+    for _ in 0..3 {
+        node = synced(node);
+        assert_eq!(servers(&node), ["tcp 4.4.4.4:56 -> 10.180.0.1:56 10.180.0.2:56"]);
+        node.wait(3600);
+    }
 }
 
 fn real_servers_as_listed() {

@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         case("TestServer/three-services", || run(three_services())),
         case("TestServer/services-replaced", || run(services_replaced())),
         case("TestServer/proxy-unhealthy", || run(proxy_unhealthy())),
+        case("TestServerWithSelectiveListeningAddress", || run(chosen_addresses_only())),
     ]
 }
 
@@ -61,7 +62,8 @@ fn known(checks: Checks<'_>) -> Status {
         (name(service), HealthCheck { port: *port, local_endpoints: *local_endpoints })
     });
     let health_checks = checks.collect::<BTreeMap<_, _>>().into();
-    Status { health_checks, ..Status::default() }
+    let node_addresses = [Ipv4Addr::LOCALHOST.into()].into();
+    Status { health_checks, node_addresses, ..Status::default() }
 }
 
 /// Ports that nobody uses.
@@ -182,4 +184,13 @@ async fn proxy_unhealthy() {
             expect(service, port, count, is_healthy).await;
         }
     }
+}
+
+/// Those of the node that node ports are open on.
+async fn chosen_addresses_only() {
+    let [port] = free_ports();
+    let servers = Servers::start();
+    servers.tell(&[("a/b", port, 18)]);
+    expect("a/b", port, 18, true).await;
+    assert_eq!(ask((Ipv4Addr::new(127, 9, 8, 7), port).into()).await, None);
 }
