@@ -11,7 +11,7 @@ const CATALOGUE: &str = include_str!("CATALOGUE.md");
 const DIFFERENCES: &str = include_str!("../../deploy/DIFFERENCES.md");
 
 /// What rows may wait for; everything else is there.
-const AWAITED: [&str; 2] = ["configuration file", "conntrack"];
+const AWAITED: [&str; 1] = ["configuration file"];
 
 /// One row.
 struct Row {

@@ -11,6 +11,7 @@ mod catalogue;
 mod state;
 
 mod configuration;
+mod conntrack;
 mod draining;
 mod endpoints;
 mod health;
@@ -52,6 +53,7 @@ fn areas() -> Vec<(&'static str, Vec<Case>)> {
     }
     areas![
         configuration,
+        conntrack,
         draining,
         endpoints,
         health,
