@@ -26,6 +26,7 @@ mod pod_server;
 mod readme;
 mod refusals;
 mod settings;
+mod steps;
 mod takeover;
 mod traffic;
 mod wait;
@@ -71,6 +72,7 @@ fn tests() -> Vec<Trial> {
         api_server::tests(),
         takeover::tests(),
         crash::tests(),
+        steps::tests(),
         settings::tests(),
         readme::tests(),
     ];
