@@ -80,9 +80,6 @@ fn misuse(address: IpAddr) -> Option<&'static str> {
         Some("a link-local address, which says nothing without an interface")
     } else if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
         Some("a multicast or broadcast address")
-    } else if matches!(address, IpAddr::V6(address) if address.is_unicast_link_local()) {
-        // Kernel: it means nothing without the device that it is on, which no object names.
-        Some("an IPv6 link-local address")
     } else {
         None
     }
@@ -175,7 +172,6 @@ mod tests {
             ),
             ("224.0.0.1", "f: 224.0.0.1 is a multicast or broadcast address"),
             ("255.255.255.255", "f: 255.255.255.255 is a multicast or broadcast address"),
-            ("fe80::1", "f: fe80::1 is an IPv6 link-local address"),
             ("x", "f: \"x\" is not an IP address"),
         ] {
             assert_eq!(address("f", text), Err(reason.to_owned()), "{text:?}");

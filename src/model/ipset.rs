@@ -441,6 +441,11 @@ impl Entry {
         Entry { set, member: Member::IpPort(front.address, front.protocol, front.port) }
     }
 
+    /// The entry of another set that names the same.
+    pub fn in_set(self, set: SetId) -> Self {
+        Entry { set, ..self }
+    }
+
     /// The set on the host that holds it.
     pub fn key(&self) -> SetKey {
         SetKey { id: self.set, family: self.member.family() }

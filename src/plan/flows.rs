@@ -10,8 +10,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::entries::front_of;
+use super::owned;
 use super::step::{Change, Step};
-use super::{front_of, owned};
 use crate::desired::Desired;
 use crate::model::conntrack::Flow;
 use crate::model::ipset::SetId;

@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::entries::front_of;
+use super::halfway::Halfway;
 use super::mirror::{Mirror, Trust};
 use super::step::{Change, Step};
-use super::{RealChange, front_of, owned};
+use super::{RealChange, owned};
 use crate::desired::Desired;
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::model::ipset::{Entry, Member, SetId};
@@ -37,22 +39,26 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
             Step::Chains(keep(changes, |change| may_delete(seen, &change.key)))
         }
         Step::Entries(changes) => Step::Entries(keep(changes, |change| match change.to {
-            Some(()) => may_add(wanted, seen, &change.key),
+            Some(()) => may_add(wanted, mirror, &change.key),
             None => may_remove(desired, seen, &change.key),
         })),
         Step::Servers(changes) => Step::Servers(keep(changes, |change| match change.to {
             // Ownership must be provable before there is something to own.
             Some(_) => seen.lists(SetId::Servers, &change.key),
             // A port that lets traffic pass without a server would reach a host process.
-            None => !seen.lists(SetId::Pass, &change.key),
+            None => {
+                !seen.lists(SetId::Pass, &change.key) && is_shielded(wanted, mirror, &change.key)
+            }
         })),
         Step::Reals(changes) => {
+            let unready = unready(wanted, mirror, &changes);
             let bereft = bereft(wanted, mirror, &changes);
             Step::Reals(keep(changes, |change| {
                 let server = &change.key.0;
                 let exists =
                     seen.servers.contains_key(server) && owned::server(desired, seen, server);
-                exists && (is_live(change) || !bereft.contains(server))
+                let waits = if is_live(change) { &unready } else { &bereft };
+                exists && !waits.contains(server)
             }))
         }
         Step::Addresses(changes) => Step::Addresses(keep(changes, |change| {
@@ -105,22 +111,29 @@ fn may_delete(seen: &Tables, chain: &ChainKey) -> bool {
     rules.is_some_and(is_idle)
 }
 
-/// An entry needs its set; one that lets traffic pass needs where to pass it to, and how.
-fn may_add(wanted: &Tables, seen: &Tables, entry: &Entry) -> bool {
+/// An entry needs its set, and what it counts on.
+fn may_add(wanted: &Tables, mirror: &Mirror, entry: &Entry) -> bool {
+    let seen = &mirror.tables;
     let set = seen.sets.get(&entry.key());
-    let may_pass = |front: &ServerKey| {
-        let is_there = |set| !wanted.lists(set, front) || seen.lists(set, front);
-        let is_masqueraded = SetId::FRONTS.into_iter().all(is_there);
-        is_masqueraded && seen.servers.get(front).is_some_and(Server::is_serving)
+    let halfway = Halfway { wanted, seen };
+    // The rules of the reference let pass whatever these sets name.
+    let opens_by_itself = |front: &ServerKey| {
+        SetId::FRONTS.contains(&entry.set)
+            && !seen.servers.get(front).is_some_and(Server::is_serving)
+            && !is_shielded(wanted, mirror, front)
     };
-    let is_ready =
-        entry.set != SetId::Pass || front_of(entry).is_some_and(|front| may_pass(&front));
+    let is_ready = match (entry.set, front_of(entry)) {
+        (SetId::Pass, front) => front.is_some_and(|front| halfway.may_open(&front)),
+        (_, Some(front)) if opens_by_itself(&front) => false,
+        _ => halfway.may_treat(entry),
+    };
     set.is_some_and(|set| set.kind == entry.set.spec().kind) && is_ready
 }
 
-/// A proof of ownership stays as long as what it proves.
+/// A proof of ownership stays as long as what it proves, and an entry as long as clients need it.
 fn may_remove(desired: &Desired, seen: &Tables, entry: &Entry) -> bool {
-    match (entry.set, entry.member, front_of(entry)) {
+    let wanted = desired.tables();
+    let is_idle = match (entry.set, entry.member, front_of(entry)) {
         // A server that is left to others needs no proof any more.
         (_, _, Some(front)) if desired.excludes(&front.address) => true,
         (SetId::Servers, _, Some(front)) => !seen.servers.contains_key(&front),
@@ -130,16 +143,43 @@ fn may_remove(desired: &Desired, seen: &Tables, entry: &Entry) -> bool {
         }
         (SetId::IpvsIps, Member::Ip(address), _) => !seen.addresses.contains(&address),
         _ => true,
-    }
+    };
+    is_idle && Halfway { wanted, seen }.may_untreat(entry)
+}
+
+/// Whether a port that is left without a server reaches no host process: the filter is in force,
+/// or the address is not ours to keep.
+fn is_shielded(wanted: &Tables, mirror: &Mirror, front: &ServerKey) -> bool {
+    let (seen, address) = (&mirror.tables, front.address);
+    let is_ours = wanted.addresses.contains(&address) || owned::address(seen, address);
+    let is_bound = seen.addresses.contains(&address) && is_ours;
+    !is_bound || is_guarded(wanted, mirror, front.family())
+}
+
+/// Whether the rules of a family are in force.
+fn is_guarded(wanted: &Tables, mirror: &Mirror, family: Family) -> bool {
+    wanted.rulesets.get(&family).is_some_and(|rules| mirror.holds(family, rules))
 }
 
 /// No address may be live before its rules, and without the proof that it is ours.
 fn may_bind(wanted: &Tables, mirror: &Mirror, address: IpAddr) -> bool {
     let seen = &mirror.tables;
     let proof = Entry { set: SetId::IpvsIps, member: Member::Ip(address) };
-    let family = Family::of(address);
-    let is_guarded = wanted.rulesets.get(&family).is_some_and(|rules| mirror.holds(family, rules));
+    let is_guarded = is_guarded(wanted, mirror, Family::of(address));
     seen.device && is_guarded && seen.entries.contains(&proof)
+}
+
+/// Servers whose clients are not yet treated as new real servers call for.
+fn unready(wanted: &Tables, mirror: &Mirror, changes: &[RealChange]) -> BTreeSet<ServerKey> {
+    let growing = changes.iter().filter(|change| is_live(change)).map(|change| change.key.0);
+    let growing: BTreeSet<ServerKey> = growing.collect();
+    let halfway = Halfway { wanted, seen: &mirror.tables };
+    let is_ready = |front: &ServerKey| {
+        let server = mirror.tables.servers.get(front);
+        let has_rules = is_guarded(wanted, mirror, front.family());
+        (has_rules || server.is_some_and(Server::is_serving)) && halfway.may_grow(front)
+    };
+    growing.into_iter().filter(|front| !is_ready(front)).collect()
 }
 
 /// Servers that let traffic pass and that the changes would leave without a live real server.

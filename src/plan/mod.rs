@@ -5,8 +5,10 @@
 
 pub mod audit;
 pub mod drain;
+mod entries;
 pub mod flows;
 pub mod guard;
+mod halfway;
 pub mod iptables;
 pub mod mirror;
 pub mod owned;
@@ -19,12 +21,13 @@ use std::time::Instant;
 
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::desired::{Desired, Touched};
-use crate::model::ipset::{Entry, Member, SetId, SetKey, SetSpec};
+use crate::model::ipset::{Entry, SetId, SetKey, SetSpec};
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
 use crate::model::net::Family;
 use crate::model::tables::Tables;
 use drain::Drains;
+use entries::{Entries, Moment};
 use mirror::Mirror;
 use step::{Change, RulesChange, Step};
 
@@ -61,10 +64,14 @@ pub fn build(
     let mut entries = Entries::new(wanted, seen, &touched.entries);
     let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
 
-    let sets = sets(wanted, seen, &entries.missing, extent);
+    let sets = sets(wanted, seen, entries.missing(), extent);
     let mut steps = Vec::new();
     if *extent == Extent::All {
-        let admitted = entries.take_answering(seen);
+        let is_in_force = |(family, rules): (&Family, &Ruleset)| mirror.holds(*family, rules);
+        let admitted = match wanted.rulesets.iter().all(is_in_force) {
+            true => Entries::default(),
+            false => entries.take_answering(wanted, seen),
+        };
         steps.extend(foundation(wanted, mirror, sets, &admitted));
     } else {
         steps.push(sets);
@@ -75,22 +82,27 @@ pub fn build(
         // Order: all that is inherited is on record before anything else is, as the record of
         // one says that the rest is somebody else's.
         Step::Entries(inherited.iter().map(|entry| Change::add(*entry, ())).collect()),
-        Step::Entries(entries.added(SetId::Servers)),
-        Step::Entries(entries.added_ranges()),
-        Step::Entries(entries.added_before_servers()),
+        entries.at(Moment::Prove),
+        entries.at(Moment::Allow),
+        entries.at(Moment::Restrict),
+        entries.at(Moment::Prepare),
         Step::Servers(servers.added),
         Step::Reals(servers.raised),
-        Step::Addresses(bound),
-        Step::Entries(entries.added(SetId::Pass)),
         // Order: a front is shut before its last real server goes, else its port would answer with
         // nothing behind it.
-        Step::Entries(entries.removed(SetId::Pass)),
+        entries.at(Moment::Close),
         Step::Reals(servers.lowered),
+        entries.at(Moment::KeepSource),
+        Step::Addresses(bound),
+        entries.at(Moment::Open),
+        entries.at(Moment::CloseGone),
         Step::Addresses(unbound),
         Step::Servers(servers.removed),
-        Step::Entries(entries.removed_after_servers()),
-        Step::Entries(entries.removed_ranges()),
-        Step::Entries(entries.removed(SetId::Servers)),
+        entries.at(Moment::Admit),
+        entries.at(Moment::Clear),
+        entries.at(Moment::Unspare),
+        entries.at(Moment::Disallow),
+        entries.at(Moment::Disprove),
         Step::Entries(inherited.iter().map(|entry| Change::remove(*entry, ())).collect()),
     ]);
     if *extent == Extent::All {
@@ -120,9 +132,11 @@ fn foundation(wanted: &Tables, mirror: &Mirror, sets: Step, admitted: &Entries) 
         Step::Settings(before_forwarding),
         Step::Settings(forwarding),
         sets,
-        Step::Entries(admitted.added_ranges()),
-        Step::Entries(admitted.added_before_servers()),
-        Step::Entries(admitted.added(SetId::Pass)),
+        admitted.at(Moment::Allow),
+        admitted.at(Moment::Restrict),
+        admitted.at(Moment::Prepare),
+        admitted.at(Moment::KeepSource),
+        admitted.at(Moment::Open),
     ];
     let rules = wanted.rulesets.iter().filter(|(family, ruleset)| !mirror.holds(**family, ruleset));
     let rules = rules.map(|(family, ruleset)| {
@@ -136,7 +150,12 @@ fn foundation(wanted: &Tables, mirror: &Mirror, sets: Step, admitted: &Entries) 
 /// Sets to make, and sets to make larger because the missing entries do not fit in (W-09).
 ///
 /// Sets that are missing altogether are part of the foundation. None is ever made smaller.
-fn sets(wanted: &Tables, seen: &Tables, missing: &[Entry], extent: &Extent) -> Step {
+fn sets<'a>(
+    wanted: &Tables,
+    seen: &Tables,
+    missing: impl Iterator<Item = &'a Entry>,
+    extent: &Extent,
+) -> Step {
     let mut added = BTreeMap::<SetKey, usize>::new();
     for entry in missing {
         *added.entry(entry.key()).or_default() += 1;
@@ -147,7 +166,7 @@ fn sets(wanted: &Tables, seen: &Tables, missing: &[Entry], extent: &Extent) -> S
         let room = there.unwrap_or(*spec).maxelem;
         let more = added.get(key).copied().unwrap_or_default();
         // Counting is for the rare case that all entries of all sets would not fit in this one.
-        let fits = |room: u32| seen.entries.len() + more <= room as usize;
+        let fits = |room: u32| more == 0 || seen.entries.len() + more <= room as usize;
         let maxelem = room.map(|room| match fits(room) {
             true => room,
             false => room.max(capacity(held(seen, key) + more)),
@@ -229,89 +248,6 @@ fn addresses(wanted: &Tables, seen: &Tables, touched: &BTreeSet<IpAddr>) -> Addr
         bound.map(|address| Change::add(*address, ())).collect(),
         unbound.map(|address| Change::remove(*address, ())).collect(),
     )
-}
-
-type EntryChange = Change<Entry, ()>;
-
-/// Sets that tell who may use a load balancer.
-const RANGES: [SetId; 2] = [SetId::LoadBalancerSourceCidr, SetId::LoadBalancerSourceIp];
-
-/// Sets whose entries have steps of their own; all others go together.
-const OWN_STEPS: [SetId; 4] = [SetId::Servers, SetId::Pass, RANGES[0], RANGES[1]];
-
-/// Entries that are missing and entries that are too many.
-struct Entries {
-    missing: Vec<Entry>,
-    surplus: Vec<Entry>,
-}
-
-impl Entries {
-    fn new(wanted: &Tables, seen: &Tables, touched: &BTreeSet<Entry>) -> Self {
-        let pick = |there: &Tables, other: &Tables| {
-            let only =
-                |entry: &&Entry| there.entries.contains(entry) && !other.entries.contains(entry);
-            touched.iter().filter(only).copied().collect()
-        };
-        Entries { missing: pick(wanted, seen), surplus: pick(seen, wanted) }
-    }
-
-    fn added(&self, set: SetId) -> Vec<EntryChange> {
-        self.add(|entry| entry.set == set)
-    }
-
-    /// Who may use a front: known before, and forgotten after, what keeps all others out.
-    fn added_ranges(&self) -> Vec<EntryChange> {
-        self.add(|entry| RANGES.contains(&entry.set))
-    }
-
-    fn removed_ranges(&self) -> Vec<EntryChange> {
-        self.remove(|entry| RANGES.contains(&entry.set))
-    }
-
-    fn added_before_servers(&self) -> Vec<EntryChange> {
-        self.add(|entry| !OWN_STEPS.contains(&entry.set))
-    }
-
-    fn removed(&self, set: SetId) -> Vec<EntryChange> {
-        self.remove(|entry| entry.set == set)
-    }
-
-    fn removed_after_servers(&self) -> Vec<EntryChange> {
-        self.remove(|entry| !OWN_STEPS.contains(&entry.set))
-    }
-
-    /// Takes out the missing entries of fronts that answer already.
-    fn take_answering(&mut self, seen: &Tables) -> Entries {
-        let answers = |entry: &Entry| {
-            let server = front_of(entry).and_then(|front| seen.servers.get(&front));
-            entry.set != SetId::Servers && server.is_some_and(Server::is_serving)
-        };
-        let (missing, rest) = self.missing.iter().partition(|entry| answers(entry));
-        self.missing = rest;
-        Entries { missing, surplus: Vec::new() }
-    }
-
-    fn add(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<EntryChange> {
-        let missing = self.missing.iter().filter(|entry| wanted(entry));
-        missing.map(|entry| Change::add(*entry, ())).collect()
-    }
-
-    fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<EntryChange> {
-        let surplus = self.surplus.iter().filter(|entry| wanted(entry));
-        surplus.map(|entry| Change::remove(*entry, ())).collect()
-    }
-}
-
-/// The front that an entry of a front's set names.
-pub(crate) fn front_of(entry: &Entry) -> Option<ServerKey> {
-    match entry.member {
-        Member::IpPort(address, protocol, port) => Some(ServerKey { address, port, protocol }),
-        Member::Ip(_)
-        | Member::IpPortIp(..)
-        | Member::IpPortNet(..)
-        | Member::Net(_)
-        | Member::Port(..) => None,
-    }
 }
 
 type RealChange = Change<(ServerKey, RealKey), RealServer>;

@@ -33,6 +33,7 @@ mod reference;
 mod refusals;
 mod schedulers;
 mod settings;
+mod steps;
 mod takeover;
 mod traffic;
 mod wait;
@@ -80,6 +81,7 @@ fn tests() -> Vec<Trial> {
         api_server::tests(),
         takeover::tests(),
         crash::tests(),
+        steps::tests(),
         settings::tests(),
         schedulers::tests(),
         growth::tests(),

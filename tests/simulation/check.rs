@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube_ipvs_proxy::desired::foundation::IPV6_FORWARDING;
 use kube_ipvs_proxy::model::conntrack::Flow;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
-use kube_ipvs_proxy::model::iptables::{ChainKey, Ruleset, TableName};
+use kube_ipvs_proxy::model::iptables::{ChainKey, Ruleset};
 use kube_ipvs_proxy::model::ipvs::{Server, ServerKey};
 use kube_ipvs_proxy::model::net::Family;
+use kube_ipvs_proxy::model::observed::Host;
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::plan::step::Step;
 use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
 use kube_ipvs_proxy::testing::operation;
 
+use crate::clients::Clients;
 use crate::host;
 
 /// All is well, or what is wrong.
@@ -23,56 +25,37 @@ pub fn that(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-/// Replays the operations of a sync and looks at the host after each of them.
-pub fn every_instant(before: &Tables, history: &[Step], wanted: &Tables) -> Verdict {
+/// Replays the operations of a sync and looks at the host before and after each of them.
+///
+/// Nothing is promised to clients (without a host to ask on) where rows were damaged by others and
+/// their repair fails.
+pub fn every_instant(
+    before: &Tables,
+    history: &[Step],
+    wanted: &Tables,
+    host: Option<&Host>,
+) -> Verdict {
     let mut state = before.clone();
-    let promised = promised(before, wanted);
+    let clients = host.map(|host| Clients::new(before, wanted, &host.addresses));
+    let mut clients = clients.transpose()?;
+    let mut exposed_before = exposed(before);
     for operation in history {
-        let mut next = state.clone();
-        operation::perform(&mut next, operation)?;
         let at = |error| format!("after {}: {error}", operation.to_string().trim_end());
-        order(&state, &next, operation, wanted).map_err(at)?;
-        for front in &promised {
-            that(is_reached(&next, front), || at(format!("{front} no longer served")))?;
+        order(&state, operation, wanted).map_err(at)?;
+        operation::perform(&mut state, operation)?;
+        let exposed_now = exposed(&state);
+        let newly = exposed_now.difference(&exposed_before).next();
+        that(newly.is_none(), || at(format!("{newly:?} passes without a live real server")))?;
+        if let Some(clients) = &mut clients {
+            clients.look(&state, operation).map_err(at)?;
         }
-        state = next;
+        exposed_before = exposed_now;
     }
     Ok(())
 }
 
-/// Fronts that clients reach before a sync and are to reach after it.
-fn promised(before: &Tables, wanted: &Tables) -> Vec<ServerKey> {
-    let serving = wanted.servers.iter().filter(|(_, server)| server.is_serving());
-    serving.map(|(front, _)| *front).filter(|front| is_reached(before, front)).collect()
-}
-
-/// Whether a client that connects to the front now gets to a live real server.
-fn is_reached(tables: &Tables, front: &ServerKey) -> bool {
-    tables.addresses.contains(&front.address)
-        && tables.servers.get(front).is_some_and(Server::is_serving)
-        && is_admitted(tables, front)
-}
-
-/// Whether the filter, if there is one, lets the front pass.
-fn is_admitted(tables: &Tables, front: &ServerKey) -> bool {
-    let rules = tables.rulesets.get(&front.family());
-    let filter = rules.and_then(|rules| rules.tables.get(&TableName::Filter));
-    let Some(chain) = filter.and_then(|rules| rules.chains.get("KUBE-IPVS-FILTER")) else {
-        return true;
-    };
-    let admits = |id: SetId| {
-        let set = Entry::of_front(id, front).key().name();
-        let rule = format!("--match-set {set} dst,dst -j RETURN");
-        chain.iter().any(|line| line.contains(&rule)) && tables.lists(id, front)
-    };
-    admits(SetId::Pass) || admits(SetId::ClusterIp)
-}
-
 /// Make before break, and proof before property.
-fn order(state: &Tables, next: &Tables, operation: &Step, wanted: &Tables) -> Verdict {
-    let exposed = exposed(next);
-    let mut newly = exposed.difference(&self::exposed(state)).copied().collect::<Vec<_>>();
-    that(newly.pop().is_none(), || format!("{exposed:?} pass without a live real server"))?;
+fn order(state: &Tables, operation: &Step, wanted: &Tables) -> Verdict {
     match operation {
         Step::Addresses(changes) => {
             for address in changes.iter().filter(|c| c.to.is_some()).map(|c| c.key) {
@@ -117,9 +100,6 @@ fn entry(state: &Tables, entry: &Entry, is_added: bool) -> Verdict {
     let Member::IpPort(address, protocol, port) = entry.member else { return Ok(()) };
     let front = ServerKey { address, port, protocol };
     match (entry.set, is_added) {
-        (SetId::Pass, true) => that(state.lists(SetId::ClusterIp, &front), || {
-            format!("{front} passes before its masquerade entry")
-        }),
         (SetId::Servers, false) => that(!state.servers.contains_key(&front), || {
             format!("{front} is there and no longer in the journal")
         }),

@@ -1,16 +1,14 @@
 //! The cluster of a run: its objects now, and how numbers shape them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use kube_ipvs_proxy::cluster::{Endpoint, EndpointSlice, Kind, Object, ObjectName, Update};
+use kube_ipvs_proxy::cluster::{
+    Endpoint, EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Update,
+};
 use kube_ipvs_proxy::testing::objects::{self, endpoint, hinted, on_node, terminating, unready};
 use kube_ipvs_proxy::testing::random::Random;
 
-/// Services share few addresses and ports, so that they meet often.
-const ADDRESSES: [&str; 3] = ["10.96.0.1", "10.96.0.2", "10.96.0.3"];
-const ADDRESSES_V6: [&str; 2] = ["fd00:96::1", "fd00:96::2"];
-const PORTS: [&str; 5] =
-    ["http tcp 80", "https tcp 443", "dns udp 53", "dns-tcp tcp 53", "sig sctp 9999"];
 const TARGETS: [&str; 6] = [
     "http tcp 8080",
     "http tcp 9090",
@@ -23,14 +21,14 @@ const TARGETS: [&str; 6] = [
 /// The objects that exist.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    objects: BTreeMap<Kind, BTreeMap<ObjectName, Object>>,
+    objects: BTreeMap<Kind, BTreeMap<ObjectName, Parsed>>,
 }
 
 impl Cluster {
     /// Puts an object in place; the update that says so.
-    pub fn put(&mut self, kind: Kind, name: ObjectName, object: Object) -> Update {
+    pub fn put(&mut self, kind: Kind, name: ObjectName, object: Parsed) -> Update {
         self.objects.entry(kind).or_default().insert(name.clone(), object.clone());
-        objects::applied(kind, name, object)
+        Update::Applied(kind, name, object)
     }
 
     /// Removes an object; the update that says so, if it was there.
@@ -50,7 +48,7 @@ impl Cluster {
     pub fn list(&self, kind: Kind) -> Vec<Update> {
         let objects = self.objects.get(&kind).into_iter().flatten();
         let applied =
-            objects.map(|(name, object)| objects::applied(kind, name.clone(), object.clone()));
+            objects.map(|(name, object)| Update::Applied(kind, name.clone(), object.clone()));
         [Update::ListStarted(kind)]
             .into_iter()
             .chain(applied)
@@ -60,7 +58,7 @@ impl Cluster {
 
     /// The slice of a name.
     pub fn slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
-        match self.objects.get(&Kind::EndpointSlice)?.get(name)? {
+        match self.objects.get(&Kind::EndpointSlice)?.get(name)?.object.as_ref()? {
             Object::EndpointSlice(slice) => Some(slice),
             _ => None,
         }
@@ -75,31 +73,6 @@ pub fn service_name(number: usize) -> ObjectName {
 /// The name of a slice of a Service.
 pub fn slice_name(number: usize, part: usize) -> ObjectName {
     objects::name(&format!("default/service-{number}-{part}"))
-}
-
-/// A Service.
-pub fn service(number: usize, shape: u64) -> Object {
-    let random = &mut Random::new(shape);
-    let mut addresses = Vec::new();
-    if !random.one_in(6) {
-        addresses.extend(random.pick(&ADDRESSES));
-    }
-    if random.one_in(2) {
-        addresses.extend(random.pick(&ADDRESSES_V6));
-    }
-    let ports: Vec<&str> = PORTS.into_iter().filter(|_| random.one_in(2)).collect();
-    let name = service_name(number).to_string();
-    let mut builder = objects::service(&name, &addresses, &ports);
-    if random.one_in(3) {
-        builder = builder.local();
-    }
-    if random.one_in(3) {
-        builder = builder.affinity(600);
-    }
-    if random.one_in(2) {
-        builder = builder.created(random.below(3) as i64);
-    }
-    Object::Service(builder.build())
 }
 
 /// A slice of a Service.
@@ -141,11 +114,14 @@ fn some_endpoint(host: usize, is_v6: bool, random: &mut Random) -> Endpoint {
         false => format!("10.244.0.{host}"),
     };
     let mut endpoint = endpoint(&address);
-    if host.is_multiple_of(2) {
+    if is_local(endpoint.address) {
         endpoint = on_node(endpoint);
     }
     if random.one_in(8) {
         endpoint = hinted(endpoint, "a");
+    }
+    if random.one_in(8) {
+        endpoint.node_hints = Box::new([objects::NODE.into()]);
     }
     match random.below(6) {
         0 => unready(endpoint),
@@ -154,12 +130,34 @@ fn some_endpoint(host: usize, is_v6: bool, random: &mut Random) -> Endpoint {
     }
 }
 
+/// Whether a pod runs on the own node: every second one does.
+pub fn is_local(pod: IpAddr) -> bool {
+    let last = match pod {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    };
+    is_pod(pod) && last.is_multiple_of(2)
+}
+
+/// Whether an address is one of pods.
+pub fn is_pod(address: IpAddr) -> bool {
+    address.to_string().starts_with("10.244.") || address.to_string().starts_with("fd00:244:")
+}
+
 /// The own Node.
-pub fn node(shape: u64) -> Update {
+pub fn node(shape: u64) -> Object {
     let random = &mut Random::new(shape);
     let zone = random.pick(&[None, Some("a"), Some("b")]).copied().flatten();
-    let cidrs: &[&[&str]] = &[&[], &["10.244.1.0/24"], &["10.244.2.0/24", "fd00:244:2::/64"]];
-    objects::node_applied(zone, random.pick(cidrs).copied().unwrap_or_default())
+    let cidrs: &[&[&str]] = &[&[], &["10.244.0.0/24"], &["10.244.0.0/23", "fd00:244::/64"]];
+    let cidrs = random.pick(cidrs).copied().unwrap_or_default();
+    let addresses: &[&[&str]] = &[&["192.0.2.10", "2001:db8::10"], &["192.0.2.11"], &[]];
+    let addresses = random.pick(addresses).copied().unwrap_or_default();
+    Object::Node(Node {
+        addresses: addresses.iter().map(|text| objects::ip(text)).collect(),
+        zone: zone.map(Into::into),
+        pod_cidrs: cidrs.iter().filter_map(|text| text.parse().ok()).collect(),
+        is_leaving: random.one_in(4),
+    })
 }
 
 /// The ranges of service addresses.

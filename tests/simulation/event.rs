@@ -3,11 +3,15 @@
 
 use kube_ipvs_proxy::testing::random::Random;
 
+use crate::service::ASPECTS;
+
 /// One thing that happens. Numbers choose among what the world then offers.
 #[derive(Debug, Clone, Copy)]
 pub enum Event {
     /// A Service appears or changes.
     Service { number: usize, shape: u64 },
+    /// One aspect of a Service changes.
+    Aspect { number: usize, which: usize, shape: u64 },
     /// A Service goes.
     ServiceGone { number: usize },
     /// A slice of a Service appears or changes.
@@ -16,8 +20,10 @@ pub enum Event {
     SliceGone { number: usize, part: usize },
     /// One endpoint changes its state, or goes, or comes.
     Endpoint { number: usize, part: usize, choice: u64 },
-    /// The own Node changes its zone or pod ranges.
+    /// The own Node changes its zone, addresses or pod ranges.
     Node { shape: u64 },
+    /// The host gets an address, or loses one.
+    HostAddress { choice: u64 },
     /// The ranges of service addresses change.
     ServiceCidr { shape: u64 },
     /// A watch is lost: objects vanish unseen, and the kind is listed anew.
@@ -62,7 +68,7 @@ fn one(random: &mut Random) -> Event {
     let number = random.below(SERVICES);
     let part = random.below(SLICES);
     let any = random.number();
-    match random.below(36) {
+    match random.below(43) {
         0..4 => Event::Service { number, shape: any },
         4 => Event::ServiceGone { number },
         5..9 => Event::Slice { number, part, shape: any },
@@ -81,6 +87,8 @@ fn one(random: &mut Random) -> Event {
         30..32 => Event::Blindness { lasts: random.one_in(2) },
         32..34 => Event::Flows { choice: any },
         34 => Event::RestartWith { v6: random.one_in(2) },
+        36..41 => Event::Aspect { number, which: random.below(ASPECTS), shape: any },
+        41..43 => Event::HostAddress { choice: any },
         _ => Event::Restart,
     }
 }

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
+use kube_ipvs_proxy::config::{DetectLocal, NodePortAddresses};
 use kube_ipvs_proxy::model::conntrack::Flow;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId, SetKey};
 use kube_ipvs_proxy::model::iptables::{ChainKey, Rules, Ruleset, TableName};
 use kube_ipvs_proxy::model::ipvs::{Connections, RealServer, Server, VirtualServer};
-use kube_ipvs_proxy::model::net::Family;
+use kube_ipvs_proxy::model::net::{Family, PerFamily};
+use kube_ipvs_proxy::model::observed::Host;
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
 use kube_ipvs_proxy::testing::objects::{front, ip, real};
@@ -25,12 +27,45 @@ const DATAGRAMS_ELSEWHERE: [&str; 2] = ["10.96.0.2:1", "192.0.2.53:53"];
 /// An address of another program on our device.
 const FOREIGN_ADDRESS: &str = "192.0.2.77";
 
+/// Addresses that the host has or not.
+const ADDRESSES: [&str; 4] = ["192.0.2.10", "192.0.2.11", "2001:db8::10", "2001:db8::11"];
+
+/// The host gets one of them, or loses it.
+pub fn change_address(host: &mut Host, random: &mut Random) {
+    if let Some(address) = random.pick(&ADDRESSES).map(|text| ip(text))
+        && !host.addresses.remove(&address)
+    {
+        host.addresses.insert(address);
+    }
+}
+
+/// A way to tell pods from others; nothing stands for that by their addresses.
+pub fn detect_local(random: &mut Random) -> Option<DetectLocal> {
+    match random.below(6) {
+        0 => Some(DetectLocal::NodeCidr),
+        1 => Some(DetectLocal::BridgeInterface("cni0".into())),
+        2 => Some(DetectLocal::InterfaceNamePrefix("pod".into())),
+        3 => Some(DetectLocal::ClusterCidr(PerFamily { v4: None, v6: None })),
+        _ => None,
+    }
+}
+
+/// Where node ports are open.
+pub fn node_port_addresses(random: &mut Random) -> NodePortAddresses {
+    match random.below(4) {
+        0 => NodePortAddresses::Primary,
+        1 => NodePortAddresses::Cidrs(["192.0.2.10/32"].iter().flat_map(|c| c.parse()).collect()),
+        _ => NodePortAddresses::All,
+    }
+}
+
 /// A host as some earlier life left it: empty, with things of others, or run by kube-proxy.
 pub fn new(random: &mut Random) -> FakeKernel {
     let mut kernel = FakeKernel { prints_otherwise: random.one_in(3), ..FakeKernel::default() };
     if random.one_in(4) {
         kernel.host.families.v6 = false;
     }
+    kernel.host.addresses = ADDRESSES.into_iter().filter(|_| !random.one_in(3)).map(ip).collect();
     if random.one_in(3) {
         take_over_from_kube_proxy(&mut kernel, random);
     }
@@ -74,15 +109,23 @@ fn server(scheduler: &str, reals: &[&str]) -> Server {
 
 /// Rows as kube-proxy leaves them: its sets, rules, servers and addresses, and no journal.
 fn take_over_from_kube_proxy(kernel: &mut FakeKernel, random: &mut Random) {
-    let fronts = ["tcp 10.96.0.1:80", "udp 10.96.0.2:53", "tcp 10.96.0.3:443", "tcp 10.96.7.7:80"];
+    let fronts = [
+        (SetId::ClusterIp, "tcp 10.96.0.1:80"),
+        (SetId::ClusterIp, "udp 10.96.0.2:53"),
+        (SetId::ClusterIp, "tcp 10.96.0.3:443"),
+        (SetId::ClusterIp, "tcp 10.96.7.7:80"),
+        (SetId::LoadBalancer, "tcp 203.0.113.1:80"),
+        (SetId::ExternalIp, "tcp 198.51.100.1:443"),
+    ];
     let tables = &mut kernel.tables;
     tables.device = true;
-    for id in [SetId::LoopBack, SetId::ClusterIp, SetId::IpvsIps] {
+    let others = [SetId::LoopBack, SetId::IpvsIps, SetId::LoadBalancer];
+    for id in others.into_iter().chain([SetId::ClusterIp, SetId::ExternalIp]) {
         let keys = Family::ALL.map(|family| SetKey { id, family });
         let keys = keys.into_iter().filter(|key| *kernel.host.families.get(key.family));
         tables.sets.extend(keys.map(|key| (key, id.spec())));
     }
-    for key in fronts.map(front) {
+    for (set, key) in fronts.map(|(set, text)| (set, front(text))) {
         if random.one_in(4) {
             continue;
         }
@@ -91,7 +134,7 @@ fn take_over_from_kube_proxy(kernel: &mut FakeKernel, random: &mut Random) {
             .filter(|_| !random.one_in(3))
             .collect();
         tables.servers.insert(key, server("rr", &reals));
-        tables.entries.insert(Entry::of_front(SetId::ClusterIp, &key));
+        tables.entries.insert(Entry::of_front(set, &key));
         tables.entries.insert(Entry { set: SetId::IpvsIps, member: Member::Ip(key.address) });
         tables.addresses.insert(key.address);
     }
@@ -103,7 +146,7 @@ fn take_over_from_kube_proxy(kernel: &mut FakeKernel, random: &mut Random) {
     }
 }
 
-/// A part of kube-proxy's rules: its filter lets every cluster IP front pass.
+/// A part of kube-proxy's rules: its filter lets every front pass.
 fn kube_proxy_rules() -> Ruleset {
     let lines = |pairs: &[(&str, &[&str])]| {
         let owned = |lines: &[&str]| lines.iter().map(ToString::to_string).collect();
@@ -114,7 +157,9 @@ fn kube_proxy_rules() -> Ruleset {
             (
                 "KUBE-IPVS-FILTER",
                 &[
+                    "-m set --match-set KUBE-LOAD-BALANCER dst,dst -j RETURN",
                     "-m set --match-set KUBE-CLUSTER-IP dst,dst -j RETURN",
+                    "-m set --match-set KUBE-EXTERNAL-IP dst,dst -j RETURN",
                     "-m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j REJECT",
                 ],
             ),
@@ -131,10 +176,32 @@ fn kube_proxy_rules() -> Ruleset {
     };
     let nat = Rules {
         chains: lines(&[
-            ("KUBE-SERVICES", &["-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT"]),
+            (
+                "KUBE-SERVICES",
+                &[
+                    "-m set --match-set KUBE-LOAD-BALANCER dst,dst -j KUBE-LOAD-BALANCER",
+                    "! -s 10.244.0.0/16 -m set --match-set KUBE-CLUSTER-IP dst,dst -j KUBE-MARK-MASQ",
+                    "-m set --match-set KUBE-EXTERNAL-IP dst,dst -j KUBE-MARK-MASQ",
+                    "-m addrtype --dst-type LOCAL -j KUBE-NODE-PORT",
+                ],
+            ),
+            ("KUBE-LOAD-BALANCER", &["-j KUBE-MARK-MASQ"]),
+            ("KUBE-MARK-MASQ", &["-j MARK --set-xmark 0x4000/0x4000"]),
+            (
+                "KUBE-POSTROUTING",
+                &[
+                    "-m set --match-set KUBE-LOOP-BACK dst,dst,src -j MASQUERADE",
+                    "-m mark ! --mark 0x4000/0x4000 -j RETURN",
+                    "-j MASQUERADE",
+                ],
+            ),
             ("KUBE-NODE-PORT", &[]),
         ]),
-        jumps: lines(&[("OUTPUT", &["-j KUBE-SERVICES"])]),
+        jumps: lines(&[
+            ("OUTPUT", &["-j KUBE-SERVICES"]),
+            ("PREROUTING", &["-j KUBE-SERVICES"]),
+            ("POSTROUTING", &["-j KUBE-POSTROUTING"]),
+        ]),
         ..Rules::default()
     };
     Ruleset { tables: [(TableName::Filter, filter), (TableName::Nat, nat)].into() }

@@ -3,9 +3,12 @@
 //! `SIMULATION_SEEDS=100000` runs more seeds, `SIMULATION_SEED=7` runs one and prints its events.
 
 mod check;
+mod clients;
 mod cluster;
 mod event;
 mod host;
+mod packet;
+mod service;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use kube_ipvs_proxy::cluster::store::Store;
-use kube_ipvs_proxy::cluster::{Kind, Object, Update};
+use kube_ipvs_proxy::cluster::{Kind, Object, ObjectName, Parsed, Update};
 use kube_ipvs_proxy::config::{Periods, Policy};
 use kube_ipvs_proxy::model::ipvs::{RealKey, ServerKey};
 use kube_ipvs_proxy::model::tables::Tables;
@@ -18,6 +18,7 @@ use crate::check::{self, Verdict};
 use crate::cluster::{self, Cluster};
 use crate::event::{self, Event};
 use crate::host;
+use crate::service;
 
 const PERIODS: Periods = Periods {
     sync: Duration::from_secs(30),
@@ -38,6 +39,7 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(15 * 60);
 pub struct World {
     policy: Policy,
     cluster: Cluster,
+    shapes: BTreeMap<usize, service::Shape>,
     kernel: FakeKernel,
     engine: Engine,
     now: Instant,
@@ -64,10 +66,13 @@ impl World {
         let mut policy = objects::policy();
         policy.scheduler = if random.one_in(3) { "mh".into() } else { "rr".into() };
         policy.masquerade_all = random.one_in(4);
+        policy.detect_local = host::detect_local(random).unwrap_or(policy.detect_local);
+        policy.node_port_addresses = host::node_port_addresses(random);
         World {
             engine: engine(&policy),
             policy,
             cluster: Cluster::default(),
+            shapes: BTreeMap::new(),
             kernel: host::new(random),
             now: Instant::now(),
             has_unseen_drift: false,
@@ -79,10 +84,17 @@ impl World {
     fn meet(&mut self, event: Event) -> Verdict {
         match event {
             Event::Service { number, shape } => {
-                let object = cluster::service(number, shape);
-                self.put(Kind::Service, cluster::service_name(number), object);
+                self.shapes.insert(number, service::shape(shape));
+                self.put_service(number);
+            }
+            Event::Aspect { number, which, shape } => {
+                if let Some(aspect) = self.shapes.get_mut(&number).map(|all| &mut all[which]) {
+                    *aspect = shape;
+                    self.put_service(number);
+                }
             }
             Event::ServiceGone { number } => {
+                self.shapes.remove(&number);
                 let update = self.cluster.remove(Kind::Service, &cluster::service_name(number));
                 self.tell(update);
             }
@@ -97,11 +109,11 @@ impl World {
             }
             Event::Endpoint { number, part, choice } => self.change_endpoint(number, part, choice),
             Event::Node { shape } => {
-                if let Update::Applied(kind, name, parsed) = cluster::node(shape)
-                    && let Some(object) = parsed.object
-                {
-                    self.put(kind, name, object);
-                }
+                self.put(Kind::Node, objects::name(objects::NODE), cluster::node(shape));
+            }
+            Event::HostAddress { choice } => {
+                host::change_address(&mut self.kernel.host, &mut Random::new(choice));
+                self.engine.note_host_changed(self.now);
             }
             Event::ServiceCidr { shape } => {
                 let name = objects::name("kubernetes");
@@ -149,8 +161,16 @@ impl World {
         Ok(())
     }
 
-    fn put(&mut self, kind: Kind, name: kube_ipvs_proxy::cluster::ObjectName, object: Object) {
-        let update = self.cluster.put(kind, name, object);
+    fn put(&mut self, kind: Kind, name: ObjectName, object: Object) {
+        let parsed = Parsed { object: Some(object), rejected: Vec::new() };
+        let update = self.cluster.put(kind, name, parsed);
+        self.tell([update]);
+    }
+
+    fn put_service(&mut self, number: usize) {
+        let Some(shape) = self.shapes.get(&number) else { return };
+        let parsed = service::service(number, shape);
+        let update = self.cluster.put(Kind::Service, cluster::service_name(number), parsed);
         self.tell([update]);
     }
 
@@ -207,7 +227,10 @@ impl World {
         })?;
         if report.is_audit || !self.has_unseen_drift {
             let wanted = self.engine.state().0.tables();
-            check::every_instant(&before, &history, wanted)?;
+            let is_undisturbed =
+                !self.has_unseen_drift || matches!(self.kernel.faults, Faults::None);
+            let host = is_undisturbed.then_some(&self.kernel.host);
+            check::every_instant(&before, &history, wanted, host)?;
         }
         let may_fail = self.has_unseen_drift
             || self.retry.is_some_and(|retry| self.now < retry)
@@ -316,8 +339,10 @@ impl World {
             fresh.note(update, self.now);
         }
         fresh.sync(&mut kernel, || self.now);
-        let is_equal =
-            fresh.state().0.tables() == self.wanted() && fresh.rejected() == self.engine.rejected();
+        let (fresh_rows, kept_rows) = (fresh.state().0, self.engine.state().0);
+        let is_equal = fresh_rows.tables() == kept_rows.tables()
+            && fresh_rows.health_checks() == kept_rows.health_checks()
+            && fresh.rejected() == self.engine.rejected();
         check::that(is_equal, || "rows differ from rows computed from scratch".into())
     }
 

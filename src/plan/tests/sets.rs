@@ -82,7 +82,7 @@ fn a_set_is_made_with_room_for_all() {
             Entry { set: SetId::LoopBack, member }
         })
         .collect();
-    let step = sets(&wanted, &Tables::default(), &entries, &Extent::All);
+    let step = sets(&wanted, &Tables::default(), entries.iter(), &Extent::All);
     let Step::Sets(changes) = step else { panic!("{step}") };
     assert_eq!(changes[0].to.and_then(|spec| spec.maxelem), Some(8));
 }

@@ -1,0 +1,219 @@
+//! Entries of sets: which are missing or too many, and when each comes or goes.
+//!
+//! What an entry does to clients ([`Effect`]) decides its moment ([`Moment`]): what shuts clients
+//! out, or counts on endpoints that can do without it, is never there with the wrong endpoints.
+
+use std::collections::BTreeSet;
+
+use super::halfway::Halfway;
+use super::step::{Change, Step};
+use crate::model::ipset::{Entry, Member, SetId};
+use crate::model::ipvs::{Server, ServerKey};
+use crate::model::net::Protocol;
+use crate::model::tables::Tables;
+
+/// What an entry does to clients of the fronts that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Proves that a virtual server is ours.
+    Proves,
+    /// Lets a client pass in spite of an entry that restricts.
+    Allows,
+    /// Keeps clients out.
+    Restricts,
+    /// Spares clients the masquerade that an entry of this set asks for: only endpoints of this
+    /// node can answer them then.
+    KeepsSource(SetId),
+    /// Brings answers back, or does nothing until the front opens.
+    Prepares,
+    /// Opens the front.
+    Opens,
+}
+
+impl Effect {
+    /// The effect of the entries of a set.
+    pub fn of(set: SetId) -> Effect {
+        match set {
+            SetId::Servers => Effect::Proves,
+            SetId::LoadBalancerSourceCidr | SetId::LoadBalancerSourceIp => Effect::Allows,
+            SetId::LoadBalancerFw | SetId::NoLocalEndpoints => Effect::Restricts,
+            SetId::LoadBalancerLocal => Effect::KeepsSource(SetId::LoadBalancer),
+            SetId::NodePortLocalTcp => Effect::KeepsSource(SetId::NodePortTcp),
+            SetId::NodePortLocalUdp => Effect::KeepsSource(SetId::NodePortUdp),
+            SetId::NodePortLocalSctp => Effect::KeepsSource(SetId::NodePortSctp),
+            SetId::LoopBack
+            | SetId::ClusterIp
+            | SetId::ExternalIp
+            | SetId::ExternalIpLocal
+            | SetId::LoadBalancer
+            | SetId::NodePortTcp
+            | SetId::NodePortUdp
+            | SetId::NodePortSctp
+            | SetId::HealthCheckNodePort
+            | SetId::IpvsIps
+            | SetId::ServiceCidr => Effect::Prepares,
+            SetId::Pass => Effect::Opens,
+        }
+    }
+}
+
+/// When an entry comes or goes, in this order, among the steps for servers and addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// A proof comes before what it proves.
+    Prove,
+    /// Who is allowed comes before what keeps all others out.
+    Allow,
+    /// Restrictions come, and masquerade that is no longer spared, before the endpoints that call
+    /// for either.
+    Restrict,
+    /// Everything else that a front needs comes before its servers.
+    Prepare,
+    /// A front that has no endpoint left closes before it loses the last.
+    Close,
+    /// Clients keep their address once no endpoint of another node is left.
+    KeepSource,
+    /// A front opens when its server is there and its address is bound.
+    Open,
+    /// A front that goes closes when those that come are open.
+    CloseGone,
+    /// Restrictions go with the endpoints that called for them.
+    Admit,
+    /// What else nobody needs goes after servers and addresses.
+    Clear,
+    /// What spared clients the masquerade goes after the masquerade.
+    Unspare,
+    /// Who was allowed goes after what kept all others out.
+    Disallow,
+    /// A proof goes after what it proved.
+    Disprove,
+}
+
+/// Changes of entries, each with its moment.
+#[derive(Default)]
+pub struct Entries {
+    changes: Vec<(Moment, Change<Entry, ()>)>,
+}
+
+impl Entries {
+    /// The changes of the touched entries.
+    pub fn new(wanted: &Tables, seen: &Tables, touched: &BTreeSet<Entry>) -> Self {
+        let change =
+            |entry: &Entry| match (wanted.entries.contains(entry), seen.entries.contains(entry)) {
+                (true, false) => Some((coming(seen, entry), Change::add(*entry, ()))),
+                (false, true) => Some((going(wanted, entry), Change::remove(*entry, ()))),
+                _ => None,
+            };
+        Entries { changes: touched.iter().filter_map(change).collect() }
+    }
+
+    /// Entries that are to come.
+    pub fn missing(&self) -> impl Iterator<Item = &Entry> {
+        self.changes.iter().filter(|(_, change)| change.to.is_some()).map(|(_, change)| &change.key)
+    }
+
+    /// The step of a moment.
+    pub fn at(&self, moment: Moment) -> Step {
+        let changes = self.changes.iter().filter(|(at, _)| *at == moment);
+        Step::Entries(changes.map(|(_, change)| change.clone()).collect())
+    }
+
+    /// Takes out what is missing of fronts that answer already.
+    pub fn take_answering(&mut self, wanted: &Tables, seen: &Tables) -> Entries {
+        let serving = seen.servers.iter().filter(|(_, server)| server.is_serving());
+        let ports: BTreeSet<(Protocol, u16)> =
+            serving.map(|(front, _)| (front.protocol, front.port)).collect();
+        let answers = |entry: &Entry| match (front_of(entry), node_port(entry)) {
+            (Some(front), _) => seen.servers.get(&front).is_some_and(Server::is_serving),
+            (None, Some(port)) => ports.contains(&port),
+            (None, None) => false,
+        };
+        let is_for_the_rules = |(moment, change): &(Moment, Change<Entry, ()>)| {
+            let is_in_time = match moment {
+                Moment::Prove => false,
+                Moment::KeepSource => Halfway { wanted, seen }.may_spare(&change.key),
+                _ => true,
+            };
+            change.to.is_some() && is_in_time && answers(&change.key)
+        };
+        let (taken, rest) = self.changes.drain(..).partition(is_for_the_rules);
+        self.changes = rest;
+        Entries { changes: taken }
+    }
+}
+
+fn coming(seen: &Tables, entry: &Entry) -> Moment {
+    match Effect::of(entry.set) {
+        Effect::Proves => Moment::Prove,
+        Effect::Allows => Moment::Allow,
+        Effect::Restricts => Moment::Restrict,
+        // Where there is no masquerade yet, it must not come alone.
+        Effect::KeepsSource(from) if !seen.entries.contains(&entry.in_set(from)) => {
+            Moment::Restrict
+        }
+        Effect::KeepsSource(_) => Moment::KeepSource,
+        Effect::Prepares => Moment::Prepare,
+        Effect::Opens => Moment::Open,
+    }
+}
+
+fn going(wanted: &Tables, entry: &Entry) -> Moment {
+    match Effect::of(entry.set) {
+        Effect::Proves => Moment::Disprove,
+        // What keeps others out stays: they are to be kept out before anything new is served.
+        Effect::Allows if front_of(entry).is_some_and(|front| is_guarded(wanted, &front)) => {
+            Moment::Restrict
+        }
+        Effect::Allows => Moment::Disallow,
+        Effect::Restricts => Moment::Admit,
+        Effect::KeepsSource(from) if wanted.entries.contains(&entry.in_set(from)) => {
+            Moment::Restrict
+        }
+        Effect::KeepsSource(_) => Moment::Unspare,
+        // Before the front opens to clients who are to keep their address.
+        Effect::Prepares if SetId::FRONTS.contains(&entry.set) && stays(wanted, entry) => {
+            Moment::KeepSource
+        }
+        Effect::Prepares => Moment::Clear,
+        Effect::Opens if stays(wanted, entry) => Moment::Close,
+        Effect::Opens => Moment::CloseGone,
+    }
+}
+
+/// Whether the front that the entry is about is still wanted.
+fn stays(wanted: &Tables, entry: &Entry) -> bool {
+    front_of(entry).is_some_and(|front| wanted.servers.contains_key(&front))
+}
+
+/// Whether not everybody is to use the front.
+fn is_guarded(wanted: &Tables, front: &ServerKey) -> bool {
+    wanted.lists(SetId::LoadBalancerFw, front)
+}
+
+/// The front that an entry is about, if it names one.
+pub fn front_of(entry: &Entry) -> Option<ServerKey> {
+    let is_of_a_pod = entry.set == SetId::LoopBack;
+    match entry.member {
+        Member::IpPort(address, protocol, port)
+        | Member::IpPortIp(address, protocol, port, _)
+        | Member::IpPortNet(address, protocol, port, _)
+            if !is_of_a_pod =>
+        {
+            Some(ServerKey { address, port, protocol })
+        }
+        _ => None,
+    }
+}
+
+/// The node port that an entry names without an address.
+pub fn node_port(entry: &Entry) -> Option<(Protocol, u16)> {
+    let protocol = match entry.set {
+        SetId::NodePortTcp | SetId::NodePortLocalTcp => Protocol::Tcp,
+        SetId::NodePortUdp | SetId::NodePortLocalUdp => Protocol::Udp,
+        _ => return None,
+    };
+    match entry.member {
+        Member::Port(_, port) => Some((protocol, port)),
+        _ => None,
+    }
+}

@@ -1,0 +1,212 @@
+//! What a front is halfway through, as far as entries and real servers go.
+//!
+//! A plan changes both in an order in which no client notices. Where a part of it fails, the
+//! guards ask here what the rest may count on.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::entries::{Effect, front_of, node_port};
+use crate::model::ipset::{Entry, Member, SetId};
+use crate::model::ipvs::{Server, ServerKey};
+use crate::model::net::Protocol;
+use crate::model::tables::Tables;
+
+/// Sets by which rules tell how clients of a front are treated, but for ranges.
+const TREATMENTS: [SetId; 14] = [
+    SetId::ClusterIp,
+    SetId::ExternalIp,
+    SetId::ExternalIpLocal,
+    SetId::LoadBalancer,
+    SetId::LoadBalancerLocal,
+    SetId::LoadBalancerFw,
+    SetId::NodePortTcp,
+    SetId::NodePortLocalTcp,
+    SetId::NodePortUdp,
+    SetId::NodePortLocalUdp,
+    SetId::NodePortSctp,
+    SetId::NodePortLocalSctp,
+    SetId::NoLocalEndpoints,
+    SetId::Pass,
+];
+
+/// What is wanted of fronts, and what is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Halfway<'a> {
+    /// What is wanted.
+    pub wanted: &'a Tables,
+    /// What is there.
+    pub seen: &'a Tables,
+}
+
+impl Halfway<'_> {
+    /// Whether real servers may be added: clients are treated as these call for.
+    ///
+    /// Processes of the node come through as soon as there is one, whether the front is open.
+    pub fn may_grow(self, front: &ServerKey) -> bool {
+        self.lacks_nothing(front, Moment::Growing) && !self.spares_wrongly(front)
+    }
+
+    /// Whether the front may open.
+    ///
+    /// One that answers already, with endpoints of other nodes, is masqueraded until these go.
+    pub fn may_open(self, front: &ServerKey) -> bool {
+        let moment = if self.has_strangers(front) { Moment::Growing } else { Moment::Opening };
+        self.seen.servers.get(front).is_some_and(Server::is_serving)
+            && self.lacks_nothing(front, moment)
+            && !self.spares_wrongly(front)
+    }
+
+    /// Whether an entry may come that changes how clients are treated.
+    pub fn may_treat(self, entry: &Entry) -> bool {
+        match Effect::of(entry.set) {
+            Effect::Restricts if entry.set == SetId::LoadBalancerFw => self.allowed_are_in(entry),
+            Effect::KeepsSource(_) => self.may_spare(entry),
+            Effect::Prepares => spared_by(entry.set).is_none_or(|spared| {
+                let spared = entry.in_set(spared);
+                !self.wanted.entries.contains(&spared) || self.seen.entries.contains(&spared)
+            }),
+            _ => true,
+        }
+    }
+
+    /// Whether an entry may come that spares clients the masquerade.
+    pub fn may_spare(self, entry: &Entry) -> bool {
+        let is_masqueraded = match Effect::of(entry.set) {
+            Effect::KeepsSource(from) => self.seen.entries.contains(&entry.in_set(from)),
+            _ => false,
+        };
+        !(is_masqueraded && self.any_front(entry, |front| self.has_strangers(front)))
+    }
+
+    /// Whether an entry may go that changes how clients are treated.
+    pub fn may_untreat(self, entry: &Entry) -> bool {
+        let is_there = |set| self.seen.entries.contains(&entry.in_set(set));
+        match Effect::of(entry.set) {
+            Effect::Allows => front_of(entry).is_none_or(|front| {
+                let firewall = Entry::of_front(SetId::LoadBalancerFw, &front);
+                self.wanted.entries.contains(&firewall) || !self.seen.entries.contains(&firewall)
+            }),
+            Effect::Restricts => !self.any_front(entry, |front| {
+                self.is_open(front) && (self.has_strangers(front) || self.spares_wrongly(front))
+            }),
+            Effect::KeepsSource(from) => {
+                self.wanted.entries.contains(&entry.in_set(from)) || !is_there(from)
+            }
+            Effect::Prepares => !self.any_front(entry, |front| {
+                let is_treated = self.lacks_nothing(front, Moment::Growing);
+                self.is_open(front) && (self.has_strangers(front) || !is_treated)
+            }),
+            Effect::Proves | Effect::Opens => true,
+        }
+    }
+
+    /// Whether every wanted treatment is there that comes before the moment.
+    fn lacks_nothing(self, front: &ServerKey, moment: Moment) -> bool {
+        let is_missing = |entry: &Entry| {
+            self.wanted.entries.contains(entry) && !self.seen.entries.contains(entry)
+        };
+        let comes_before = |entry: &Entry| match Effect::of(entry.set) {
+            Effect::Opens => false,
+            Effect::KeepsSource(_) => moment == Moment::Opening,
+            _ => true,
+        };
+        !treatments(front).any(|entry| comes_before(&entry) && is_missing(&entry))
+    }
+
+    /// Whether clients keep their address though they are to be masqueraded.
+    fn spares_wrongly(self, front: &ServerKey) -> bool {
+        treatments(front).any(|entry| match Effect::of(entry.set) {
+            Effect::KeepsSource(from) => {
+                self.wanted.entries.contains(&entry.in_set(from))
+                    && self.seen.entries.contains(&entry)
+                    && !self.wanted.entries.contains(&entry)
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether clients come through.
+    fn is_open(self, front: &ServerKey) -> bool {
+        self.seen.lists(SetId::Pass, front)
+    }
+
+    /// Whether real servers take connections that are not wanted.
+    fn has_strangers(self, front: &ServerKey) -> bool {
+        let wanted = self.wanted.servers.get(front);
+        let is_wanted = |real| wanted.is_some_and(|server| server.reals.contains_key(real));
+        let reals = self.seen.servers.get(front).into_iter().flat_map(|server| &server.reals);
+        let mut live = reals.filter(|(_, value)| value.weight > 0);
+        live.any(|(real, _)| !is_wanted(real))
+    }
+
+    /// Whether everybody who may use the front is let in.
+    fn allowed_are_in(self, firewall: &Entry) -> bool {
+        let Some(ServerKey { address, port, protocol }) = front_of(firewall) else { return true };
+        let own = Entry {
+            set: SetId::LoadBalancerSourceIp,
+            member: Member::IpPortIp(address, protocol, port, address),
+        };
+        let everything = IpNet::new_assert(
+            match address {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            },
+            0,
+        );
+        let first = Entry {
+            set: SetId::LoadBalancerSourceCidr,
+            member: Member::IpPortNet(address, protocol, port, everything),
+        };
+        let is_of_the_front =
+            |entry: &&Entry| entry.set == first.set && front_of(entry) == front_of(&first);
+        let ranges = self.wanted.entries.range(first..).take_while(is_of_the_front);
+        let own = self.wanted.entries.get(&own);
+        ranges.chain(own).all(|entry| self.seen.entries.contains(entry))
+    }
+
+    /// Whether anything holds of any front that the entry is about.
+    fn any_front(self, entry: &Entry, holds: impl Fn(&ServerKey) -> bool) -> bool {
+        if let Some(front) = front_of(entry) {
+            return holds(&front);
+        }
+        let Some((protocol, port)) = node_port(entry) else { return false };
+        let family = entry.member.family();
+        let is_of_the_port = |front: &&ServerKey| {
+            front.port == port && front.protocol == protocol && front.family() == family
+        };
+        self.seen.servers.keys().filter(is_of_the_port).any(holds)
+    }
+}
+
+/// What a front is about to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// It gets real servers.
+    Growing,
+    /// It opens.
+    Opening,
+}
+
+/// Every entry that may say how clients of the front are treated.
+fn treatments(front: &ServerKey) -> impl Iterator<Item = Entry> {
+    let (family, front) = (front.family(), *front);
+    let entry = move |set| {
+        let by_port = |protocol| {
+            let member = Member::Port(family, front.port);
+            (front.protocol == protocol).then_some(Entry { set, member })
+        };
+        match set {
+            SetId::NodePortTcp | SetId::NodePortLocalTcp => by_port(Protocol::Tcp),
+            SetId::NodePortUdp | SetId::NodePortLocalUdp => by_port(Protocol::Udp),
+            _ => Some(Entry::of_front(set, &front)),
+        }
+    };
+    TREATMENTS.into_iter().filter_map(entry)
+}
+
+/// The set whose entries spare clients the masquerade of this set.
+fn spared_by(set: SetId) -> Option<SetId> {
+    TREATMENTS.into_iter().find(|other| Effect::of(*other) == Effect::KeepsSource(set))
+}

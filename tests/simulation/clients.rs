@@ -1,0 +1,173 @@
+//! Clients of every kind at every front: what becomes of them at each instant of a sync.
+//!
+//! Whoever is served before a sync and after it is served at each instant between, by the same way;
+//! nobody else is served, lost, or led to a process of the host, unless before or after it too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use kube_ipvs_proxy::model::ipset::{Member, SetId};
+use kube_ipvs_proxy::model::ipvs::{RealKey, ServerKey};
+use kube_ipvs_proxy::model::net::Family;
+use kube_ipvs_proxy::model::tables::Tables;
+use kube_ipvs_proxy::plan::step::Step;
+
+use crate::check::{Verdict, that};
+use crate::cluster;
+use crate::host;
+use crate::packet::{Client, Fate, Host, Rules};
+
+/// Who asks, besides the node itself: a pod, an endpoint of this node, somebody whom most source
+/// ranges allow, somebody whom none does.
+const OTHERS: [[&str; 4]; 2] = [
+    ["10.244.0.100", "10.244.0.2", "198.18.0.7", "203.0.113.99"],
+    ["fd00:244::100", "fd00:244::2", "fd00:18::7", "2001:db8:dead::9"],
+];
+
+/// A client at a front, with what becomes of it.
+struct Case {
+    client: Client,
+    front: ServerKey,
+    before: Fate,
+    after: Fate,
+    /// Whether other rules come into force, which may masquerade fewer clients.
+    rules_change: bool,
+}
+
+/// All of them during a sync.
+pub struct Clients<'a> {
+    cases: Vec<Case>,
+    rules: BTreeMap<Family, Rules>,
+    addresses: &'a BTreeSet<IpAddr>,
+}
+
+impl<'a> Clients<'a> {
+    /// Clients of the fronts of either side.
+    pub fn new(
+        before: &Tables,
+        after: &Tables,
+        addresses: &'a BTreeSet<IpAddr>,
+    ) -> Result<Self, String> {
+        let [old, new] = [before, after].map(read_rules);
+        let (old, new) = (old?, new?);
+        let before_it = instant(before, &old, addresses);
+        let after_it = instant(after, &new, addresses);
+        let fronts: BTreeSet<&ServerKey> =
+            before.servers.keys().chain(after.servers.keys()).collect();
+        let fronts = fronts.into_iter().filter(|front| !host::is_foreign(front));
+        let cases = fronts.flat_map(|front| {
+            clients(front.family()).map(|client| Case {
+                client,
+                front: *front,
+                before: before_it.fate(client, *front),
+                after: after_it.fate(client, *front),
+                rules_change: before.rulesets.get(&front.family())
+                    != after.rulesets.get(&front.family()),
+            })
+        });
+        let cases = cases.collect();
+        Ok(Clients { cases, rules: old, addresses })
+    }
+
+    /// Looks at those whom the operation may have touched.
+    pub fn look(&mut self, now: &Tables, operation: &Step) -> Verdict {
+        if let Step::Rules(change) = operation {
+            let ruleset = now.rulesets.get(&change.family);
+            let rules = ruleset.map(Rules::read).transpose()?;
+            self.rules.insert(change.family, rules.unwrap_or_default());
+        }
+        let instant = instant(now, &self.rules, self.addresses);
+        for case in self.cases.iter().filter(|case| may_touch(operation, &case.front)) {
+            let now = instant.fate(case.client, case.front);
+            let Case { client, front, before, after, .. } = case;
+            let is_fair = is_fair(*before, now, *after) || is_by_rules(case, now);
+            that(is_fair, || {
+                format!("{client:?} to {front}: {now:?}, before {before:?}, to be {after:?}")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn clients(family: Family) -> impl Iterator<Item = Client> {
+    let [v4, v6] = OTHERS;
+    let others = if family == Family::V4 { v4 } else { v6 };
+    let others = others.into_iter().map(|text| Client::Other(text.parse().expect("an address")));
+    others.chain([Client::Node])
+}
+
+fn read_rules(tables: &Tables) -> Result<BTreeMap<Family, Rules>, String> {
+    let rulesets = tables.rulesets.iter();
+    rulesets.map(|(family, ruleset)| Ok((*family, Rules::read(ruleset)?))).collect()
+}
+
+fn instant<'a>(
+    tables: &'a Tables,
+    rules: &'a BTreeMap<Family, Rules>,
+    addresses: &'a BTreeSet<IpAddr>,
+) -> Host<'a> {
+    Host {
+        tables,
+        rules,
+        addresses,
+        is_local: |real: &RealKey| cluster::is_local(real.address),
+        is_pod: cluster::is_pod,
+    }
+}
+
+/// Whether it is the doing of rules that masquerade others than those before.
+///
+/// Where rules come into force, clients may be seen as either for a moment. Where they no longer
+/// masquerade a client, no order of rows could keep the endpoint that relied on it.
+fn is_by_rules(case: &Case, now: Fate) -> bool {
+    let served = |fate| matches!(fate, Fate::Served { .. });
+    let was_masqueraded = matches!(case.before, Fate::Served { masqueraded: true, .. });
+    let is_kept = matches!(case.after, Fate::Served { masqueraded: false, .. });
+    case.rules_change
+        && match now {
+            Fate::Served { .. } => served(case.before) || served(case.after),
+            Fate::Lost => was_masqueraded && is_kept,
+            _ => false,
+        }
+}
+
+fn is_fair(before: Fate, now: Fate, after: Fate) -> bool {
+    let served = |fate| matches!(fate, Fate::Served { .. });
+    match now {
+        Fate::Refused | Fate::Dropped | Fate::Elsewhere => !(served(before) && served(after)),
+        Fate::Lost | Fate::Host => now == before || now == after,
+        Fate::Served { kept, masqueraded } => {
+            let has = |which: fn(Fate) -> bool| which(before) || which(after);
+            let has_kept = has(|fate| matches!(fate, Fate::Served { kept: true, .. }));
+            let has_masqueraded =
+                has(|fate| matches!(fate, Fate::Served { masqueraded: true, .. }));
+            has(|fate| matches!(fate, Fate::Served { .. }))
+                && (has_kept || !kept)
+                // In its last moment a front may already be masqueraded as its successor is to be.
+                && (has_masqueraded || !masqueraded || !served(after))
+        }
+    }
+}
+
+/// Whether the operation may change what becomes of clients of the front.
+fn may_touch(operation: &Step, front: &ServerKey) -> bool {
+    match operation {
+        Step::Settings(_) | Step::Sets(_) | Step::Chains(_) | Step::Flows(_) => false,
+        Step::Device(_) => true,
+        Step::Rules(change) => change.family == front.family(),
+        Step::Servers(changes) => changes.iter().any(|change| change.key == *front),
+        Step::Reals(changes) => changes.iter().any(|change| change.key.0 == *front),
+        Step::Addresses(changes) => changes.iter().any(|change| change.key == front.address),
+        Step::Entries(changes) => changes.iter().any(|change| match change.key.member {
+            Member::IpPortIp(..) if change.key.set == SetId::LoopBack => true,
+            Member::IpPort(address, protocol, port)
+            | Member::IpPortIp(address, protocol, port, _)
+            | Member::IpPortNet(address, protocol, port, _) => {
+                ServerKey { address, port, protocol } == *front
+            }
+            Member::Ip(address) => address == front.address,
+            Member::Net(_) => true,
+            Member::Port(_, port) => port == front.port,
+        }),
+    }
+}
