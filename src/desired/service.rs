@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::front::{Front, HealthCheck, Rank, ServiceRows};
 use super::topology::{self, Endpoints, Place};
 use crate::cluster::endpoints::{self, ByPort};
-use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
+use crate::cluster::{Endpoint, EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
 use crate::config::Policy;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{FLAG_MH_PORT, RealKey, RealServer, Server, ServerKey, VirtualServer};
@@ -139,8 +139,14 @@ fn front(service: &Service, spot: Spot, endpoints: &Endpoints<'_>, facts: Facts<
     if choice.is_for_the_cluster_only {
         entries.push(Entry::of_front(SetId::NoLocalEndpoints, &key));
     }
-    let local = endpoints.iter().filter(|(_, e)| topology::is_local(e, facts.place()));
-    entries.extend(local.map(|(real, _)| hairpin(key.protocol, real)));
+    // Clients that are let through to other nodes keep their addresses. One may be the endpoint
+    // itself, asking at a node port of this node: its own packets would come back to it.
+    let can_meet_itself = |(real, endpoint): &(&RealKey, &&Endpoint)| {
+        topology::is_local(endpoint, facts.place())
+            || choice.is_for_the_cluster_only && choice.reals.contains(real)
+    };
+    let own = endpoints.iter().filter(can_meet_itself);
+    entries.extend(own.map(|(real, _)| hairpin(key.protocol, real)));
     Front {
         leaving: endpoints.keys().filter(|real| !choice.reals.contains(real)).copied().collect(),
         server: Server {
@@ -243,7 +249,10 @@ fn health_check(
     let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
     let ready = endpoints.filter(|e| e.ready && topology::is_local(e, facts.place()));
     let local: BTreeSet<IpAddr> = ready.map(|endpoint| endpoint.address).collect();
-    service.health_check_port.map(|port| HealthCheck { port, local_endpoints: local.len() })
+    // A pod of two families is in a slice of each.
+    let of = |family| local.iter().filter(|ip| Family::of(**ip) == family).count();
+    let local_endpoints = of(Family::V4).max(of(Family::V6));
+    service.health_check_port.map(|port| HealthCheck { port, local_endpoints })
 }
 
 /// The sets of node ports of a protocol: all, and those of the local policy.
@@ -263,7 +272,7 @@ fn node_port_member(key: &ServerKey) -> Member {
     }
 }
 
-/// What lets a local endpoint reach itself through a Service.
+/// What lets an endpoint reach itself through a Service.
 fn hairpin(protocol: Protocol, real: &RealKey) -> Entry {
     let member = Member::IpPortIp(real.address, protocol, real.port, real.address);
     Entry { set: SetId::LoopBack, member }

@@ -281,6 +281,19 @@ fn without_a_local_endpoint_only_the_cluster_may_use_the_others() {
     );
     let cluster = &rows.fronts[&front("tcp 10.96.0.1:80")];
     assert!(!cluster.entries.iter().any(|entry| entry.set == SetId::NoLocalEndpoints));
+    // The endpoint may ask here, and would otherwise get its own packets with its own address.
+    let is_hairpin = |entry: &Entry| entry.set == SetId::LoopBack;
+    assert!(external.entries.iter().any(is_hairpin) && !cluster.entries.iter().any(is_hairpin));
+}
+
+/// The same pods are in a slice of each family.
+#[test]
+fn a_health_check_counts_pods_not_addresses() {
+    let service = web().external_local().health_check_port(31000);
+    let ipv4 = slice_of(&[on_node(endpoint("10.244.1.5")), on_node(endpoint("10.244.1.6"))]);
+    let ipv6 = slice_of(&[on_node(endpoint("fd00:244::5"))]);
+    let health = rows(service, &[ipv4, ipv6]).health.expect("a health check");
+    assert_eq!(health.local_endpoints, 2);
 }
 
 #[test]

@@ -12,6 +12,9 @@ use crate::whoami::{Answer, LAST_REQUEST, REQUEST, Transport};
 /// Longer than any answer takes, shorter than a retransmitted SYN.
 pub const TIMEOUT: Duration = Duration::from_millis(900);
 
+/// A datagram is sent only once, so its answer may take longer.
+const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Asks once, from inside a namespace, over a connection of its own.
 pub fn ask(from: &Namespace, transport: Transport, to: SocketAddr) -> io::Result<Answer> {
     from.run(|| ask_here(transport, to))
@@ -53,7 +56,8 @@ impl Conversation {
 fn connect(transport: Transport, to: SocketAddr) -> io::Result<Socket> {
     let socket =
         Socket::new(Domain::for_address(to), transport.socket_type(), Some(transport.protocol()))?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
+    let timeout = if transport == Transport::Udp { DATAGRAM_TIMEOUT } else { TIMEOUT };
+    socket.set_read_timeout(Some(timeout))?;
     socket.set_write_timeout(Some(TIMEOUT))?;
     socket.connect_timeout(&to.into(), TIMEOUT)?;
     Ok(socket)

@@ -72,44 +72,135 @@ impl Drop for Manifests {
 #[derive(Clone)]
 pub struct Service<'a> {
     pub name: &'a str,
-    /// Last group of both its addresses.
+    /// Last group of all its addresses.
     pub number: u8,
     pub port: u16,
     pub transports: &'a [Transport],
     pub pods: &'a [&'a Pod],
+    /// Whether it has addresses of every kind, not only cluster IPs.
+    pub is_exposed: bool,
+    /// More lines of its spec.
+    pub spec: &'a str,
 }
+
+/// The kinds of addresses that a Service can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressKind {
+    ClusterIp,
+    NodePort,
+    ExternalIp,
+    LoadBalancer,
+}
+
+impl AddressKind {
+    pub const ALL: [Self; 4] =
+        [Self::ClusterIp, Self::NodePort, Self::ExternalIp, Self::LoadBalancer];
+}
+
+/// The ranges that all service addresses of the tests lie in.
+pub const SERVICE_RANGES: [&str; 6] = [
+    "10.254.10.0/24",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "fd00:254::/112",
+    "2001:db8:ee::/112",
+    "2001:db8:1b::/112",
+];
 
 impl<'a> Service<'a> {
     /// A TCP Service on port 80.
     pub fn new(name: &'a str, number: u8, pods: &'a [&'a Pod]) -> Self {
-        Self { name, number, port: PORT, transports: &[Transport::Tcp], pods }
+        let transports = &[Transport::Tcp];
+        Self { name, number, port: PORT, transports, pods, is_exposed: false, spec: "" }
     }
 
     /// Where clients find it.
     pub fn front(&self, family: Family) -> SocketAddr {
-        SocketAddr::new(service_address(family, self.number), self.port)
+        self.front_of(AddressKind::ClusterIp, family)
+    }
+
+    /// Where clients find it by an address of this kind; node ports are those of the first node.
+    pub fn front_of(&self, kind: AddressKind, family: Family) -> SocketAddr {
+        let outer = |ipv4: [u8; 3], ipv6| -> IpAddr {
+            let [a, b, c] = ipv4;
+            match family {
+                Family::Ipv4 => Ipv4Addr::new(a, b, c, self.number).into(),
+                Family::Ipv6 => {
+                    Ipv6Addr::new(0x2001, 0xdb8, ipv6, 0, 0, 0, 0, self.number.into()).into()
+                }
+            }
+        };
+        let (address, port) = match kind {
+            AddressKind::ClusterIp => (service_address(family, self.number), self.port),
+            AddressKind::NodePort => (World::node_address(family), self.node_port()),
+            AddressKind::ExternalIp => (outer([198, 51, 100], 0xee), self.port),
+            AddressKind::LoadBalancer => (outer([203, 0, 113], 0x1b), self.port),
+        };
+        SocketAddr::new(address, port)
+    }
+
+    fn node_port(&self) -> u16 {
+        30_000 + u16::from(self.number)
     }
 
     /// The Service and one slice per family.
     pub fn manifest(&self) -> String {
-        let Self { name, number, port, .. } = self;
+        self.without_slices() + &self.slices(self.name)
+    }
+
+    /// The Service alone.
+    pub fn without_slices(&self) -> String {
+        let Self { name, number, port, spec, .. } = self;
         let [v4, v6] = Family::BOTH.map(|family| service_address(family, *number));
         let mut text = format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  \
-             clusterIP: {v4}\n  clusterIPs: [\"{v4}\", \"{v6}\"]\n  ipFamilies: [IPv4, IPv6]\n  ports:\n"
+             clusterIP: {v4}\n  clusterIPs: [\"{v4}\", \"{v6}\"]\n  ipFamilies: [IPv4, IPv6]\n\
+             {exposure}{spec}  ports:\n",
+            exposure = if self.is_exposed { self.exposure() } else { String::new() },
         );
         for transport in self.transports {
             let protocol = protocol(*transport);
-            let _ =
-                writeln!(text, "    - {{name: {transport:?}, protocol: {protocol}, port: {port}}}");
+            let _ = write!(text, "    - {{name: {transport:?}, protocol: {protocol}, port: {port}");
+            if self.is_exposed {
+                let _ = write!(text, ", nodePort: {}", self.node_port());
+            }
+            text += "}\n";
         }
-        for family in Family::BOTH {
-            text += &self.slice(family);
+        if self.is_exposed {
+            let [v4, v6] = self.addresses(AddressKind::LoadBalancer);
+            let _ = writeln!(
+                text,
+                "status: {{loadBalancer: {{ingress: [{{ip: \"{v4}\"}}, {{ip: \"{v6}\"}}]}}}}"
+            );
         }
         text
     }
 
-    fn slice(&self, family: Family) -> String {
+    /// Lines of the spec that ask for every kind of address.
+    fn exposure(&self) -> String {
+        let [v4, v6] = self.addresses(AddressKind::ExternalIp);
+        let mut text = format!("  type: LoadBalancer\n  externalIPs: [\"{v4}\", \"{v6}\"]\n");
+        if self.spec.contains("externalTrafficPolicy: Local") {
+            let _ = writeln!(text, "  healthCheckNodePort: {}", self.health_port());
+        }
+        text
+    }
+
+    /// Where the node tells load balancers how many endpoints it has, under the local policy.
+    pub fn health_port(&self) -> u16 {
+        31_000 + u16::from(self.number)
+    }
+
+    fn addresses(&self, kind: AddressKind) -> [IpAddr; 2] {
+        Family::BOTH.map(|family| self.front_of(kind, family).ip())
+    }
+
+    /// One slice of this name for each family.
+    pub fn slices(&self, name: &str) -> String {
+        Family::BOTH.map(|family| self.slice(name, family)).concat()
+    }
+
+    fn slice(&self, slice: &str, family: Family) -> String {
         let (kind, suffix) = match family {
             Family::Ipv4 => ("IPv4", "v4"),
             Family::Ipv6 => ("IPv6", "v6"),
@@ -117,7 +208,7 @@ impl<'a> Service<'a> {
         let name = self.name;
         let mut text = format!(
             "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  \
-             name: {name}-{suffix}\n  labels: {{kubernetes.io/service-name: {name}}}\n\
+             name: {slice}-{suffix}\n  labels: {{kubernetes.io/service-name: {name}}}\n\
              addressType: {kind}\nports:\n"
         );
         for transport in self.transports {
@@ -129,8 +220,7 @@ impl<'a> Service<'a> {
         }
         text += "endpoints:\n";
         for pod in self.pods {
-            let node = if pod.ipv4.octets()[2] == 1 { NODE } else { "elsewhere" };
-            let address = pod.address(family);
+            let (node, address) = (pod.node, pod.address(family));
             let _ = writeln!(text, "  - {{addresses: [\"{address}\"], nodeName: {node}}}");
         }
         if self.pods.is_empty() {
@@ -175,14 +265,24 @@ pub fn launch(world: &World, manifests: &Manifests, more: &[&str]) -> Daemon {
 
 /// Starts the daemon on the source that the flags name, without waiting.
 pub fn launch_on(world: &World, source: &[&str]) -> Daemon {
+    launch_in(&world.node, source)
+}
+
+/// Starts the daemon of a node, which further flags may name, without waiting.
+pub fn launch_in(node: &Namespace, more: &[&str]) -> Daemon {
     let flags = flags();
-    let arguments: Vec<&str> = flags.iter().map(String::as_str).chain(source.to_vec()).collect();
-    Daemon::start(&world.node, &arguments)
+    let arguments: Vec<&str> = flags.iter().map(String::as_str).chain(more.to_vec()).collect();
+    Daemon::start(node, &arguments)
 }
 
 /// Waits for the first complete sync.
 pub fn wait_until_ready(world: &World, daemon: &Daemon) {
-    let is_in_time = wait::holds_within(SOON, || is_ready(world));
+    wait_until_ready_in(&world.node, daemon);
+}
+
+/// Waits for the first complete sync of a node's daemon.
+pub fn wait_until_ready_in(node: &Namespace, daemon: &Daemon) {
+    let is_in_time = wait::holds_within(SOON, || health_in(node, "/readyz") == Some(200));
     assert!(is_in_time, "not ready within {SOON:?}:\n{}", daemon.log());
 }
 
@@ -193,7 +293,11 @@ pub fn is_ready(world: &World) -> bool {
 
 /// Status of the answer to a question after the daemon's health, if there is an answer.
 pub fn health(world: &World, path: &str) -> Option<u16> {
-    get(&world.node, HEALTHZ, path)?.split(' ').nth(1)?.parse().ok()
+    health_in(&world.node, path)
+}
+
+fn health_in(node: &Namespace, path: &str) -> Option<u16> {
+    get(node, HEALTHZ, path)?.split(' ').nth(1)?.parse().ok()
 }
 
 /// Waits until so many more syncs have ended.

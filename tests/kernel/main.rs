@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod addresses;
+mod affinity;
 mod api_server;
 #[path = "../watch/server.rs"]
 #[allow(dead_code, reason = "the watch tests ask more of it")]
@@ -26,16 +27,20 @@ mod health_checks;
 mod lab;
 mod load;
 mod namespace;
+mod outcome;
 mod ownership;
 mod pod_server;
 mod readme;
 mod reference;
 mod refusals;
+mod scale;
 mod schedulers;
 mod settings;
+mod source_ranges;
 mod steps;
 mod takeover;
 mod traffic;
+mod truth_table;
 mod wait;
 mod whoami;
 mod world;
@@ -72,7 +77,11 @@ fn tests() -> Vec<Trial> {
     let of_files = [
         world_itself::tests(),
         traffic::tests(),
+        truth_table::tests(),
         addresses::tests(),
+        source_ranges::tests(),
+        affinity::tests(),
+        scale::tests(),
         changes::tests(),
         reference::tests(),
         datagrams::tests(),

@@ -7,7 +7,6 @@ use crate::comparison;
 use crate::comparison::captured::{self, Captured, KERNEL_DEFAULTS, NODE_ADDRESSES, OBJECTS};
 use crate::comparison::state::{State, Texts};
 use crate::dump;
-use crate::namespace::Namespace;
 use crate::world::{Family, World};
 
 pub fn tests() -> Vec<Trial> {
@@ -22,7 +21,7 @@ const DEFAULTS: [&str; 2] = ["--cluster-cidr=", "--service-cidr="];
 
 /// A node with the captured addresses and nothing else.
 fn world() -> World {
-    let world = World { node: Namespace::new(), outside: Namespace::new() };
+    let world = World::unlinked();
     let other_end = world.outside.path();
     let [ipv4, ipv6] = NODE_ADDRESSES;
     world.node.ip(&format!(

@@ -1,13 +1,16 @@
 //! What no Service serves is refused at once, by rule, never left to time out or to the host.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::time::Instant;
 
 use libtest_mimic::Trial;
 
 use crate::client;
-use crate::cluster::{self, Manifests, SOON, Service, service_address};
+use crate::cluster::{
+    self, AddressKind, Manifests, SERVICE_RANGES, SOON, Service, service_address,
+};
 use crate::namespace::Namespace;
 use crate::pod_server::PodServer;
 use crate::wait;
@@ -20,6 +23,7 @@ pub fn tests() -> Vec<Trial> {
         refusals_after_deletion,
         refusals_without_endpoints,
         refusals_by_source_range_whatever_address_the_node_uses,
+        refusals_of_pings,
     ]
 }
 
@@ -104,12 +108,48 @@ fn refusals_without_endpoints() {
     }
 }
 
+/// A service address answers to its ports alone; the node's own addresses answer as ever.
+fn refusals_of_pings() {
+    let world = quiet_world();
+    world.route_from_outside(&SERVICE_RANGES);
+    let pod = world.pod("pod", Place::Node, 3);
+    let client = world.pod("client", Place::Node, 9);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    let service = Service { is_exposed: true, ..Service::new("web", 128, &pods) };
+    manifests.put("web.yaml", &service.manifest());
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    let clients = [("pod", &client.namespace), ("node", &world.node), ("outside", &world.outside)];
+    for family in Family::BOTH {
+        let of_kind = |kind| service.front_of(kind, family).ip();
+        let unallocated = service_address(family, 200);
+        for (who, from) in clients {
+            let bound =
+                [AddressKind::ClusterIp, AddressKind::ExternalIp, AddressKind::LoadBalancer];
+            for address in bound.map(of_kind).into_iter().chain([unallocated]) {
+                let answer = ping(from, address);
+                // Refused in the sender's own output hook, it cannot even send.
+                let is_refused = ["nreachable", "not permitted"].iter().any(|w| answer.contains(w));
+                assert!(is_refused, "{who} to {address}: {answer}");
+            }
+            let answer = ping(from, of_kind(AddressKind::NodePort));
+            assert!(answer.contains(" 1 received"), "{who} to the node: {answer}");
+        }
+    }
+}
+
+/// What `ping` says of one echo request.
+fn ping(from: &Namespace, to: IpAddr) -> String {
+    let to = to.to_string();
+    let output = from.run(|| Command::new("ping").args(["-n", "-c", "1", "-W", "2", &to]).output());
+    let output = output.expect("ping");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
 /// A world whose kernels answer every refused packet; they would leave out most.
 fn quiet_world() -> World {
     let world = World::new();
-    for path in ["net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"] {
-        world.node.sysctl(path, "0");
-    }
+    world.refuse_without_limit();
     world
 }
 

@@ -3,10 +3,16 @@
 //! ```text
 //!   pods 10.244.1.n ──veth── node 192.0.2.1 ──veth── outside 192.0.2.2 ──veth── pods 10.244.2.n
 //!   fd00:244:1::n            2001:db8::1             2001:db8::2           fd00:244:2::n
+//!                                                       │ 198.18.0.2
+//!                                                     veth
+//!                                                       │
+//!                      pods 10.244.3.n ──veth── second node 198.18.0.3
+//!                      fd00:244:3::n            2001:db8:2::3
 //! ```
 //!
 //! The node stands for the machine under test; the outside for another node and the rest of the
-//! world. Traffic is routed, never bridged. The node does not forward until someone tells it to.
+//! world; the second node is there in tests that ask for it. Traffic is routed, never bridged.
+//! A node does not forward until someone tells it to.
 //! Its default route leads outside, where unknown destinations vanish without an answer.
 
 use std::io;
@@ -34,6 +40,8 @@ impl Family {
 pub enum Place {
     /// On the node under test.
     Node,
+    /// On the second node.
+    SecondNode,
     /// On another node: behind the outside host.
     Outside,
 }
@@ -42,11 +50,14 @@ pub enum Place {
 pub struct World {
     pub node: Namespace,
     pub outside: Namespace,
+    second: Option<Namespace>,
 }
 
 /// A pod; its network vanishes with it.
 pub struct Pod {
     pub name: String,
+    /// The name of the node that it runs on.
+    pub node: &'static str,
     pub namespace: Namespace,
     pub ipv4: Ipv4Addr,
     pub ipv6: Ipv6Addr,
@@ -54,14 +65,26 @@ pub struct Pod {
 
 /// A machine that pods hang on.
 struct Host {
+    name: &'static str,
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
     /// Third group of its pods' addresses.
     pods: u8,
 }
 
-const NODE: Host = Host { ipv4: Ipv4Addr::new(192, 0, 2, 1), ipv6: documentation(1), pods: 1 };
-const OUTSIDE: Host = Host { ipv4: Ipv4Addr::new(192, 0, 2, 2), ipv6: documentation(2), pods: 2 };
+const NODE: Host =
+    Host { name: "node-1", ipv4: Ipv4Addr::new(192, 0, 2, 1), ipv6: documentation(0, 1), pods: 1 };
+const OUTSIDE: Host = Host {
+    name: "elsewhere",
+    ipv4: Ipv4Addr::new(192, 0, 2, 2),
+    ipv6: documentation(0, 2),
+    pods: 2,
+};
+/// The outside as the second node sees it.
+const OUTSIDE_OF_SECOND: Host =
+    Host { ipv4: Ipv4Addr::new(198, 18, 0, 2), ipv6: documentation(2, 2), ..OUTSIDE };
+const SECOND: Host =
+    Host { name: "node-2", ipv4: Ipv4Addr::new(198, 18, 0, 3), ipv6: documentation(2, 3), pods: 3 };
 
 const LINK_LIMIT: Duration = Duration::from_secs(10);
 const LINK_ATTEMPT: Duration = Duration::from_millis(200);
@@ -71,24 +94,75 @@ const GATEWAY_IPV4: &str = "169.254.1.1";
 const GATEWAY_IPV6: &str = "fe80::1";
 
 impl World {
+    /// Makes a node and an outside with no way between them.
+    pub fn unlinked() -> Self {
+        Self { node: Namespace::new(), outside: Namespace::new(), second: None }
+    }
+
     /// Makes the node and the outside, joined by their `eth0`.
     pub fn new() -> Self {
-        let world = Self { node: Namespace::new(), outside: Namespace::new() };
-        let other_end = world.outside.path();
-        world.node.ip(&format!("link add eth0 type veth peer name eth0 netns {other_end}"));
-        world.outside.ip(&OUTSIDE.uplink(&NODE));
-        world.outside.ip("route add blackhole default\nroute add blackhole ::/0");
-        world.node.ip(&NODE.uplink(&OUTSIDE));
-        world.node.ip(&OUTSIDE.as_default_route());
+        let world = Self::unlinked();
         set_forwarding(&world.outside, "1");
-        set_forwarding(&world.node, "0");
-        wait_for_link(&world.node, &OUTSIDE);
+        world.attach(&world.node, &NODE, &OUTSIDE, "eth0");
+        world.outside.ip("route add blackhole default\nroute add blackhole ::/0");
         world
+    }
+
+    /// Makes the same with a second node, on another link of the outside.
+    pub fn with_second_node() -> Self {
+        let second = Namespace::new();
+        let world = Self { second: Some(second.clone()), ..Self::new() };
+        world.attach(&second, &SECOND, &OUTSIDE_OF_SECOND, "eth1");
+        world
+    }
+
+    /// Joins a node's `eth0` with a device of the outside.
+    fn attach(&self, node: &Namespace, host: &Host, outside: &Host, device: &str) {
+        let other_end = self.outside.path();
+        node.ip(&format!("link add eth0 type veth peer name {device} netns {other_end}"));
+        self.outside.ip(&outside.uplink(device, host));
+        node.ip(&host.uplink("eth0", outside));
+        node.ip(&outside.as_default_route());
+        set_forwarding(node, "0");
+        wait_for_link(node, outside);
+    }
+
+    /// The second node of a world that has one.
+    pub fn second_node(&self) -> &Namespace {
+        self.second.as_ref().expect("a world with a second node")
     }
 
     /// The node's own address of either family.
     pub fn node_address(family: Family) -> IpAddr {
         NODE.address(family)
+    }
+
+    /// The second node's own address of either family.
+    pub fn second_node_address(family: Family) -> IpAddr {
+        SECOND.address(family)
+    }
+
+    /// The address by which the outside reaches the node.
+    pub fn outside_address(family: Family) -> IpAddr {
+        OUTSIDE.address(family)
+    }
+
+    /// Leads everybody outside who asks for these ranges to the node.
+    pub fn route_from_outside(&self, ranges: &[&str]) {
+        let route = |range: &&str| {
+            let family = if range.contains(':') { Family::Ipv6 } else { Family::Ipv4 };
+            format!("route add {range} via {}\n", Self::node_address(family))
+        };
+        self.outside.ip(&ranges.iter().map(route).collect::<String>());
+    }
+
+    /// Lets the nodes answer every refused packet; their kernels would leave out most.
+    pub fn refuse_without_limit(&self) {
+        for node in [&self.node].into_iter().chain(&self.second) {
+            for path in ["net/ipv4/icmp_ratelimit", "net/ipv6/icmp/ratelimit"] {
+                node.sysctl(path, "0");
+            }
+        }
     }
 
     /// Lets the node forward, in tests without the daemon.
@@ -100,10 +174,12 @@ impl World {
     pub fn pod(&self, name: &str, place: Place, number: u8) -> Pod {
         let (host, host_namespace) = match place {
             Place::Node => (&NODE, &self.node),
+            Place::SecondNode => (&SECOND, self.second_node()),
             Place::Outside => (&OUTSIDE, &self.outside),
         };
         let pod = Pod {
             name: name.into(),
+            node: host.name,
             namespace: Namespace::new(),
             ipv4: Ipv4Addr::new(10, 244, host.pods, number),
             ipv6: Ipv6Addr::new(0xfd00, 0x244, host.pods.into(), 0, 0, 0, 0, number.into()),
@@ -152,13 +228,13 @@ impl Host {
     }
 
     /// `ip` lines for the link to the other host and the way to its pods.
-    fn uplink(&self, other: &Host) -> String {
+    fn uplink(&self, device: &str, other: &Host) -> String {
         let Self { ipv4, ipv6, .. } = self;
         format!(
             "link set lo up\n\
-             link set eth0 up\n\
-             address add {ipv4}/24 dev eth0\n\
-             address add {ipv6}/64 dev eth0\n\
+             link set {device} up\n\
+             address add {ipv4}/24 dev {device}\n\
+             address add {ipv6}/64 dev {device}\n\
              route add 10.244.{pods}.0/24 via {via_ipv4}\n\
              route add fd00:244:{pods}::/64 via {via_ipv6}\n",
             pods = other.pods,
@@ -204,8 +280,8 @@ fn is_refused(to: SocketAddr) -> bool {
     attempt.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-const fn documentation(host: u16) -> Ipv6Addr {
-    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host)
+const fn documentation(link: u16, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, link, 0, 0, 0, 0, host)
 }
 
 fn set_forwarding(namespace: &Namespace, value: &str) {
