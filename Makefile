@@ -1,7 +1,7 @@
 # Every way to build, check and show the project; each target sets itself up.
 # Tests that want a kernel boot the machine of tests/lab where this kernel has no IPVS.
 
-.PHONY: help test test-native test-kernel lab demo lint ci
+.PHONY: help test test-native test-kernel bench bench-core lab demo lint ci
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -21,6 +21,12 @@ test-native: ## Run the tests that need no lab
 
 test-kernel: ## Run the kernel tests; LAB_KERNEL=6.1|6.12|7.2 picks the lab's kernel
 	cargo test --test edge --test kernel
+
+bench: ## Measure the daemon against its budgets; BENCH_PROXY=/path measures another beside it
+	cargo bench --bench node
+
+bench-core: ## Measure the core's parts at several sizes
+	cargo bench --bench core
 
 lab: ## Build the lab machine
 	tests/lab/build

@@ -32,6 +32,7 @@ pub struct Metrics {
     failures: Family<Operation, Counter>,
     changes: Family<Change, Counter>,
     audits: Counter,
+    audit_duration: Histogram,
     draining: Gauge,
     failing: Gauge,
     rejected: Gauge,
@@ -75,8 +76,14 @@ impl Metrics {
             "How long a sync took",
             Histogram::new(exponential_buckets(0.001, 2.0, 15)),
         );
+        let audit_duration = names.add(
+            "kubeipvs_audit_duration_seconds",
+            "How long a sync took that compared all of the kernel's state",
+            Histogram::new(exponential_buckets(0.001, 2.0, 15)),
+        );
         Metrics {
             sync_duration,
+            audit_duration,
             last_success: names.plain(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                 "When the last sync ended in which nothing failed",
@@ -114,6 +121,7 @@ impl Metrics {
         }
         if report.is_audit {
             self.audits.inc();
+            self.audit_duration.observe(took.as_secs_f64());
         }
         for failed in &report.failed {
             self.failures.get_or_create(&Operation { operation: failed.operation }).inc();
@@ -214,6 +222,7 @@ mod tests {
             r#"kubeipvs_changes_total{kind="reals",action="added"} 2"#,
             r#"kubeipvs_changes_total{kind="reals",action="removed"} 1"#,
             "kubeipvs_audits_total 1",
+            "kubeipvs_audit_duration_seconds_sum 0.003",
             "kubeipvs_draining_real_servers 3",
         ] {
             assert_line(&metrics, line);
