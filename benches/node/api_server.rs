@@ -50,11 +50,13 @@ pub struct ApiServer {
 struct Collection {
     kind: &'static str,
     api_version: &'static str,
-    objects: Vec<String>,
 }
+
+type Objects = Vec<Arc<str>>;
 
 struct State {
     version: u64,
+    objects: HashMap<&'static str, Objects>,
     /// All events, each as the chunk that a watch gets.
     events: Vec<(u64, &'static str, Arc<[u8]>)>,
     watches: Vec<(&'static str, TcpStream)>,
@@ -66,18 +68,23 @@ struct State {
 impl ApiServer {
     /// Serves a cluster, in the network namespace of the calling thread.
     pub fn start(address: SocketAddr, cluster: &Cluster, lists: Lists) -> io::Result<Self> {
-        let collection = |kind, api_version, objects| Collection { kind, api_version, objects };
+        let collection = |kind, api_version| Collection { kind, api_version };
         let collections = HashMap::from([
-            (SERVICES, collection("Service", "v1", cluster.services())),
-            (SLICES, collection("EndpointSlice", "discovery.k8s.io/v1", cluster.slices())),
-            (NODES, collection("Node", "v1", vec![cluster::node()])),
-            (
-                SERVICE_CIDRS,
-                collection("ServiceCIDR", "networking.k8s.io/v1", vec![cluster::service_cidr()]),
-            ),
+            (SERVICES, collection("Service", "v1")),
+            (SLICES, collection("EndpointSlice", "discovery.k8s.io/v1")),
+            (NODES, collection("Node", "v1")),
+            (SERVICE_CIDRS, collection("ServiceCIDR", "networking.k8s.io/v1")),
         ]);
+        let objects = [
+            (SERVICES, cluster.services()),
+            (SLICES, cluster.slices()),
+            (NODES, vec![cluster::node()]),
+            (SERVICE_CIDRS, vec![cluster::service_cidr()]),
+        ];
+        let shared = |all: Vec<String>| all.into_iter().map(Arc::from).collect();
         let state = State {
             version: FIRST_VERSION,
+            objects: objects.map(|(path, all)| (path, shared(all))).into(),
             events: Vec::new(),
             watches: Vec::new(),
             listed: None,
@@ -101,25 +108,22 @@ impl ApiServer {
         self.state().version + 1
     }
 
-    /// Sends that an object is otherwise now; returns when its last byte was written.
-    pub fn modified(&self, path: &'static str, object: &str) -> Instant {
+    /// Sends that the object of a Service is otherwise now; returns when its last byte was written.
+    pub fn modified(&self, path: &'static str, service: usize, object: &str) -> Instant {
         let line = chunk(format!("{{\"type\":\"MODIFIED\",\"object\":{object}}}\n").as_bytes());
         let mut state = self.state();
         state.version += 1;
         let version = state.version;
         state.events.push((version, path, line.clone().into()));
         state.write(path, &line);
-        Instant::now()
+        let written = Instant::now();
+        state.objects.get_mut(path).expect("a known path")[service] = object.into();
+        written
     }
 
     /// When the last byte of the lists was written.
     pub fn listed(&self) -> Option<Instant> {
         self.state().listed
-    }
-
-    /// Whether anybody watches a collection.
-    pub fn is_watched(&self, path: &str) -> bool {
-        self.state().watches.iter().any(|(watched, _)| *watched == path)
     }
 
     /// Cuts all connections and serves no more.
@@ -177,7 +181,9 @@ impl ApiServer {
                     }
                     return self.watch(socket, &mut reader, path, collection, &query);
                 }
-                Some((_, collection)) => respond(&socket, 200, &self.page(collection, &query))?,
+                Some((path, collection)) => {
+                    respond(&socket, 200, &self.page(path, collection, &query))?;
+                }
                 None => self.answer_other(&socket, &method, path)?,
             }
         }
@@ -198,20 +204,26 @@ impl ApiServer {
         }
     }
 
+    /// The version, and the objects of a collection at it.
+    fn objects(&self, path: &str) -> (u64, Objects) {
+        let state = self.state();
+        (state.version, state.objects.get(path).cloned().unwrap_or_default())
+    }
+
     /// One page of a list.
-    fn page(&self, collection: &Collection, query: &HashMap<&str, &str>) -> Vec<u8> {
+    fn page(&self, path: &str, collection: &Collection, query: &HashMap<&str, &str>) -> Vec<u8> {
+        let (version, objects) = self.objects(path);
         let number = |name| query.get(name).and_then(|text| text.parse::<usize>().ok());
         let from = number("continue").unwrap_or(0);
         let limit = number("limit").filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-        let to = from.saturating_add(limit).min(collection.objects.len());
-        let token = if to < collection.objects.len() { to.to_string() } else { String::new() };
-        let version = self.state().version;
+        let to = from.saturating_add(limit).min(objects.len());
+        let token = if to < objects.len() { to.to_string() } else { String::new() };
         let mut body = format!(
             r#"{{"kind":"{}List","apiVersion":"{}","metadata":{{"resourceVersion":"{version}","continue":"{token}"}},"items":["#,
             collection.kind, collection.api_version
         )
         .into_bytes();
-        for (index, object) in collection.objects[from..to].iter().enumerate() {
+        for (index, object) in objects[from..to].iter().enumerate() {
             if index > 0 {
                 body.push(b',');
             }
@@ -236,9 +248,10 @@ impl ApiServer {
         )?;
         let mut after = query.get("resourceVersion").and_then(|text| text.parse().ok());
         if query.contains_key("sendInitialEvents") {
-            stream(&mut socket, collection)?;
-            after = Some(FIRST_VERSION);
-            socket.write_all(&chunk(&collection.bookmark(FIRST_VERSION, true)))?;
+            let (version, objects) = self.objects(path);
+            stream(&mut socket, &objects)?;
+            after = Some(version);
+            socket.write_all(&chunk(&collection.bookmark(version, true)))?;
         }
         {
             let mut state = self.state();
@@ -286,11 +299,11 @@ impl Collection {
 
 /// The objects as the first events of a watch, each in a chunk of its own as a real server sends
 /// them.
-fn stream(socket: &mut TcpStream, collection: &Collection) -> io::Result<()> {
+fn stream(socket: &mut TcpStream, objects: &Objects) -> io::Result<()> {
     const BEFORE: &[u8] = b"{\"type\":\"ADDED\",\"object\":";
     const AFTER: &[u8] = b"}\n";
     let mut buffer = Vec::with_capacity(2 * WRITE);
-    for object in &collection.objects {
+    for object in objects {
         let length = BEFORE.len() + object.len() + AFTER.len();
         write!(buffer, "{length:x}\r\n")?;
         for part in [BEFORE, object.as_bytes(), AFTER, b"\r\n"] {

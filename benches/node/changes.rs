@@ -29,6 +29,13 @@ const STRIDE: usize = 7_919;
 pub struct Changes<'a> {
     running: &'a Running,
     kernel: ipvs::Client,
+    history: History,
+}
+
+/// What has become of the cluster by the changes so far.
+#[derive(Debug, Default)]
+pub struct History {
+    /// The pods of the Services that have changed.
     pods: BTreeMap<usize, Vec<Pod>>,
     new_pods: usize,
 }
@@ -44,8 +51,17 @@ struct Wanted {
 impl<'a> Changes<'a> {
     /// No change yet.
     pub fn of(running: &'a Running) -> Self {
-        let kernel = ipvs::Client::open().expect("IPVS");
-        Changes { running, kernel, pods: BTreeMap::new(), new_pods: 0 }
+        Changes::after(running, History::default())
+    }
+
+    /// After the changes of a proxy before.
+    pub fn after(running: &'a Running, history: History) -> Self {
+        Changes { running, kernel: ipvs::Client::open().expect("IPVS"), history }
+    }
+
+    /// What has become of the cluster.
+    pub fn into_history(self) -> History {
+        self.history
     }
 
     /// Latency, messages and processor time of changes of one endpoint each.
@@ -115,12 +131,12 @@ impl<'a> Changes<'a> {
             match number % 2 {
                 0 => {
                     let object = cluster::service(service, version, "changed");
-                    self.running.api.modified(SERVICES, &object);
+                    self.running.api.modified(SERVICES, service, &object);
                 }
                 _ => {
                     let pods = self.pods_of(service).clone();
                     let object = cluster::slice(service, &pods, version, "changed");
-                    self.running.api.modified(SLICES, &object);
+                    self.running.api.modified(SLICES, service, &object);
                 }
             }
         }
@@ -235,19 +251,19 @@ impl<'a> Changes<'a> {
 
     fn pods_of(&mut self, service: usize) -> &mut Vec<Pod> {
         let cluster = self.running.cluster;
-        self.pods.entry(service).or_insert_with(|| cluster.pods(service))
+        self.history.pods.entry(service).or_insert_with(|| cluster.pods(service))
     }
 
     fn new_pod(&mut self) -> Pod {
-        self.new_pods += 1;
-        Pod::ready(self.running.cluster.new_pod(self.new_pods))
+        self.history.new_pods += 1;
+        Pod::ready(self.running.cluster.new_pod(self.history.new_pods))
     }
 
     /// Sends the slice of a Service as it is now.
     fn send(&mut self, service: usize) -> Instant {
         let version = self.running.api.next_version();
         let object = cluster::slice(service, self.pods_of(service), version, "");
-        self.running.api.modified(SLICES, &object)
+        self.running.api.modified(SLICES, service, &object)
     }
 
     /// Returns when the kernel is seen to hold what is wanted.

@@ -26,13 +26,14 @@ mod table;
 mod wait;
 
 use std::io::{self, BufRead, BufReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use api_server::Lists;
-use changes::Changes;
+use changes::{Changes, History};
 use cluster::Cluster;
 use floor::Floor;
 use start::{Running, Subject};
@@ -114,31 +115,55 @@ fn run(mut command: Command) -> io::Result<ExitCode> {
 fn measure() -> ExitCode {
     let start = Instant::now();
     let ours = Subject { binary: lab::daemon_binary(), is_ours: true };
-    let mut rows = ours_alone(&ours);
-    rows.extend(small(&ours));
-    rows.extend(large(&ours));
+    let mut results = Results::default();
+    results.case(|| vec![size(&ours)]);
+    results.case(|| small(&ours));
+    results.case(|| large(&ours));
+    results.case(|| peak(&ours, "paged", LARGE, Lists::Paged, 96.0));
+    results.case(|| peak(&ours, "wide", WIDE, Lists::Streaming, 160.0));
     let other = env::var_os(OTHER).map(|binary| {
         let binary = fs::canonicalize(binary).expect("the other proxy's binary");
         Subject { binary, is_ours: false }
     });
     if let Some(other) = &other {
-        let theirs: Vec<Row> = small(other).into_iter().chain(large(other)).collect();
-        table::beside(&mut rows, &theirs);
+        let mut theirs = Results::default();
+        theirs.case(|| small(other));
+        theirs.case(|| large(other));
+        table::beside(&mut results.rows, &theirs.rows);
     }
-    println!("{}", table::text(&rows, other.is_some()));
-    println!("{RESULT}{}", table::json(&rows, other.is_some()));
+    let rows = &results.rows;
+    println!("{}", table::text(rows, other.is_some()));
+    println!("{RESULT}{}", table::json(rows, other.is_some()));
     eprintln!("bench: done in {:.0} s", start.elapsed().as_secs_f64());
-    if table::all_ok(&rows) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_ok = !results.is_broken && table::all_ok(rows);
+    if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What is of interest of our own binary only.
-fn ours_alone(ours: &Subject) -> Vec<Row> {
+/// The figures of all cases.
+#[derive(Default)]
+struct Results {
+    rows: Vec<Row>,
+    /// Whether a case broke off.
+    is_broken: bool,
+}
+
+impl Results {
+    /// Runs a case; one that breaks off costs its own figures only.
+    fn case(&mut self, case: impl FnOnce() -> Vec<Row>) {
+        match catch_unwind(AssertUnwindSafe(case)) {
+            Ok(rows) => {
+                eprintln!("{}", table::text(&rows, false));
+                self.rows.extend(rows);
+            }
+            Err(_) => self.is_broken = true,
+        }
+    }
+}
+
+fn size(ours: &Subject) -> Row {
     let none = Cluster { services: 0, endpoints: 0 };
     let size = fs::metadata(&ours.binary).expect("the daemon").len() as f64 / 1e6;
-    let mut rows = vec![Row::new("binary", none, "size, stripped", (size, "MB")).at_most(12.0)];
-    rows.extend(peak(ours, "wide", WIDE, Lists::Streaming, 160.0));
-    rows.extend(peak(ours, "paged", LARGE, Lists::Paged, 96.0));
-    rows
+    Row::new("binary", none, "size, stripped", (size, "MB")).at_most(12.0)
 }
 
 /// Memory after a cold start, and at its peak.
@@ -191,7 +216,8 @@ fn large(subject: &Subject) -> Vec<Row> {
         };
         let mut rows = running.rows("cold start", floor.map(|floor| floor.total()));
         rows.extend(floor.into_iter().flat_map(floor_rows));
-        rows.extend(while_running(&running));
+        let (more, history) = while_running(&running);
+        rows.extend(more);
         if !subject.is_ours {
             running.stop();
             return rows;
@@ -199,15 +225,17 @@ fn large(subject: &Subject) -> Vec<Row> {
         let Running { proxy, api, cluster, .. } = running;
         proxy.stop();
         say("restart");
-        let more = FREQUENT_AUDITS;
-        let again = Running::start_on(api, subject, cluster, more).expect("a restart");
-        rows.extend(Changes::of(&again).during_audits("audit", AUDITING));
+        let again = Running::start_on(api, subject, cluster, FREQUENT_AUDITS).expect("a restart");
+        rows.extend(again.rows("restart", None));
+        let writes = again.proxy.metric("kubeipvs_kernel_writes_total");
+        rows.push(Row::new("restart", cluster, "kernel messages", (writes, "messages")));
+        rows.extend(Changes::after(&again, history).during_audits("audit", AUDITING));
         again.stop();
         rows
     })
 }
 
-fn while_running(running: &Running) -> Vec<Row> {
+fn while_running(running: &Running) -> (Vec<Row>, History) {
     let mut changes = Changes::of(running);
     changes.settle();
     say("updates without meaning");
@@ -230,7 +258,7 @@ fn while_running(running: &Running) -> Vec<Row> {
     rows.push(row("idle", "CPU", share, "%").at_most(0.2));
     rows.push(row("memory", "resident, settled", resident, "MB").at_most(64.0));
     rows.push(row("memory", "peak", peak, "MB").at_most(96.0));
-    rows
+    (rows, changes.into_history())
 }
 
 /// The floor belongs to our figures; another proxy's are shown beside it.

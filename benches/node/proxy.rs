@@ -93,13 +93,13 @@ impl Proxy {
         }
     }
 
-    /// The sum over all labels of a metric; 0 if it is not told.
+    /// A metric: with the labels that are named, else the sum over all; 0 if it is not told.
     pub fn metric(&self, name: &str) -> f64 {
         let text = get(METRICS, "/metrics").unwrap_or_default();
         let values = text.lines().filter_map(|line| {
             let (key, value) = line.rsplit_once(' ')?;
-            let key = key.split('{').next().unwrap_or(key);
-            (key == name).then(|| value.parse::<f64>().ok()).flatten()
+            let bare = key.split('{').next().unwrap_or(key);
+            (key == name || bare == name).then(|| value.parse::<f64>().ok()).flatten()
         });
         values.sum()
     }

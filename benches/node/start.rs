@@ -59,7 +59,13 @@ impl Running {
     pub fn start(subject: &Subject, cluster: Cluster, lists: Lists, more: &[&str]) -> Option<Self> {
         let address = SocketAddr::from((NODE_ADDRESS, API_PORT));
         let api = ApiServer::start(address, &cluster, lists).expect("a free port");
-        Running::start_on(api, subject, cluster, more)
+        let running = Running::start_on(api, subject, cluster, more)?;
+        if subject.is_ours {
+            let log = || running.proxy.log();
+            assert_eq!(Held::now(), Held::by(&cluster), "{}", log());
+            assert_eq!(node::passes(), cluster.servers(), "{}", log());
+        }
+        Some(running)
     }
 
     /// The same with an API server that is there.
@@ -74,7 +80,7 @@ impl Running {
         let dns_answer = node::first_dns_answer(LIMIT);
         let mut proxy = Proxy::start(&subject.binary, &kubeconfig, more);
         let (parsed, live) = match subject.is_ours {
-            true => own_phases(&mut proxy, &cluster),
+            true => own_phases(&mut proxy),
             false => (api.listed().unwrap_or(proxy.started), seen_live(&cluster)?),
         };
         let phases = Phases {
@@ -84,6 +90,16 @@ impl Running {
             dns_answered: dns_answer.join().expect("no panic while asking"),
         };
         Some(Running { proxy, api, cluster, phases })
+    }
+
+    /// How much of the time went to the kernel, if the proxy tells.
+    fn in_kernel(&self, case: &'static str) -> Vec<Row> {
+        let spent = |kind: &str| {
+            let metric = format!("kubeipvs_kernel_seconds_total{{operation=\"{kind}\"}}");
+            self.proxy.metric(&metric)
+        };
+        let row = |(metric, kind)| Row::new(case, self.cluster, metric, (spent(kind), "s"));
+        WORK.into_iter().map(row).collect()
     }
 
     /// Ends the proxy and its API server.
@@ -109,6 +125,7 @@ impl Running {
             },
             row("start to all live", started, live),
         ];
+        rows.extend(self.in_kernel(case));
         let answers = [
             ("lists parsed to API Service answers", api_answered),
             ("lists parsed to DNS Service answers", dns_answered),
@@ -121,10 +138,18 @@ impl Running {
     }
 }
 
-fn own_phases(proxy: &mut Proxy, cluster: &Cluster) -> (Instant, Instant) {
+/// What each kind of work at the kernel is called in the metrics.
+const WORK: [(&str, &str); 6] = [
+    ("of it reads", "observe"),
+    ("of it rules", "rules"),
+    ("of it entries", "entries"),
+    ("of it virtual servers", "servers"),
+    ("of it real servers", "reals"),
+    ("of it addresses", "addresses"),
+];
+
+fn own_phases(proxy: &mut Proxy) -> (Instant, Instant) {
     proxy.wait_until_ready(LIMIT);
-    assert_eq!(Held::now(), Held::by(cluster), "{}", proxy.log());
-    assert_eq!(node::passes(), cluster.servers(), "{}", proxy.log());
     let syncs = proxy.syncs();
     match (syncs.first(), syncs.last()) {
         (Some(first), Some(last)) => (first.ended - first.took, last.ended),

@@ -37,6 +37,7 @@ pub struct Metrics {
     failing: Gauge,
     rejected: Gauge,
     writes: Counter,
+    kernel_time: Family<Operation, Counter<f64, AtomicU64>>,
     programs: Counter,
     healthz: Family<Code, Counter>,
     livez: Family<Code, Counter>,
@@ -105,6 +106,10 @@ impl Metrics {
                 .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
             writes: names
                 .plain("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
+            kernel_time: names.plain(
+                "kubeipvs_kernel_seconds",
+                "Time spent on changing and reading the kernel, by kind of step",
+            ),
             programs: names
                 .plain("kubeipvs_programs_run", "Programs run, such as iptables-restore"),
             healthz: names.plain("kubeproxy_proxy_healthz", "Answers of /healthz by status"),
@@ -151,6 +156,11 @@ impl Metrics {
     pub fn activity(&self, writes: u64, programs: u64) {
         self.writes.inner().store(writes, Ordering::Relaxed);
         self.programs.inner().store(programs, Ordering::Relaxed);
+    }
+
+    /// So long took an operation on the host: a kind of step, or `observe`.
+    pub fn spent(&self, operation: &'static str, time: Duration) {
+        self.kernel_time.get_or_create(&Operation { operation }).inc_by(time.as_secs_f64());
     }
 
     /// `/healthz` was answered.
@@ -243,6 +253,16 @@ mod tests {
         assert_line(&metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0.0");
         metrics.observe(&Report::default(), Duration::ZERO);
         assert_line(&metrics, "kubeipvs_failing_rows 0");
+    }
+
+    #[test]
+    fn time_at_the_kernel_adds_up_by_operation() {
+        let metrics = Metrics::new();
+        metrics.spent("reals", Duration::from_millis(250));
+        metrics.spent("reals", Duration::from_millis(500));
+        metrics.spent("observe", Duration::from_secs(2));
+        assert_line(&metrics, r#"kubeipvs_kernel_seconds_total{operation="reals"} 0.75"#);
+        assert_line(&metrics, r#"kubeipvs_kernel_seconds_total{operation="observe"} 2.0"#);
     }
 
     #[test]
