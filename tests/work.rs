@@ -14,11 +14,12 @@ use kube_ipvs_proxy::cluster::{EndpointSlice, Kind, ObjectName, Update};
 use kube_ipvs_proxy::config::Periods;
 use kube_ipvs_proxy::desired::Desired;
 use kube_ipvs_proxy::desired::service::{self, Facts};
+use kube_ipvs_proxy::kernel::{Error, Failure, Kernel};
 use kube_ipvs_proxy::model::ipvs::{RealKey, RealServer, ServerKey};
 use kube_ipvs_proxy::model::net::{PerFamily, Protocol};
+use kube_ipvs_proxy::model::observed::{Host, Observed, Scope};
 use kube_ipvs_proxy::plan::step::{Change, Step};
 use kube_ipvs_proxy::reconcile::engine::Engine;
-use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
 
 use cluster::{Cluster, PORT, Pod};
 
@@ -40,7 +41,8 @@ fn one_endpoint_touches_one_service_and_is_one_row() {
     let raised = Change::update(key(pods[3]), RealServer::weighing(0), RealServer::weighing(1));
     node.check(slice(&pods), &[Step::Reals(vec![raised])]);
 
-    pods.push(Pod::ready(CLUSTER.new_pod(0)));
+    let elsewhere = CLUSTER.new_pod(1);
+    pods.push(Pod::ready(elsewhere));
     let added = Change::add(key(pods[10]), RealServer::weighing(1));
     node.check(slice(&pods), &[Step::Reals(vec![added])]);
 }
@@ -144,10 +146,30 @@ fn replace(
     desired.replace(name, rows)
 }
 
+/// An empty host that does as it is told, and takes note.
+#[derive(Default)]
+struct Obedient {
+    history: Vec<Step>,
+    observations: usize,
+}
+
+impl Kernel for Obedient {
+    fn observe(&mut self, _: &Scope) -> Result<Observed, Error> {
+        self.observations += 1;
+        let families = PerFamily { v4: true, v6: false };
+        Ok(Observed { host: Host { families, ..Host::default() }, ..Observed::default() })
+    }
+
+    fn apply(&mut self, step: &Step) -> Vec<Failure> {
+        self.history.push(step.clone());
+        Vec::new()
+    }
+}
+
 /// A node on which the whole cluster is in place.
 struct Node {
     engine: Engine,
-    kernel: FakeKernel,
+    kernel: Obedient,
     now: Instant,
 }
 
@@ -156,7 +178,7 @@ impl Node {
         let hour = Duration::from_secs(3600);
         let periods = Periods { sync: hour, min_sync: Duration::ZERO, audit: hour };
         let engine = Engine::new(cluster::policy(), periods, Store::new(&Kind::ALL));
-        let mut node = Node { engine, kernel: FakeKernel::default(), now: Instant::now() };
+        let mut node = Node { engine, kernel: Obedient::default(), now: Instant::now() };
         for update in CLUSTER.updates() {
             node.tell(update);
         }

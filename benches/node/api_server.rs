@@ -276,9 +276,8 @@ impl ApiServer {
 impl State {
     /// Writes to all who watch; those that are gone are forgotten.
     fn write(&mut self, path: &str, line: &[u8]) {
-        self.watches.retain_mut(|(watched, socket)| {
-            *watched != path || socket.write_all(line).is_ok()
-        });
+        self.watches
+            .retain_mut(|(watched, socket)| *watched != path || socket.write_all(line).is_ok());
     }
 }
 

@@ -195,8 +195,7 @@ impl<'a> Changes<'a> {
         self.wait_for_drains();
         self.settle();
         let after = self.used();
-        let row =
-            |metric, value, unit| Row::new(case, self.running.cluster, metric, (value, unit));
+        let row = |metric, value, unit| Row::new(case, self.running.cluster, metric, (value, unit));
         vec![
             row("CPU", after.cpu - before.cpu, "s").at_most(1.0),
             row("caught up after", caught_up.as_secs_f64() * 1e3, "ms"),

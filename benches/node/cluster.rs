@@ -189,7 +189,9 @@ pub fn service(number: usize, version: u64, note: &str) -> String {
     let (namespace, name) = name(number);
     let address = Cluster::address(number);
     let port = |name: &str, protocol: &str, port: u16| {
-        format!(r#"{{"name":"{name}","protocol":"{protocol}","port":{port},"targetPort":"{name}"}}"#)
+        format!(
+            r#"{{"name":"{name}","protocol":"{protocol}","port":{port},"targetPort":"{name}"}}"#
+        )
     };
     let ports = match number {
         API => port("https", "TCP", 443),

@@ -11,8 +11,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use kube_ipvs_proxy::cluster::store::Store;
 use kube_ipvs_proxy::cluster::Kind;
+use kube_ipvs_proxy::cluster::store::Store;
 use kube_ipvs_proxy::config::Periods;
 use kube_ipvs_proxy::kernel::exec::Runner;
 use kube_ipvs_proxy::kernel::ipset::{self, NewSet, Room};
@@ -156,8 +156,7 @@ impl Sockets {
         let commands = self.ipvs.commands();
         match step {
             Step::Settings(changes) => {
-                let setting =
-                    |(key, to): (String, Option<String>)| Some(Work::Setting(key, to?));
+                let setting = |(key, to): (String, Option<String>)| Some(Work::Setting(key, to?));
                 several(changes.into_iter().filter_map(|change| setting((change.key, change.to))))
             }
             Step::Sets(changes) => several(
@@ -216,7 +215,8 @@ impl Sockets {
                 fs::write(format!("/proc/sys/{path}"), value).expect("a setting to write");
             }
             Work::Set(key, SetSpec { kind, maxelem }) => {
-                let hashsize = |maxelem: u32| (maxelem / BUCKET_ENTRIES).clamp(BUCKETS.0, BUCKETS.1);
+                let hashsize =
+                    |maxelem: u32| (maxelem / BUCKET_ENTRIES).clamp(BUCKETS.0, BUCKETS.1);
                 let room = maxelem.map(|maxelem| Room { maxelem, hashsize: hashsize(maxelem) });
                 let set = NewSet { name: key.name(), kind, family: key.family, room };
                 self.ipset.create(&set).expect("a set");

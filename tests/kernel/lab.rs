@@ -79,11 +79,7 @@ fn is_installed(tool: &str) -> bool {
 }
 
 /// The command that runs this very program in the lab, with the files and variables it needs.
-pub fn command(
-    program: &str,
-    files: &[&str],
-    variables: &[(&str, &str)],
-) -> io::Result<Command> {
+pub fn command(program: &str, files: &[&str], variables: &[(&str, &str)]) -> io::Result<Command> {
     let share = Path::new(SHARES).join(format!("lab-{program}"));
     fs::create_dir_all(&share)?;
     let tests = strip(&env::current_exe()?, share.join(program))?;
