@@ -110,7 +110,7 @@ fn one_change_through_all(bencher: Bencher<'_, '_>, services: usize) {
 /// A slice as JSON; every other turn its first endpoint is not ready.
 fn change(cluster: Cluster, turn: usize) -> String {
     let mut pods = cluster.pods(CHANGED);
-    pods[0].is_ready = turn % 2 == 0;
+    pods[0].is_ready = turn.is_multiple_of(2);
     cluster::slice(CHANGED, &pods, 1, "")
 }
 

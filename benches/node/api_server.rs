@@ -173,13 +173,13 @@ impl ApiServer {
             let query: HashMap<&str, &str> =
                 query.split('&').filter_map(|pair| pair.split_once('=')).collect();
             match self.collections.get_key_value(path) {
-                Some((path, collection)) if matches!(query.get("watch"), Some(&("true" | "1"))) => {
+                Some((path, _)) if matches!(query.get("watch"), Some(&("true" | "1"))) => {
                     let is_list = query.contains_key("sendInitialEvents");
                     if is_list && self.lists == Lists::Paged {
                         respond(&socket, 400, &status(400))?;
                         continue;
                     }
-                    return self.watch(socket, &mut reader, path, collection, &query);
+                    return self.watch(socket, &mut reader, path, &query);
                 }
                 Some((path, collection)) => {
                     respond(&socket, 200, &self.page(path, collection, &query))?;
@@ -239,9 +239,9 @@ impl ApiServer {
         mut socket: TcpStream,
         reader: &mut BufReader<TcpStream>,
         path: &'static str,
-        collection: &Collection,
         query: &HashMap<&str, &str>,
     ) -> io::Result<()> {
+        let collection = &self.collections[path];
         socket.write_all(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
               transfer-encoding: chunked\r\n\r\n",
