@@ -1,7 +1,7 @@
 # Every way to build, check and show the project; each target sets itself up.
 # Tests that want a kernel boot the machine of tests/lab where this kernel has no IPVS.
 
-.PHONY: help test test-native test-kernel conformance lab demo lint ci
+.PHONY: help test test-native test-kernel conformance bench bench-core lab demo lint ci
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -24,6 +24,12 @@ test-kernel: ## Run the kernel tests; LAB_KERNEL=6.1|6.12|7.2 picks the lab's ke
 
 conformance: ## Check and count the rows of the conformance catalogue
 	cargo test --quiet --test conformance -- --quiet
+
+bench: ## Measure the daemon against its budgets; BENCH_PROXY=/path measures another beside it
+	cargo bench --bench node
+
+bench-core: ## Measure the core's parts at several sizes
+	cargo bench --bench core
 
 lab: ## Build the lab machine
 	tests/lab/build

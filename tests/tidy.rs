@@ -72,7 +72,7 @@ fn layers_hold() {
 #[test]
 fn files_are_short_named_and_introduced() {
     let mut wrong = Vec::new();
-    for (path, text) in sources(&["src", "tests"]) {
+    for (path, text) in sources(&["src", "tests", "benches"]) {
         let lines = text.lines().count();
         if lines > LONGEST_FILE {
             wrong.push(format!("{}: {lines} lines, at most {LONGEST_FILE}", path.display()));
@@ -91,7 +91,7 @@ fn files_are_short_named_and_introduced() {
 #[test]
 fn nothing_is_left_over() {
     let mut wrong = Vec::new();
-    for (path, text) in sources(&["src", "tests"]) {
+    for (path, text) in sources(&["src", "tests", "benches"]) {
         for (number, line) in text.lines().enumerate() {
             if LEFTOVERS.iter().any(|word| line.contains(word)) && !path.ends_with("tidy.rs") {
                 wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));

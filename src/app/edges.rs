@@ -1,6 +1,7 @@
 //! Opens the edges: the kernel, and the source of the cluster's objects.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use tracing::{Level, debug, enabled};
 
@@ -57,7 +58,8 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    fn count(&self) {
+    fn count(&self, operation: &'static str, start: Instant) {
+        self.metrics.spent(operation, start.elapsed());
         let activity = self.kernel.activity();
         let writes = activity.netlink_writes + activity.setting_writes;
         self.metrics.activity(writes, activity.programs);
@@ -66,14 +68,16 @@ impl Counted {
 
 impl Kernel for Counted {
     fn observe(&mut self, scope: &Scope) -> Result<Observed, Error> {
+        let start = Instant::now();
         let observed = self.kernel.observe(scope);
-        self.count();
+        self.count("observe", start);
         observed
     }
 
     fn apply(&mut self, step: &Step) -> Vec<Failure> {
+        let start = Instant::now();
         let failures = self.kernel.apply(step);
-        self.count();
+        self.count(step.kind(), start);
         log_changes(step, &failures);
         failures
     }

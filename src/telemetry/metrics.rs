@@ -35,12 +35,13 @@ pub struct Metrics {
     failures: Family<Operation, Counter>,
     changes: Family<Change, Counter>,
     audits: Counter,
-    audit_duration: Seconds,
+    audit_duration: Histogram,
     drift: Counter,
     draining: Gauge,
     failing: Gauge,
     rejected: Gauge,
     writes: Counter,
+    kernel_time: Family<Operation, Counter<f64, AtomicU64>>,
     programs: Counter,
     healthz: Family<Code, Counter>,
     livez: Family<Code, Counter>,
@@ -91,6 +92,11 @@ impl Metrics {
             "How long it took to look for stale UDP flows and to remove them",
             Family::new_with_constructor(durations as fn() -> Histogram),
         );
+        let audit_duration = names.add(
+            "kubeipvs_audit_duration_seconds",
+            "How long the kernel was read for an audit, beside the work",
+            durations(),
+        );
         Metrics {
             sync_duration,
             cleaning_duration,
@@ -98,6 +104,7 @@ impl Metrics {
                 "kubeproxy_conntrack_reconciler_deleted_entries",
                 "Stale UDP flows removed from connection tracking",
             ),
+            audit_duration,
             last_success: names.plain(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                 "When the last sync ended in which nothing failed",
@@ -110,8 +117,6 @@ impl Metrics {
                 .plain("kubeipvs_sync_failures", "Operations that failed, tried again later"),
             changes: names.plain("kubeipvs_changes", "Rows of the kernel that were changed"),
             audits: names.plain("kubeipvs_audits", "Comparisons with all of the kernel's state"),
-            audit_duration: names
-                .plain("kubeipvs_last_audit_duration_seconds", "How long the last audit was read"),
             drift: names.plain("kubeipvs_drift", "Rows that audits found changed by others"),
             draining: names.plain("kubeipvs_draining_real_servers", "Real servers that drain now"),
             failing: names.plain(
@@ -122,6 +127,10 @@ impl Metrics {
                 .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
             writes: names
                 .plain("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
+            kernel_time: names.plain(
+                "kubeipvs_kernel_seconds",
+                "Time spent on changing and reading the kernel, by kind of step",
+            ),
             programs: names
                 .plain("kubeipvs_programs_run", "Programs run, such as iptables-restore"),
             healthz: names.plain("kubeproxy_proxy_healthz", "Answers of /healthz by status"),
@@ -157,7 +166,7 @@ impl Metrics {
 
     /// An audit was read beside the work.
     pub fn audited(&self, took: Duration) {
-        self.audit_duration.set(took.as_secs_f64());
+        self.audit_duration.observe(took.as_secs_f64());
     }
 
     /// Counts the looks at flows.
@@ -185,6 +194,11 @@ impl Metrics {
     pub fn activity(&self, writes: u64, programs: u64) {
         self.writes.inner().store(writes, Ordering::Relaxed);
         self.programs.inner().store(programs, Ordering::Relaxed);
+    }
+
+    /// So long took an operation on the host: a kind of step, or `observe`.
+    pub fn spent(&self, operation: &'static str, time: Duration) {
+        self.kernel_time.get_or_create(&Operation { operation }).inc_by(time.as_secs_f64());
     }
 
     /// `/healthz` was answered.
@@ -261,6 +275,7 @@ mod tests {
             r#"kubeipvs_changes_total{kind="reals",action="added"} 2"#,
             r#"kubeipvs_changes_total{kind="reals",action="removed"} 1"#,
             "kubeipvs_audits_total 1",
+            "kubeipvs_audit_duration_seconds_sum 0.003",
             "kubeipvs_draining_real_servers 3",
         ] {
             assert_line(&metrics, line);
@@ -295,6 +310,16 @@ mod tests {
             assert_line(&metrics, &format!("kubeproxy_conntrack_reconciler_{name}{label} {value}"));
         }
         assert!(!metrics.text().contains("IPv4"), "{}", metrics.text());
+    }
+
+    #[test]
+    fn time_at_the_kernel_adds_up_by_operation() {
+        let metrics = Metrics::new();
+        metrics.spent("reals", Duration::from_millis(250));
+        metrics.spent("reals", Duration::from_millis(500));
+        metrics.spent("observe", Duration::from_secs(2));
+        assert_line(&metrics, r#"kubeipvs_kernel_seconds_total{operation="reals"} 0.75"#);
+        assert_line(&metrics, r#"kubeipvs_kernel_seconds_total{operation="observe"} 2.0"#);
     }
 
     #[test]

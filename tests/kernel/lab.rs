@@ -43,7 +43,7 @@ pub fn run_inside(program: &str, missing: &str, files: &[&str]) -> ExitCode {
         return ExitCode::FAILURE;
     }
     eprintln!("{program}: this machine lacks {missing}; booting the lab");
-    let error = match command(program, files) {
+    let error = match command(program, files, &[]) {
         Ok(mut command) => command.exec(),
         Err(error) => error,
     };
@@ -78,7 +78,8 @@ fn is_installed(tool: &str) -> bool {
     env::split_paths(&path).any(|folder| folder.join(tool).exists())
 }
 
-fn command(program: &str, files: &[&str]) -> io::Result<Command> {
+/// The command that runs this very program in the lab, with the files and variables it needs.
+pub fn command(program: &str, files: &[&str], variables: &[(&str, &str)]) -> io::Result<Command> {
     let share = Path::new(SHARES).join(format!("lab-{program}"));
     fs::create_dir_all(&share)?;
     let tests = strip(&env::current_exe()?, share.join(program))?;
@@ -89,6 +90,9 @@ fn command(program: &str, files: &[&str]) -> io::Result<Command> {
         command.arg("--share").arg(file);
     }
     command.args(["--env", &format!("{DAEMON_VARIABLE}=./kube-ipvs-proxy")]);
+    for (name, value) in variables {
+        command.args(["--env", &format!("{name}={value}")]);
+    }
     for name in PASSED_ON {
         if let Some(value) = env::var_os(name) {
             let mut pair = OsString::from(format!("{name}="));

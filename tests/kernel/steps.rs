@@ -247,7 +247,9 @@ impl Network {
             Place::Node => {
                 objects::on_node(objects::endpoint(&self.near.address(family).to_string()))
             }
-            Place::Outside => objects::endpoint(&self.far.address(family).to_string()),
+            Place::Outside | Place::SecondNode => {
+                objects::endpoint(&self.far.address(family).to_string())
+            }
         }
     }
 

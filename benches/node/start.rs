@@ -1,0 +1,184 @@
+//! Cold starts: from nothing to everything live, in phases.
+//!
+//! The lists count as parsed when the first sync begins, and everything as live when the last sync
+//! before readiness ends; both are taken from the log as it is written, and what is live is counted
+//! in the kernel afterwards. Another proxy is live when the kernel holds all that is asked for,
+//! which is looked up every second.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use crate::api_server::{ApiServer, Lists};
+use crate::cluster::{API_PORT, Cluster, NODE_ADDRESS};
+use crate::node::{self, Held};
+use crate::proxy::Proxy;
+use crate::table::Row;
+
+/// How long a cold start may take before it is given up.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Seconds within which what every pod needs first has to answer.
+const ANSWER_BUDGET: f64 = 1.0;
+
+/// The proxy that is measured.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its binary.
+    pub binary: PathBuf,
+    /// Whether it is ours, which tells more of itself.
+    pub is_ours: bool,
+}
+
+/// A proxy that has everything in place, with its API server.
+pub struct Running {
+    /// The proxy.
+    pub proxy: Proxy,
+    /// Its API server.
+    pub api: ApiServer,
+    /// The cluster.
+    pub cluster: Cluster,
+    /// When the lists were parsed, and when everything was live.
+    pub phases: Phases,
+}
+
+/// Moments of a start.
+#[derive(Debug, Clone, Copy)]
+pub struct Phases {
+    /// The first sync began.
+    pub parsed: Instant,
+    /// Everything was live.
+    pub live: Instant,
+    api_answered: Option<Instant>,
+    dns_answered: Option<Instant>,
+}
+
+impl Running {
+    /// Starts a proxy on the calling thread's node; none if it does not get there in time.
+    pub fn start(subject: &Subject, cluster: Cluster, lists: Lists, more: &[&str]) -> Option<Self> {
+        let address = SocketAddr::from((NODE_ADDRESS, API_PORT));
+        let api = ApiServer::start(address, &cluster, lists).expect("a free port");
+        let running = Running::start_on(api, subject, cluster, more)?;
+        if subject.is_ours {
+            let log = || running.proxy.log();
+            assert_eq!(Held::now(), Held::by(&cluster), "{}", log());
+            assert_eq!(node::passes(), cluster.servers(), "{}", log());
+        }
+        Some(running)
+    }
+
+    /// The same with an API server that is there.
+    pub fn start_on(
+        api: ApiServer,
+        subject: &Subject,
+        cluster: Cluster,
+        more: &[&str],
+    ) -> Option<Self> {
+        let kubeconfig = kubeconfig();
+        let api_answer = node::first_api_answer(LIMIT);
+        let dns_answer = node::first_dns_answer(LIMIT);
+        let mut proxy = Proxy::start(&subject.binary, &kubeconfig, more);
+        let (parsed, live) = match subject.is_ours {
+            true => own_phases(&mut proxy),
+            false => (api.listed().unwrap_or(proxy.started), seen_live(&cluster)?),
+        };
+        let phases = Phases {
+            parsed,
+            live,
+            api_answered: api_answer.join().expect("no panic while asking"),
+            dns_answered: dns_answer.join().expect("no panic while asking"),
+        };
+        Some(Running { proxy, api, cluster, phases })
+    }
+
+    /// How much of the time went to the kernel, if the proxy tells.
+    fn in_kernel(&self, case: &'static str) -> Vec<Row> {
+        let spent = |kind: &str| {
+            let metric = format!("kubeipvs_kernel_seconds_total{{operation=\"{kind}\"}}");
+            self.proxy.metric(&metric)
+        };
+        let row = |(metric, kind)| Row::new(case, self.cluster, metric, (spent(kind), "s"));
+        WORK.into_iter().map(row).collect()
+    }
+
+    /// Ends the proxy and its API server.
+    pub fn stop(self) {
+        self.proxy.stop();
+        self.api.close();
+    }
+
+    /// The phases as rows, with the floor if it is known.
+    pub fn rows(&self, case: &'static str, floor: Option<f64>) -> Vec<Row> {
+        let Phases { parsed, live, api_answered, dns_answered } = self.phases;
+        let started = self.proxy.started;
+        let row = |metric, from: Instant, to: Instant| {
+            let seconds = to.saturating_duration_since(from).as_secs_f64();
+            Row::new(case, self.cluster, metric, (seconds, "s"))
+        };
+        let to_live = row("lists parsed to all live", parsed, live);
+        let mut rows = vec![
+            row("start to lists parsed", started, parsed),
+            match floor {
+                Some(floor) => to_live.of_floor(floor, 1.5),
+                None => to_live,
+            },
+            row("start to all live", started, live),
+        ];
+        rows.extend(self.in_kernel(case));
+        let answers = [
+            ("lists parsed to API Service answers", api_answered),
+            ("lists parsed to DNS Service answers", dns_answered),
+        ];
+        for (metric, answered) in answers {
+            let answered = answered.expect("an answer, for everything is live");
+            rows.push(row(metric, parsed, answered).at_most(ANSWER_BUDGET));
+        }
+        rows
+    }
+}
+
+/// What each kind of work at the kernel is called in the metrics.
+const WORK: [(&str, &str); 6] = [
+    ("of it reads", "observe"),
+    ("of it rules", "rules"),
+    ("of it entries", "entries"),
+    ("of it virtual servers", "servers"),
+    ("of it real servers", "reals"),
+    ("of it addresses", "addresses"),
+];
+
+fn own_phases(proxy: &mut Proxy) -> (Instant, Instant) {
+    proxy.wait_until_ready(LIMIT);
+    let syncs = proxy.syncs();
+    match (syncs.first(), syncs.last()) {
+        (Some(first), Some(last)) => (first.ended - first.took, last.ended),
+        // A start that finds everything in place has nothing to tell.
+        _ => (proxy.started, Instant::now()),
+    }
+}
+
+fn seen_live(cluster: &Cluster) -> Option<Instant> {
+    let start = Instant::now();
+    let wanted = Held::by(cluster);
+    while start.elapsed() < LIMIT {
+        if Held::now() == wanted {
+            return Some(Instant::now());
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+    None
+}
+
+/// Writes the file that says where the API server is.
+fn kubeconfig() -> PathBuf {
+    let path = std::env::temp_dir().join(format!("bench-{}.kubeconfig", std::process::id()));
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: bench\n\
+         clusters:\n- name: bench\n  cluster: {{server: \"http://{NODE_ADDRESS}:{API_PORT}\"}}\n\
+         users:\n- name: proxy\n  user: {{token: of-no-meaning}}\n\
+         contexts:\n- name: bench\n  context: {{cluster: bench, user: proxy}}\n"
+    );
+    fs::write(&path, text).expect("a writable folder");
+    path
+}

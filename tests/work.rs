@@ -1,0 +1,213 @@
+//! How much is done for what the cluster says, counted rather than timed.
+//!
+//! The cluster is that of the benches, 10,000 Services with ten endpoints each.
+
+#[path = "../benches/node/cluster.rs"]
+#[allow(dead_code, reason = "the bench of the node asks more of it")]
+mod cluster;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use kube_ipvs_proxy::cluster::store::Store;
+use kube_ipvs_proxy::cluster::{EndpointSlice, Kind, ObjectName, Update};
+use kube_ipvs_proxy::config::Periods;
+use kube_ipvs_proxy::desired::Desired;
+use kube_ipvs_proxy::desired::service::{self, Facts};
+use kube_ipvs_proxy::kernel::{Error, Failure, Kernel};
+use kube_ipvs_proxy::model::ipvs::{RealKey, RealServer, ServerKey};
+use kube_ipvs_proxy::model::net::{PerFamily, Protocol};
+use kube_ipvs_proxy::model::observed::{Host, Observed, Scope};
+use kube_ipvs_proxy::plan::step::{Change, Step};
+use kube_ipvs_proxy::reconcile::engine::Engine;
+
+use cluster::{Cluster, PORT, Pod};
+
+const CLUSTER: Cluster = Cluster { services: 10_000, endpoints: 10 };
+
+/// The Service that changes.
+const CHANGED: usize = 7_919;
+
+#[test]
+fn one_endpoint_touches_one_service_and_is_one_row() {
+    let mut node = Node::new();
+    let mut pods = CLUSTER.pods(CHANGED);
+
+    pods[3].is_ready = false;
+    let lowered = Change::update(key(pods[3]), RealServer::weighing(1), RealServer::weighing(0));
+    node.check(slice(&pods), &[Step::Reals(vec![lowered])]);
+
+    pods[3].is_ready = true;
+    let raised = Change::update(key(pods[3]), RealServer::weighing(0), RealServer::weighing(1));
+    node.check(slice(&pods), &[Step::Reals(vec![raised])]);
+
+    let elsewhere = CLUSTER.new_pod(1);
+    pods.push(Pod::ready(elsewhere));
+    let added = Change::add(key(pods[10]), RealServer::weighing(1));
+    node.check(slice(&pods), &[Step::Reals(vec![added])]);
+}
+
+#[test]
+fn a_change_touches_the_rows_of_its_service_alone() {
+    let mut store = Store::new(&Kind::ALL);
+    for update in CLUSTER.updates() {
+        store.apply(update);
+    }
+    let mut desired = Desired::default();
+    let names: Vec<ObjectName> = store.services().map(|(name, _)| name.clone()).collect();
+    for name in &names {
+        replace(&mut desired, &store, name);
+    }
+    let mut pods = CLUSTER.pods(CHANGED);
+    pods[3].is_ready = false;
+
+    let touched = store.apply(slice(&pods));
+    assert_eq!(touched.services, BTreeSet::from([name()]));
+    assert!(!touched.nodes && !touched.service_cidrs && touched.rejected.is_empty());
+    let touched = replace(&mut desired, &store, &name());
+    assert_eq!(touched.servers, BTreeSet::from([front()]));
+    let others: Vec<_> =
+        touched.entries.iter().filter(|entry| !entry.to_string().contains(&address())).collect();
+    assert!(others.is_empty(), "{others:?}");
+    assert_eq!(touched.addresses, BTreeSet::from([front().address]));
+}
+
+#[test]
+fn an_update_without_meaning_ends_at_the_first_comparison() {
+    let mut node = Node::new();
+    let pods = CLUSTER.pods(CHANGED);
+    let service = cluster::service(CHANGED, 1, "");
+    let slice = cluster::slice(CHANGED, &pods, 1, "");
+    let heartbeat = |json: String| {
+        json.replace(r#""lastHeartbeatTime":null"#, r#""lastHeartbeatTime":"2026-11-21T04:00:00Z""#)
+    };
+    for (kind, before, after) in [
+        (Kind::Service, &service, cluster::service(CHANGED, 2, "")),
+        (Kind::Service, &service, cluster::service(CHANGED, 1, "annotated")),
+        (Kind::Service, &service, managed_otherwise(&service)),
+        (Kind::EndpointSlice, &slice, cluster::slice(CHANGED, &pods, 2, "")),
+        (Kind::EndpointSlice, &slice, cluster::slice(CHANGED, &pods, 1, "annotated")),
+        (Kind::EndpointSlice, &slice, managed_otherwise(&slice)),
+        (Kind::Node, &cluster::node(), heartbeat(cluster::node())),
+        (Kind::ServiceCidr, &cluster::service_cidr(), cluster::service_cidr() + " "),
+    ] {
+        assert_ne!(before, &after, "the update is none");
+        assert!(!node.tell(cluster::update(kind, &after)), "a sync is due for {after}");
+    }
+    let observations = node.kernel.observations;
+    node.sync();
+    assert_eq!(node.kernel.history, [], "nothing to do");
+    assert_eq!(node.kernel.observations, observations, "nothing to look at");
+}
+
+/// The same object, last written by another program at another time.
+fn managed_otherwise(json: &str) -> String {
+    let other = json.replace("\"manager\":\"", "\"manager\":\"another-");
+    other.replace("\"time\":\"2026", "\"time\":\"2027")
+}
+
+fn slice(pods: &[Pod]) -> Update {
+    cluster::update(Kind::EndpointSlice, &cluster::slice(CHANGED, pods, 2, ""))
+}
+
+fn name() -> ObjectName {
+    let (namespace, name) = cluster::name(CHANGED);
+    ObjectName::new(&namespace, &name)
+}
+
+fn address() -> String {
+    Cluster::address(CHANGED).to_string()
+}
+
+fn front() -> ServerKey {
+    let address = Cluster::address(CHANGED).into();
+    ServerKey { address, port: PORT, protocol: Protocol::Tcp }
+}
+
+fn key(pod: Pod) -> (ServerKey, RealKey) {
+    (front(), RealKey { address: pod.address(), port: cluster::POD_PORT })
+}
+
+fn replace(
+    desired: &mut Desired,
+    store: &Store,
+    name: &ObjectName,
+) -> kube_ipvs_proxy::desired::Touched {
+    let nothing = BTreeSet::new();
+    let facts = Facts {
+        policy: &cluster::policy(),
+        zone: None,
+        families: PerFamily { v4: true, v6: false },
+        host_addresses: &nothing,
+        node_addresses: &nothing,
+    };
+    let slices: Vec<&EndpointSlice> = store.endpoints_of(name).collect();
+    let rows = store.service(name).map(|of| service::rows(name, of, &slices, facts));
+    desired.replace(name, rows)
+}
+
+/// An empty host that does as it is told, and takes note.
+#[derive(Default)]
+struct Obedient {
+    history: Vec<Step>,
+    observations: usize,
+}
+
+impl Kernel for Obedient {
+    fn observe(&mut self, _: &Scope) -> Result<Observed, Error> {
+        self.observations += 1;
+        let families = PerFamily { v4: true, v6: false };
+        Ok(Observed { host: Host { families, ..Host::default() }, ..Observed::default() })
+    }
+
+    fn apply(&mut self, step: &Step) -> Vec<Failure> {
+        self.history.push(step.clone());
+        Vec::new()
+    }
+}
+
+/// A node on which the whole cluster is in place.
+struct Node {
+    engine: Engine,
+    kernel: Obedient,
+    now: Instant,
+}
+
+impl Node {
+    fn new() -> Self {
+        let hour = Duration::from_secs(3600);
+        let periods = Periods { sync: hour, min_sync: Duration::ZERO, audit: hour };
+        let engine = Engine::new(cluster::policy(), periods, Store::new(&Kind::ALL));
+        let mut node = Node { engine, kernel: Obedient::default(), now: Instant::now() };
+        for update in CLUSTER.updates() {
+            node.tell(update);
+        }
+        node.sync();
+        let (desired, mirror) = node.engine.state();
+        assert_eq!(mirror.tables.servers.len(), CLUSTER.servers());
+        assert_eq!(mirror.tables.servers, desired.tables().servers);
+        node
+    }
+
+    /// Whether a sync is due for the update.
+    fn tell(&mut self, update: Update) -> bool {
+        self.engine.note(update, self.now)
+    }
+
+    fn sync(&mut self) {
+        self.now += Duration::from_millis(10);
+        self.kernel.history.clear();
+        let now = self.now;
+        let report = self.engine.sync(&mut self.kernel, || now);
+        assert!(report.is_complete(), "{report}");
+    }
+
+    /// An update makes exactly these steps, and nothing is read for it.
+    fn check(&mut self, update: Update, steps: &[Step]) {
+        let observations = self.kernel.observations;
+        assert!(self.tell(update), "a sync is due");
+        self.sync();
+        assert_eq!(self.kernel.history, steps);
+        assert_eq!(self.kernel.observations, observations, "nothing is read");
+    }
+}
