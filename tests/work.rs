@@ -140,6 +140,7 @@ fn replace(
         families: PerFamily { v4: true, v6: false },
         host_addresses: &nothing,
         node_addresses: &nothing,
+        lacking: &BTreeSet::new(),
     };
     let slices: Vec<&EndpointSlice> = store.endpoints_of(name).collect();
     let rows = store.service(name).map(|of| service::rows(name, of, &slices, facts));

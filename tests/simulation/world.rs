@@ -83,6 +83,36 @@ impl World {
 
     fn meet(&mut self, event: Event) -> Verdict {
         match event {
+            Event::Time { millis } => self.now += Duration::from_millis(millis),
+            Event::Sync => self.sync()?,
+            Event::FaultySync { seed, one_in } => {
+                let mut random = Random::new(seed);
+                let kinds: &[Fault] = if random.one_in(2) { &[Fault::Refused] } else { &FAULTS };
+                self.kernel.faults = Faults::Random { random, one_in, kinds };
+                self.sync()?;
+                self.kernel.faults = Faults::None;
+            }
+            Event::KilledSync { after } => {
+                self.kernel.dies_after = Some(after);
+                self.sync()?;
+                self.kernel.dies_after = None;
+                self.restart()?;
+            }
+            Event::Restart => self.restart()?,
+            Event::RestartWith { v6 } => {
+                self.kernel.host.families.v6 = v6;
+                self.restart()?;
+            }
+            Event::CatchUp if self.has_unseen_drift => {}
+            Event::CatchUp => self.catch_up()?,
+            event => self.hear(event),
+        }
+        Ok(())
+    }
+
+    /// Something happens in the cluster or on the host.
+    fn hear(&mut self, event: Event) {
+        match event {
             Event::Service { number, shape } => {
                 self.shapes.insert(number, service::shape(shape));
                 self.put_service(number);
@@ -124,7 +154,6 @@ impl World {
                 self.cluster.lose(kind, &mut Random::new(losses));
                 self.tell(self.cluster.list(kind));
             }
-            Event::Time { millis } => self.now += Duration::from_millis(millis),
             Event::Connections { choice } => {
                 host::connections(&mut self.kernel, &mut Random::new(choice));
             }
@@ -135,30 +164,15 @@ impl World {
                 host::drift(&mut self.kernel.tables, &mut Random::new(choice));
                 self.has_unseen_drift = true;
             }
-            Event::Sync => self.sync()?,
-            Event::FaultySync { seed, one_in } => {
-                let mut random = Random::new(seed);
-                let kinds: &[Fault] = if random.one_in(2) { &[Fault::Refused] } else { &FAULTS };
-                self.kernel.faults = Faults::Random { random, one_in, kinds };
-                self.sync()?;
-                self.kernel.faults = Faults::None;
-            }
             Event::Blindness { lasts } => self.kernel.is_unreadable = lasts,
-            Event::KilledSync { after } => {
-                self.kernel.dies_after = Some(after);
-                self.sync()?;
-                self.kernel.dies_after = None;
-                self.restart()?;
-            }
-            Event::Restart => self.restart()?,
-            Event::RestartWith { v6 } => {
-                self.kernel.host.families.v6 = v6;
-                self.restart()?;
-            }
-            Event::CatchUp if self.has_unseen_drift => {}
-            Event::CatchUp => self.catch_up()?,
+            Event::Time { .. }
+            | Event::Sync
+            | Event::FaultySync { .. }
+            | Event::KilledSync { .. }
+            | Event::Restart
+            | Event::RestartWith { .. }
+            | Event::CatchUp => unreachable!("met already"),
         }
-        Ok(())
     }
 
     fn put(&mut self, kind: Kind, name: ObjectName, object: Object) {
