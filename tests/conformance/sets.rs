@@ -147,8 +147,8 @@ fn check_type((name, is_known): (&str, bool)) {
 fn options_of_sets() {
     let text = render::text(&programmed(&[], []).kernel.tables);
     for expected in [
-        "create KUBE-CLUSTER-IP hash:ip,port family inet hashsize 1024 maxelem 65536\n",
-        "create KUBE-6-LOOP-BACK hash:ip,port,ip family inet6 hashsize 1024 maxelem 65536\n",
+        "create KUBE-CLUSTER-IP hash:ip,port family inet hashsize 4096 maxelem 65536\n",
+        "create KUBE-6-LOOP-BACK hash:ip,port,ip family inet6 hashsize 4096 maxelem 65536\n",
         "create KUBE-NODE-PORT-TCP bitmap:port range 0-65535\n",
     ] {
         assert!(text.contains(expected), "{expected}{text}");
