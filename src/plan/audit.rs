@@ -37,12 +37,8 @@ pub struct Found {
 impl Audit {
     /// A step is carried out meanwhile.
     pub fn wrote(&mut self, step: &Step) {
+        self.wrote_foundation |= step.is_of_foundation();
         match step {
-            Step::Settings(_)
-            | Step::Sets(_)
-            | Step::Device(_)
-            | Step::Rules(_)
-            | Step::Chains(_) => self.wrote_foundation = true,
             Step::Entries(changes) => {
                 self.written.entries.extend(changes.iter().map(|change| change.key));
             }
@@ -55,8 +51,13 @@ impl Audit {
             Step::Addresses(changes) => {
                 self.written.addresses.extend(changes.iter().map(|change| change.key));
             }
+            Step::Settings(_)
+            | Step::Sets(_)
+            | Step::Device(_)
+            | Step::Rules(_)
+            | Step::Chains(_)
             // They are no rows: nothing is kept of them.
-            Step::Flows(_) => {}
+            | Step::Flows(_) => {}
         }
     }
 

@@ -106,6 +106,18 @@ impl Mirror {
         there.has_effect_of(wanted) || as_loaded
     }
 
+    /// Whether all that every Service relies on is in place: settings, sets, rules, the device.
+    pub fn is_founded(&self, wanted: &Tables) -> bool {
+        let seen = &self.tables;
+        let mut settings = wanted.settings.iter();
+        let mut sets = wanted.sets.iter();
+        let mut rules = wanted.rulesets.iter();
+        settings.all(|(path, value)| seen.settings.get(path) == Some(value))
+            && sets.all(|(key, spec)| seen.sets.get(key).is_some_and(|set| set.kind == spec.kind))
+            && rules.all(|(family, ruleset)| self.holds(*family, ruleset))
+            && (seen.device || !wanted.device)
+    }
+
     /// Notes that a step took effect, except for the changes whose indexes are given.
     pub fn note(&mut self, step: &Step, failed: &BTreeSet<usize>) {
         let tables = &mut self.tables;

@@ -109,6 +109,22 @@ impl Step {
         }
     }
 
+    /// Whether it changes what every Service relies on.
+    pub fn is_of_foundation(&self) -> bool {
+        match self {
+            Step::Settings(_)
+            | Step::Sets(_)
+            | Step::Device(_)
+            | Step::Rules(_)
+            | Step::Chains(_) => true,
+            Step::Entries(_)
+            | Step::Servers(_)
+            | Step::Reals(_)
+            | Step::Addresses(_)
+            | Step::Flows(_) => false,
+        }
+    }
+
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

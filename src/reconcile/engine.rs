@@ -66,6 +66,8 @@ pub struct Engine {
     suspects: BTreeSet<ServerKey>,
     /// Rows found otherwise than noted since the last sync.
     drift: usize,
+    /// Whether all that every Service relies on is in place, until something of it changes.
+    founded: Option<bool>,
     /// Whether everything was gone through once.
     has_synced: bool,
     /// Whether the last whole plan left chains behind.
@@ -110,6 +112,7 @@ impl Engine {
             has_audited: false,
             suspects: BTreeSet::new(),
             drift: 0,
+            founded: None,
             has_synced: false,
             has_leftover: false,
             wake: None,
@@ -195,9 +198,15 @@ impl Engine {
         }
         report.drains = self.drains.len();
         report.drift = std::mem::take(&mut self.drift);
+        report.is_founded = self.is_founded();
         self.wake = self.drains.next_look();
         self.pace.ended(clock(), report.is_complete());
         report
+    }
+
+    fn is_founded(&mut self) -> bool {
+        let (wanted, mirror) = (self.desired.tables(), &self.mirror);
+        *self.founded.get_or_insert_with(|| mirror.is_founded(wanted))
     }
 
     /// Recomputes the rows of what is dirty, plans, and carries the plan out.
@@ -291,6 +300,7 @@ impl Engine {
             self.node_addresses = self.node_addresses();
             dirty.services.extend(self.desired.users_of_host().cloned());
             let pod_cidrs = self.node.as_ref().map_or(&[][..], |node| &node.pod_cidrs);
+            self.founded = None;
             self.desired.set_foundation(foundation::tables(&self.policy, &self.host, pod_cidrs));
             dirty.services.extend(self.desired.users_of_zone().cloned());
         }
@@ -336,6 +346,9 @@ impl Engine {
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         self.mirror.note(&step, &failed);
+        if step.is_of_foundation() {
+            self.founded = None;
+        }
         if let Some(audit) = &mut self.audit {
             audit.wrote(&step);
         }

@@ -188,7 +188,7 @@ impl<K: Kernel> Cycle<K> {
         let took = started.elapsed();
         let rejected = self.engine.rejected();
         let end = (Instant::now(), SystemTime::now());
-        self.status.synced(&report, self.engine.state(), end);
+        self.status.synced(&report, self.engine.state().0, end);
         self.status.node_addresses = self.engine.listening();
         self.wires.metrics.observe(&report, took);
         self.wires.metrics.rejected(rejected.len());

@@ -16,6 +16,8 @@ pub struct Report {
     pub is_audit: bool,
     /// Whether nothing was removed because a part of the cluster has never been read.
     pub is_partial: bool,
+    /// Whether all that every Service relies on is in place.
+    pub is_founded: bool,
     /// Rows changed, by kind of step.
     pub counts: BTreeMap<&'static str, Counts>,
     /// What did not take effect; it is tried again.

@@ -13,7 +13,6 @@ use super::report::{Failed, Report};
 use crate::cluster::ObjectName;
 use crate::desired::Desired;
 use crate::desired::front::HealthCheck;
-use crate::plan::mirror::Mirror;
 
 /// The operation of a sync that could not read the kernel.
 const OBSERVE: &str = "observe";
@@ -49,20 +48,15 @@ impl Status {
         self.pending_since.get_or_insert(now);
     }
 
-    /// A sync has ended, and this is what was wanted and what is there.
-    pub fn synced(
-        &mut self,
-        report: &Report,
-        (desired, mirror): (&Desired, &Mirror),
-        end: (Instant, SystemTime),
-    ) {
+    /// A sync has ended, and this is what was wanted.
+    pub fn synced(&mut self, report: &Report, desired: &Desired, end: (Instant, SystemTime)) {
         self.pending_since = None;
         self.failed.clone_from(&report.failed);
         if *self.health_checks != *desired.health_checks() {
             self.health_checks = Arc::new(desired.health_checks().clone());
         }
         let is_seen = report.failed.iter().all(|failed| failed.operation != OBSERVE);
-        if !is_seen || !is_founded(desired, mirror) {
+        if !is_seen || !report.is_founded {
             self.unfounded_since.get_or_insert(end.0);
             return;
         }
@@ -86,16 +80,4 @@ impl Status {
 
 fn is_recent(since: Option<Instant>, now: Instant, limit: Duration) -> bool {
     since.is_none_or(|since| now < since + limit)
-}
-
-/// Whether all that every Service relies on is in place: settings, sets, rules, the device.
-fn is_founded(desired: &Desired, mirror: &Mirror) -> bool {
-    let (wanted, seen) = (desired.tables(), &mirror.tables);
-    let mut settings = wanted.settings.iter();
-    let mut sets = wanted.sets.iter();
-    let mut rules = wanted.rulesets.iter();
-    settings.all(|(path, value)| seen.settings.get(path) == Some(value))
-        && sets.all(|(key, spec)| seen.sets.get(key).is_some_and(|there| there.kind == spec.kind))
-        && rules.all(|(family, ruleset)| mirror.holds(*family, ruleset))
-        && (seen.device || !wanted.device)
 }

@@ -136,7 +136,7 @@ fn sync(node: &mut Node, status: &mut Status) {
     for _ in 0..10 {
         status.requested(node.now);
         let report = node.sync();
-        status.synced(&report, node.engine.state(), (node.now, SystemTime::now()));
+        status.synced(&report, node.engine.state().0, (node.now, SystemTime::now()));
         node.wait(PERIOD.as_secs());
     }
 }

@@ -53,6 +53,7 @@ impl Engine {
         let observed = kernel.observe(&Scope::Everything)?;
         let now = clock();
         self.mirror.replace(observed.tables);
+        self.founded = None;
         self.audit = None;
         self.suspects.clear();
         self.drains.look(&observed.connections, now);
