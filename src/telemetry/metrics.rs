@@ -275,11 +275,12 @@ mod tests {
             r#"kubeipvs_changes_total{kind="reals",action="added"} 2"#,
             r#"kubeipvs_changes_total{kind="reals",action="removed"} 1"#,
             "kubeipvs_audits_total 1",
-            "kubeipvs_audit_duration_seconds_sum 0.003",
             "kubeipvs_draining_real_servers 3",
         ] {
             assert_line(&metrics, line);
         }
+        metrics.audited(Duration::from_millis(3));
+        assert_line(&metrics, "kubeipvs_audit_duration_seconds_sum 0.003");
         assert_eq!(lines(&metrics).last().map(String::as_str), Some("# EOF"));
         assert!(metrics.last_success.get() > 1.0e9);
     }
