@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Trial> {
         changes_are_followed,
         changes_withdrawn_endpoint_loses_no_request,
         changes_that_mean_nothing_write_nothing,
+        changes_of_nobody_are_not_found_by_audits,
         changes_by_others_are_repaired,
         changes_of_the_port_move_the_front,
         changes_of_the_order_of_rules_are_undone,
@@ -114,6 +115,22 @@ fn changes_that_mean_nothing_write_nothing() {
     manifests.put("web.yaml", &noted);
     cluster::wait_for_syncs(&world, 10);
     assert_eq!(work(), settled, "kernel writes and programs run");
+}
+
+/// An audit of a node that nobody touched reads everything, finds nothing, and writes nothing.
+fn changes_of_nobody_are_not_found_by_audits() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    manifests.put("web.yaml", &Service::new("web", 128, &pods).manifest());
+    let daemon = cluster::start(&world, &manifests, &["--audit-period=500ms"]);
+    let count = |name| cluster::metric(&world, name);
+    let writes = count("kubeipvs_kernel_writes_total");
+    let audits = || count("kubeipvs_audit_duration_seconds_count");
+    wait::until("three audits", SOON, || audits() >= 3.0);
+    assert_eq!(count("kubeipvs_drift_total"), 0.0, "{}", daemon.log());
+    assert_eq!(count("kubeipvs_kernel_writes_total"), writes, "{}", daemon.log());
 }
 
 fn changes_by_others_are_repaired() {
