@@ -62,12 +62,12 @@ impl Audit {
     }
 
     /// Compares a part with the mirror, and corrects the mirror where the part is proof enough.
-    pub fn compare(&self, mirror: &mut Mirror, part: &Part) -> Found {
+    pub fn compare(&self, wanted: &Tables, mirror: &mut Mirror, part: &Part) -> Found {
         let seen = &mirror.tables;
         let mut found = Found::default();
         match part {
             Part::Foundation(observed) => {
-                found.foundation = !self.wrote_foundation && differs(seen, observed);
+                found.foundation = !self.wrote_foundation && differs(wanted, seen, observed);
             }
             Part::Entries(set, entries) => {
                 found.corrected.entries = self.entries(seen, *set, entries);
@@ -108,9 +108,11 @@ impl Audit {
 }
 
 /// Whether what all rows stand on is otherwise than in the mirror.
-fn differs(seen: &Tables, observed: &Observed) -> bool {
+fn differs(wanted: &Tables, seen: &Tables, observed: &Observed) -> bool {
     let there = &observed.tables;
-    seen.settings != there.settings
+    // Only what is wanted counts: each interface that comes or goes has settings of its own.
+    let mut settings = wanted.settings.keys();
+    settings.any(|path| seen.settings.get(path) != there.settings.get(path))
         || seen.sets != there.sets
         || seen.rulesets != there.rulesets
         || seen.device != there.device

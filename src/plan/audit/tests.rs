@@ -19,9 +19,12 @@ fn entry(address: &str) -> Entry {
 /// A mirror of one virtual server, one entry and one address.
 fn mirror() -> Mirror {
     let mut mirror = Mirror::default();
-    mirror.tables.servers.insert(front("tcp 10.96.0.1:80"), server(1));
-    mirror.tables.entries.insert(entry("10.96.0.1"));
-    mirror.tables.addresses.insert(ip("10.96.0.1"));
+    mirror.replace(Tables {
+        servers: [(front("tcp 10.96.0.1:80"), server(1))].into(),
+        entries: [entry("10.96.0.1")].into(),
+        addresses: [ip("10.96.0.1")].into(),
+        ..Tables::default()
+    });
     mirror
 }
 
@@ -47,7 +50,11 @@ fn a_reading_that_agrees_finds_nothing() {
         Part::Servers([(key, server(1))].into()),
     ] {
         let mut mirror = mirror();
-        assert_eq!(Audit::default().compare(&mut mirror, &part), Found::default(), "{part:?}");
+        assert_eq!(
+            Audit::default().compare(&Tables::default(), &mut mirror, &part),
+            Found::default(),
+            "{part:?}"
+        );
     }
 }
 
@@ -56,7 +63,7 @@ fn entries_and_addresses_correct_the_mirror_and_servers_are_suspected() {
     let mut mirror = mirror();
     let servers = mirror.tables.servers.clone();
     let [entries, addresses, keys, rows] =
-        other_rows().map(|part| Audit::default().compare(&mut mirror, &part));
+        other_rows().map(|part| Audit::default().compare(&Tables::default(), &mut mirror, &part));
     assert_eq!(entries.corrected.entries, [entry("10.96.0.1"), entry("10.96.0.2")].into());
     assert_eq!(addresses.corrected.addresses, [ip("10.96.0.1"), ip("10.96.0.2")].into());
     assert_eq!(mirror.tables.entries, [entry("10.96.0.2")].into());
@@ -70,7 +77,10 @@ fn entries_and_addresses_correct_the_mirror_and_servers_are_suspected() {
 fn another_weight_is_suspected() {
     let key = front("tcp 10.96.0.1:80");
     let part = Part::Servers([(key, server(0))].into());
-    assert_eq!(Audit::default().compare(&mut mirror(), &part).suspects, [key].into());
+    assert_eq!(
+        Audit::default().compare(&Tables::default(), &mut mirror(), &part).suspects,
+        [key].into()
+    );
 }
 
 #[test]
@@ -89,7 +99,11 @@ fn what_was_written_since_it_began_is_not_judged() {
         ..Observed::default()
     }));
     for part in other_rows().into_iter().chain([foundation]) {
-        assert_eq!(audit.compare(&mut mirror(), &part), Found::default(), "{part:?}");
+        assert_eq!(
+            audit.compare(&Tables::default(), &mut mirror(), &part),
+            Found::default(),
+            "{part:?}"
+        );
     }
 }
 
@@ -97,5 +111,23 @@ fn what_was_written_since_it_began_is_not_judged() {
 fn a_device_that_went_puts_everything_in_doubt() {
     let mut mirror = mirror();
     mirror.tables.device = true;
-    assert!(Audit::default().compare(&mut mirror, &Part::Foundation(Box::default())).foundation);
+    assert!(
+        Audit::default()
+            .compare(&Tables::default(), &mut mirror, &Part::Foundation(Box::default()))
+            .foundation
+    );
+}
+
+#[test]
+fn of_settings_only_those_that_are_wanted_count() {
+    let settings = |value: &str| [("net/ipv4/ip_forward".to_owned(), value.to_owned())].into();
+    let tables = |settings| Tables { settings, ..Tables::default() };
+    let mut mirror = Mirror::default();
+    mirror.replace(tables(settings("1")));
+    let tables_there = tables(settings("0"));
+    let part = Part::Foundation(Box::new(Observed { tables: tables_there, ..Observed::default() }));
+    for (wanted, expected) in [(tables(settings("1")), true), (Tables::default(), false)] {
+        let found = Audit::default().compare(&wanted, &mut mirror, &part);
+        assert_eq!(found.foundation, expected, "{wanted:?}");
+    }
 }

@@ -41,7 +41,7 @@ impl Engine {
     /// A reading that a whole one has overtaken means nothing any more.
     pub fn note_part(&mut self, part: &Part, now: Instant) -> bool {
         let Some(audit) = &self.audit else { return false };
-        let found = audit.compare(&mut self.mirror, part);
+        let found = audit.compare(self.desired.tables(), &mut self.mirror, part);
         self.drift += found.corrected.entries.len() + found.corrected.addresses.len();
         self.drift += usize::from(found.foundation);
         self.suspects.extend(&found.suspects);

@@ -88,6 +88,20 @@ fn lost_rules_and_many_lost_servers_lead_to_one_whole_reading() {
     }
 }
 
+/// With every pod an interface comes, and the kernel has a setting for each.
+#[test]
+fn settings_that_nobody_asked_for_are_nobodys_business() {
+    let mut node = due(3);
+    let path = "net/ipv6/conf/veth1/accept_ra";
+    node.kernel.tables.settings.insert(path.to_owned(), "1".to_owned());
+    let observations = node.kernel.observations;
+    assert!(node.engine.begin_audit(node.now));
+    node.tell_parts(|_| {});
+    let report = node.sync();
+    assert_eq!((report.drift, report.changes()), (0, 0));
+    assert_eq!(node.kernel.observations, observations);
+}
+
 #[test]
 fn changes_between_the_parts_are_not_mistaken_for_those_of_others() {
     let mut node = due(3);
