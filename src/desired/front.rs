@@ -36,7 +36,7 @@ pub struct ServiceRows {
     pub rejected: Vec<String>,
     /// Whether the rows depend on the zone of this node.
     pub uses_zone: bool,
-    /// Whether the rows depend on the addresses of this host.
+    /// Whether the rows depend on the addresses of this host, other than those of its fronts.
     pub uses_host: bool,
 }
 

@@ -144,9 +144,15 @@ impl Desired {
         self.services.iter().filter(|(_, rows)| rows.uses_zone).map(|(name, _)| name)
     }
 
-    /// Services whose rows depend on the addresses of this host.
+    /// Services whose rows depend on the addresses of this host, whichever they are.
     pub fn users_of_host(&self) -> impl Iterator<Item = &ObjectName> {
         self.services.iter().filter(|(_, rows)| rows.uses_host).map(|(name, _)| name)
+    }
+
+    /// Services that claim a front at an address.
+    pub fn users_of_address(&self, address: IpAddr) -> impl Iterator<Item = &ObjectName> {
+        let claims = self.claims.range(ServerKey::all_on(address));
+        claims.flat_map(|(_, ranks)| ranks).map(|rank| &rank.name)
     }
 
     /// The health checks of all Services that have one.

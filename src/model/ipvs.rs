@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::net::{Family, Protocol};
@@ -35,6 +36,12 @@ impl ServerKey {
     /// The family of the service address.
     pub fn family(&self) -> Family {
         Family::of(self.address)
+    }
+
+    /// Every key at an address.
+    pub fn all_on(address: IpAddr) -> RangeInclusive<Self> {
+        let key = |port, protocol| ServerKey { address, port, protocol };
+        key(0, Protocol::Tcp)..=key(u16::MAX, Protocol::Sctp)
     }
 }
 

@@ -101,9 +101,7 @@ pub fn removal(flows: &[Flow], fronts: &BTreeSet<ServerKey>, seen: &Tables) -> S
 
 /// The servers on an address.
 fn fronts_on(seen: &Tables, address: IpAddr) -> impl Iterator<Item = ServerKey> {
-    let key = |port, protocol| ServerKey { address, port, protocol };
-    let on_address = key(0, Protocol::Tcp)..=key(u16::MAX, Protocol::Sctp);
-    seen.servers.range(on_address).map(|(key, _)| *key)
+    seen.servers.range(ServerKey::all_on(address)).map(|(key, _)| *key)
 }
 
 fn is_udp(front: &ServerKey) -> bool {

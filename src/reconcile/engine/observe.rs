@@ -130,6 +130,10 @@ impl Engine {
             self.dirty.service_cidrs = true;
             self.dirty.services.extend(self.desired.services().cloned());
         }
+        // What the host has itself is not bound.
+        let moved = self.host.addresses.symmetric_difference(&host.addresses);
+        let users = moved.flat_map(|address| self.desired.users_of_address(*address));
+        self.dirty.services.extend(users.cloned());
         self.mirror.host_addresses.clone_from(&host.addresses);
         self.host = host;
         is_new

@@ -188,6 +188,22 @@ fn a_changed_host_is_read_again_without_an_audit() {
 }
 
 /// W-13: what cannot be read is not taken for gone.
+/// A DNS cache on the node may have a cluster IP to itself for a while.
+#[test]
+fn a_cluster_ip_is_bound_unless_the_host_has_it_itself() {
+    let mut node = Node::new(objects(1));
+    let cluster_ip = ip(&address(1));
+    for has_it in [false, true, false] {
+        match has_it {
+            true => node.kernel.host.addresses.insert(cluster_ip),
+            false => node.kernel.host.addresses.remove(&cluster_ip),
+        };
+        node.engine.note_host_changed(node.now);
+        assert!(node.sync().is_complete());
+        assert_eq!(node.kernel.tables.addresses.contains(&cluster_ip), !has_it);
+    }
+}
+
 #[test]
 fn a_host_that_cannot_be_read_stays_as_it_was_known() {
     let mut node = synced_host();
