@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::step::{Change, Step};
 use crate::desired::Touched;
+use crate::model::ipset::{Entry, SetKey};
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
@@ -12,10 +13,12 @@ use crate::model::observed::Observed;
 use crate::model::tables::Tables;
 
 /// The mirror of the kernel. Virtual servers of others are in it; they are not touched.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Mirror {
     /// The rows.
     pub tables: Tables,
+    /// Number of entries of each set, so that nobody has to count them.
+    sizes: BTreeMap<SetKey, usize>,
     /// Addresses on devices other than ours.
     pub host_addresses: BTreeSet<IpAddr>,
     /// Rulesets that were loaded, by what they were loaded as.
@@ -60,6 +63,7 @@ impl Mirror {
             }
         }
         self.tables = observed;
+        self.count_entries();
         self.trust = Trust::Everything;
     }
 
@@ -91,8 +95,19 @@ impl Mirror {
 
     /// Takes over that these rows are there if they were not, and the other way round.
     pub fn correct(&mut self, rows: &Touched) {
-        toggle(&mut self.tables.entries, &rows.entries);
-        toggle(&mut self.tables.addresses, &rows.addresses);
+        for entry in &rows.entries {
+            self.put(*entry, !self.tables.entries.contains(entry));
+        }
+        for address in &rows.addresses {
+            if !self.tables.addresses.remove(address) {
+                self.tables.addresses.insert(*address);
+            }
+        }
+    }
+
+    /// Number of entries that a set holds.
+    pub fn size(&self, set: &SetKey) -> usize {
+        self.sizes.get(set).copied().unwrap_or_default()
     }
 
     /// Whether the rules of a family are as wanted.
@@ -118,6 +133,23 @@ impl Mirror {
             && (seen.device || !wanted.device)
     }
 
+    /// Notes that an entry is there, or not.
+    fn put(&mut self, entry: Entry, is_there: bool) {
+        let entries = &mut self.tables.entries;
+        let size = self.sizes.entry(entry.key()).or_default();
+        match is_there {
+            true => *size += usize::from(entries.insert(entry)),
+            false => *size -= usize::from(entries.remove(&entry)),
+        }
+    }
+
+    fn count_entries(&mut self) {
+        self.sizes.clear();
+        for entry in &self.tables.entries {
+            *self.sizes.entry(entry.key()).or_default() += 1;
+        }
+    }
+
     /// Notes that a step took effect, except for the changes whose indexes are given.
     pub fn note(&mut self, step: &Step, failed: &BTreeSet<usize>) {
         let tables = &mut self.tables;
@@ -126,6 +158,7 @@ impl Mirror {
             Step::Sets(changes) => {
                 note_map(&mut tables.sets, changes, failed);
                 tables.entries.retain(|entry| tables.sets.contains_key(&entry.key()));
+                self.count_entries();
             }
             Step::Device(present) if failed.is_empty() => {
                 tables.device = *present;
@@ -147,10 +180,7 @@ impl Mirror {
             }
             Step::Entries(changes) => {
                 for change in effective(changes, failed) {
-                    match change.to {
-                        Some(()) => tables.entries.insert(change.key),
-                        None => tables.entries.remove(&change.key),
-                    };
+                    self.put(change.key, change.to.is_some());
                 }
             }
             Step::Addresses(changes) => {
@@ -185,14 +215,6 @@ impl Mirror {
                     };
                 }
             }
-        }
-    }
-}
-
-fn toggle<K: Ord + Copy>(there: &mut BTreeSet<K>, keys: &BTreeSet<K>) {
-    for key in keys {
-        if !there.remove(key) {
-            there.insert(*key);
         }
     }
 }

@@ -64,7 +64,7 @@ pub fn build(
     let mut entries = Entries::new(wanted, seen, &touched.entries);
     let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
 
-    let sets = sets(wanted, seen, entries.missing(), extent);
+    let sets = sets(wanted, mirror, entries.missing(), extent);
     let mut steps = Vec::new();
     if *extent == Extent::All {
         let is_in_force = |(family, rules): (&Family, &Ruleset)| mirror.holds(*family, rules);
@@ -152,7 +152,7 @@ fn foundation(wanted: &Tables, mirror: &Mirror, sets: Step, admitted: &Entries) 
 /// Sets that are missing altogether are part of the foundation. None is ever made smaller.
 fn sets<'a>(
     wanted: &Tables,
-    seen: &Tables,
+    mirror: &Mirror,
     missing: impl Iterator<Item = &'a Entry>,
     extent: &Extent,
 ) -> Step {
@@ -161,26 +161,20 @@ fn sets<'a>(
         *added.entry(entry.key()).or_default() += 1;
     }
     let change = |key: &SetKey, spec: &SetSpec| {
-        let from = seen.sets.get(key).copied();
+        let from = mirror.tables.sets.get(key).copied();
         let there = from.filter(|there| there.kind == spec.kind);
         let room = there.unwrap_or(*spec).maxelem;
         let more = added.get(key).copied().unwrap_or_default();
-        // Counting is for the rare case that all entries of all sets would not fit in this one.
-        let fits = |room: u32| more == 0 || seen.entries.len() + more <= room as usize;
-        let maxelem = room.map(|room| match fits(room) {
+        let needed = mirror.size(key) + more;
+        let maxelem = room.map(|room| match more == 0 || needed <= room as usize {
             true => room,
-            false => room.max(capacity(held(seen, key) + more)),
+            false => capacity(needed),
         });
         let to = Some(SetSpec { kind: spec.kind, maxelem });
         let is_due = there.is_some() || *extent == Extent::All;
         (is_due && there != to).then_some(Change { key: *key, from, to })
     };
     Step::Sets(wanted.sets.iter().filter_map(|(key, spec)| change(key, spec)).collect())
-}
-
-/// Number of entries that a set holds.
-fn held(seen: &Tables, key: &SetKey) -> usize {
-    seen.entries.iter().filter(|entry| entry.key() == *key).count()
 }
 
 /// The capacity of a set that is to hold so many entries: a power of two, so that sets grow rarely.

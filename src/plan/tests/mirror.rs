@@ -1,7 +1,7 @@
 //! What the mirror holds after steps and readings, and that nothing of ours outlives a cleanup.
 
 use super::*;
-use crate::desired::Desired;
+use crate::desired::{Desired, Touched};
 use crate::kernel::Kernel;
 use crate::model::iptables::TableName;
 use crate::model::observed::Scope;
@@ -31,6 +31,31 @@ fn failed_changes_of_a_step_are_not_noted() {
     assert_eq!(mirror.tables.addresses.len(), 2, "the device is still there");
     mirror.note(&Step::Device(false), &[].into());
     assert!(mirror.tables.addresses.is_empty());
+}
+
+#[test]
+fn the_size_of_a_set_is_what_was_added_less_what_was_removed() {
+    let entry =
+        |last: u8| Entry { set: SetId::IpvsIps, member: Member::Ip([10, 96, 0, last].into()) };
+    let size = |mirror: &Mirror| mirror.size(&entry(0).key());
+    let mut mirror = Mirror::default();
+    let entries = [entry(1), entry(2)].into();
+    let sets = [(entry(0).key(), SetId::IpvsIps.spec())].into();
+    mirror.replace(Tables { entries, sets, ..Tables::default() });
+    assert_eq!(size(&mirror), 2);
+
+    let added = [2, 3, 4].map(|last| Change::add(entry(last), ()));
+    mirror.note(&Step::Entries(added.into()), &[2].into());
+    assert_eq!(size(&mirror), 3, "one was there, one failed");
+    let removed = [1, 4].map(|last| Change::remove(entry(last), ()));
+    mirror.note(&Step::Entries(removed.into()), &[].into());
+    assert_eq!(size(&mirror), 2, "one was not there");
+    let entries = [entry(3), entry(5), entry(6)].into();
+    mirror.correct(&Touched { entries, ..Touched::default() });
+    assert_eq!(size(&mirror), 3, "one was there");
+    let gone = Change::remove(entry(0).key(), SetId::IpvsIps.spec());
+    mirror.note(&Step::Sets(vec![gone]), &[].into());
+    assert_eq!(size(&mirror), 0);
 }
 
 #[test]
