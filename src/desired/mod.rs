@@ -63,7 +63,8 @@ pub struct Desired {
     contested: BTreeSet<ServerKey>,
     entry_counts: BTreeMap<Entry, u32>,
     address_counts: BTreeMap<IpAddr, u32>,
-    health_checks: BTreeMap<ObjectName, HealthCheck>,
+    /// Shared with whoever answers them.
+    health_checks: Arc<BTreeMap<ObjectName, HealthCheck>>,
     /// What of single Services is not programmed, whoever else there is.
     rejected: BTreeMap<ObjectName, Vec<String>>,
     excluded: Vec<IpNet>,
@@ -119,13 +120,12 @@ impl Desired {
             self.withdraw(front, &mut touched);
         }
         self.unclaim(name);
-        self.health_checks.remove(name);
+        self.set_health_check(name, rows.as_ref().and_then(|rows| rows.health));
         self.rejected.remove(name);
         if let Some(rows) = rows {
             if !rows.rejected.is_empty() {
                 self.rejected.insert(name.clone(), rows.rejected.clone());
             }
-            self.health_checks.extend(rows.health.map(|check| (name.clone(), check)));
             self.claim(name, rows);
         }
         for front in &fronts {
@@ -156,7 +156,7 @@ impl Desired {
     }
 
     /// The health checks of all Services that have one.
-    pub fn health_checks(&self) -> &BTreeMap<ObjectName, HealthCheck> {
+    pub fn health_checks(&self) -> &Arc<BTreeMap<ObjectName, HealthCheck>> {
         &self.health_checks
     }
 
@@ -191,6 +191,17 @@ impl Desired {
     /// Whether a real server that is not wanted is a known endpoint still.
     pub fn is_leaving(&self, server: &ServerKey, real: &RealKey) -> bool {
         self.winner(server).is_some_and(|front| front.leaving.contains(real))
+    }
+
+    fn set_health_check(&mut self, name: &ObjectName, check: Option<HealthCheck>) {
+        if self.health_checks.get(name) == check.as_ref() {
+            return;
+        }
+        let checks = Arc::make_mut(&mut self.health_checks);
+        match check {
+            Some(check) => checks.insert(name.clone(), check),
+            None => checks.remove(name),
+        };
     }
 
     fn winner(&self, key: &ServerKey) -> Option<&Front> {

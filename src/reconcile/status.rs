@@ -52,9 +52,7 @@ impl Status {
     pub fn synced(&mut self, report: &Report, desired: &Desired, end: (Instant, SystemTime)) {
         self.pending_since = None;
         self.failed.clone_from(&report.failed);
-        if *self.health_checks != *desired.health_checks() {
-            self.health_checks = Arc::new(desired.health_checks().clone());
-        }
+        self.health_checks.clone_from(desired.health_checks());
         let is_seen = report.failed.iter().all(|failed| failed.operation != OBSERVE);
         if !is_seen || !report.is_founded {
             self.unfounded_since.get_or_insert(end.0);

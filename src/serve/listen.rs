@@ -171,6 +171,8 @@ pub async fn accept(
         }
     };
     stop.run_until_cancelled(accepting).await;
+    // Whoever takes over the address need not wait for the last clients.
+    drop(listener);
     open.close();
     open.wait().await;
 }

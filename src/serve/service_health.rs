@@ -47,19 +47,30 @@ pub async fn run(
     longest_wait: Duration,
     stop: CancellationToken,
 ) {
-    let mut servers = Servers::new();
+    let (mut servers, mut followed) = (Servers::new(), Status::default());
     loop {
-        let wanted = wanted(&status.borrow_and_update());
-        servers.retain(|server, _| wanted.contains(server));
-        for server in wanted {
-            let start = || start(&server, &status, longest_wait, &stop);
-            servers.entry(server.clone()).or_insert_with(start);
+        if let Some(told) = news(&mut status, &followed) {
+            let wanted = wanted(&told);
+            servers.retain(|server, _| wanted.contains(server));
+            for server in wanted {
+                let start = || start(&server, &status, longest_wait, &stop);
+                servers.entry(server.clone()).or_insert_with(start);
+            }
+            followed = told;
         }
         tokio::select! {
             () = stop.cancelled() => return,
             changed = status.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// The status, if other servers may be wanted than before; most of what is told is about syncs.
+fn news(status: &mut watch::Receiver<Status>, before: &Status) -> Option<Status> {
+    let told = status.borrow_and_update();
+    let is_news =
+        told.health_checks != before.health_checks || told.node_addresses != before.node_addresses;
+    is_news.then(|| told.clone())
 }
 
 /// Every Service that has a health check, at every address that node ports are open on.
