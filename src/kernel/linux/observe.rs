@@ -155,7 +155,7 @@ impl LinuxKernel {
         for (address, outcome) in preferred.iter().zip(outcomes) {
             match outcome {
                 Ok(()) => info!(%address, "address is no longer preferred"),
-                // Serving works all the same; the next audit tries again.
+                // Serving works all the same; the next whole reading tries again.
                 Err(error) => warn!(%address, %error, "address stays preferred"),
             }
         }
