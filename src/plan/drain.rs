@@ -30,7 +30,8 @@ pub struct Drains {
 #[derive(Debug, Clone, Copy)]
 struct Drain {
     deadline: Instant,
-    next_look: Instant,
+    /// When it began, or was looked at last.
+    last_look: Instant,
     is_idle: bool,
 }
 
@@ -55,11 +56,7 @@ impl Drains {
             drains.retain(|real, _| draining.contains(real));
             for real in draining {
                 let longest = if desired.is_leaving(key, &real) { LEAVING } else { VANISHED };
-                let fresh = Drain {
-                    deadline: now + longest,
-                    next_look: now + LOOK_EVERY.min(longest),
-                    is_idle: false,
-                };
+                let fresh = Drain { deadline: now + longest, last_look: now, is_idle: false };
                 let drain = drains.entry(real).or_insert(fresh);
                 drain.deadline = drain.deadline.min(fresh.deadline);
             }
@@ -75,7 +72,7 @@ impl Drains {
             let drains = self.under_way.get_mut(server);
             if let Some(drain) = drains.and_then(|drains| drains.get_mut(real)) {
                 drain.is_idle = connections.total() == 0;
-                drain.next_look = now + LOOK_EVERY;
+                drain.last_look = now;
             }
         }
     }
@@ -104,8 +101,13 @@ impl Drains {
 }
 
 impl Drain {
+    /// When to look next. One that was over at the last look may have to stay, and waits as well.
     fn next(&self) -> Instant {
-        self.next_look.min(self.deadline)
+        let next = self.last_look + LOOK_EVERY;
+        match self.last_look < self.deadline {
+            true => next.min(self.deadline),
+            false => next,
+        }
     }
 }
 

@@ -53,6 +53,21 @@ fn its_deadline_is_short_once_it_vanished_and_long_while_it_leaves() {
     }
 }
 
+/// Nothing is removed while a part of the cluster is unknown; nor is it looked for all the time.
+#[test]
+fn one_that_is_over_and_has_to_stay_is_looked_at_now_and_then() {
+    let mut node = draining(vanished());
+    node.tell([Update::ListStarted(Kind::Service), Update::ListIncomplete(Kind::Service)]);
+    for seconds in [10, 2, 2] {
+        node.wait(seconds);
+        assert_eq!(node.changes(), "");
+        assert_eq!(node.engine.next_sync(), Some(node.now + std::time::Duration::from_secs(2)));
+    }
+    node.tell([Update::ListStarted(Kind::Service), web(), Update::ListDone(Kind::Service)]);
+    node.wait(2);
+    assert_eq!(node.changes(), GONE);
+}
+
 #[test]
 fn vanishing_shortens_the_deadline() {
     let mut node = draining(leaving());
