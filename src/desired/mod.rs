@@ -26,6 +26,8 @@ use front::{Front, HealthCheck, Rank, ServiceRows};
 /// The rows that a change may have altered; planning looks at no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Touched {
+    /// What all rows stand on.
+    pub foundation: bool,
     /// Virtual servers, each with its real servers.
     pub servers: BTreeSet<ServerKey>,
     /// Entries of sets.
@@ -37,6 +39,7 @@ pub struct Touched {
 impl Touched {
     /// Adds what another change altered.
     pub fn extend(&mut self, other: Touched) {
+        self.foundation |= other.foundation;
         self.servers.extend(other.servers);
         self.entries.extend(other.entries);
         self.addresses.extend(other.addresses);
@@ -86,12 +89,18 @@ impl Desired {
         &self.tables
     }
 
-    /// Takes over the rows that depend on configuration and host alone.
-    pub fn set_foundation(&mut self, foundation: Tables) {
-        self.tables.settings = foundation.settings;
-        self.tables.sets = foundation.sets;
-        self.tables.rulesets = foundation.rulesets;
-        self.tables.device = foundation.device;
+    /// Replaces the rows that depend on configuration and host alone.
+    pub fn set_foundation(&mut self, foundation: Tables) -> Touched {
+        let tables = &mut self.tables;
+        let is_new = tables.settings != foundation.settings
+            || tables.sets != foundation.sets
+            || tables.rulesets != foundation.rulesets
+            || tables.device != foundation.device;
+        tables.settings = foundation.settings;
+        tables.sets = foundation.sets;
+        tables.rulesets = foundation.rulesets;
+        tables.device = foundation.device;
+        Touched { foundation: is_new, ..Touched::default() }
     }
 
     /// Replaces the ranges that service addresses come from.

@@ -40,6 +40,16 @@ pub enum Extent {
     Touched(Touched),
 }
 
+impl Extent {
+    /// Whether what all rows stand on is looked at.
+    pub fn is_of_foundation(&self) -> bool {
+        match self {
+            Extent::All => true,
+            Extent::Touched(touched) => touched.foundation,
+        }
+    }
+}
+
 /// The steps from the mirror to the desired tables; empty if there is nothing to do.
 pub fn build(
     desired: &Desired,
@@ -64,9 +74,9 @@ pub fn build(
     let mut entries = Entries::new(wanted, seen, &touched.entries);
     let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
 
-    let sets = sets(wanted, mirror, entries.missing(), extent);
+    let sets = sets(wanted, mirror, entries.missing(), touched.foundation);
     let mut steps = Vec::new();
-    if *extent == Extent::All {
+    if touched.foundation {
         let is_in_force = |(family, rules): (&Family, &Ruleset)| mirror.holds(*family, rules);
         let admitted = match wanted.rulesets.iter().all(is_in_force) {
             true => Entries::default(),
@@ -105,7 +115,7 @@ pub fn build(
         entries.at(Moment::Disprove),
         Step::Entries(inherited.iter().map(|entry| Change::remove(*entry, ())).collect()),
     ]);
-    if *extent == Extent::All {
+    if touched.foundation {
         steps.extend(dismantling(wanted, seen));
     }
     steps.retain(|step| !step.is_empty());
@@ -115,6 +125,7 @@ pub fn build(
 /// All rows of both sides.
 fn everything(wanted: &Tables, seen: &Tables) -> Touched {
     Touched {
+        foundation: true,
         servers: wanted.servers.keys().chain(seen.servers.keys()).copied().collect(),
         entries: wanted.entries.union(&seen.entries).copied().collect(),
         addresses: wanted.addresses.union(&seen.addresses).copied().collect(),
@@ -154,7 +165,7 @@ fn sets<'a>(
     wanted: &Tables,
     mirror: &Mirror,
     missing: impl Iterator<Item = &'a Entry>,
-    extent: &Extent,
+    is_whole: bool,
 ) -> Step {
     let mut added = BTreeMap::<SetKey, usize>::new();
     for entry in missing {
@@ -171,7 +182,7 @@ fn sets<'a>(
             false => capacity(needed),
         });
         let to = Some(SetSpec { kind: spec.kind, maxelem });
-        let is_due = there.is_some() || *extent == Extent::All;
+        let is_due = there.is_some() || is_whole;
         (is_due && there != to).then_some(Change { key: *key, from, to })
     };
     Step::Sets(wanted.sets.iter().filter_map(|(key, spec)| change(key, spec)).collect())

@@ -235,7 +235,7 @@ impl Engine {
             }
         }
         self.has_synced = true;
-        if extent == Extent::All {
+        if extent.is_of_foundation() {
             self.has_leftover = !report.leftover.is_empty();
         }
         let is_finished = report.is_complete() && !report.is_partial;
@@ -300,8 +300,9 @@ impl Engine {
             self.node_addresses = self.node_addresses();
             dirty.services.extend(self.desired.users_of_host().cloned());
             let pod_cidrs = self.node.as_ref().map_or(&[][..], |node| &node.pod_cidrs);
+            let foundation = foundation::tables(&self.policy, &self.host, pod_cidrs);
+            touched.extend(self.desired.set_foundation(foundation));
             self.founded = None;
-            self.desired.set_foundation(foundation::tables(&self.policy, &self.host, pod_cidrs));
             dirty.services.extend(self.desired.users_of_zone().cloned());
         }
         if dirty.service_cidrs {
@@ -310,10 +311,7 @@ impl Engine {
         for name in &dirty.services {
             touched.extend(self.recompute_service(name));
         }
-        match dirty.node {
-            true => Extent::All,
-            false => widened(Some(extent), touched),
-        }
+        widened(Some(extent), touched)
     }
 
     fn recompute_service(&mut self, name: &ObjectName) -> Touched {

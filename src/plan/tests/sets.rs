@@ -5,7 +5,7 @@ use crate::model::ipset::SetSpec;
 use crate::model::net::Protocol;
 use crate::model::tables::Tables;
 use crate::plan::mirror::Mirror;
-use crate::plan::{Extent, capacity, sets};
+use crate::plan::{capacity, sets};
 
 const LOOP_BACK: SetKey = SetKey { id: SetId::LoopBack, family: Family::V4 };
 
@@ -83,7 +83,7 @@ fn a_set_is_made_with_room_for_all() {
             Entry { set: SetId::LoopBack, member }
         })
         .collect();
-    let step = sets(&wanted, &Mirror::default(), entries.iter(), &Extent::All);
+    let step = sets(&wanted, &Mirror::default(), entries.iter(), true);
     let Step::Sets(changes) = step else { panic!("{step}") };
     assert_eq!(changes[0].to.and_then(|spec| spec.maxelem), Some(8));
 }
