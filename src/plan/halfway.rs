@@ -3,14 +3,16 @@
 //! A plan changes both in an order in which no client notices. Where a part of it fails, the
 //! guards ask here what the rest may count on.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::entries::{Effect, front_of, node_port};
+use super::mirror::Mirror;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{Server, ServerKey};
-use crate::model::net::Protocol;
+use crate::model::net::{Family, Protocol};
 use crate::model::tables::Tables;
 
 /// Sets by which rules tell how clients of a front are treated, but for ranges.
@@ -34,13 +36,17 @@ const TREATMENTS: [SetId; 14] = [
 /// What is wanted of fronts, and what is there.
 #[derive(Debug, Clone, Copy)]
 pub struct Halfway<'a> {
-    /// What is wanted.
-    pub wanted: &'a Tables,
-    /// What is there.
-    pub seen: &'a Tables,
+    wanted: &'a Tables,
+    seen: &'a Tables,
+    host_addresses: &'a BTreeSet<IpAddr>,
 }
 
-impl Halfway<'_> {
+impl<'a> Halfway<'a> {
+    /// Fronts between what is there and what is wanted.
+    pub fn new(wanted: &'a Tables, mirror: &'a Mirror) -> Self {
+        Halfway { wanted, seen: &mirror.tables, host_addresses: &mirror.host_addresses }
+    }
+
     /// Whether real servers may be added: clients are treated as these call for.
     ///
     /// Processes of the node come through as soon as there is one, whether the front is open.
@@ -117,13 +123,16 @@ impl Halfway<'_> {
 
     /// Whether clients keep their address though they are to be masqueraded.
     fn spares_wrongly(self, front: &ServerKey) -> bool {
-        treatments(front).any(|entry| match Effect::of(entry.set) {
-            Effect::KeepsSource(from) => {
-                self.wanted.entries.contains(&entry.in_set(from))
-                    && self.seen.entries.contains(&entry)
-                    && !self.wanted.entries.contains(&entry)
-            }
-            _ => false,
+        let is_too_many = |entry: &Entry| {
+            self.seen.entries.contains(entry) && !self.wanted.entries.contains(entry)
+        };
+        // No node port is meant by an address of a Service.
+        let bound = Entry { set: SetId::IpvsIps, member: Member::Ip(front.address) };
+        let is_node_port =
+            |entry: Entry| node_port(&entry).is_some() || entry.set == SetId::NodePortSctp;
+        treatments(front).filter(|entry| self.wanted.entries.contains(entry)).any(|entry| {
+            spared_by(entry.set).is_some_and(|spared| is_too_many(&entry.in_set(spared)))
+                || is_node_port(entry) && is_too_many(&bound)
         })
     }
 
@@ -166,17 +175,16 @@ impl Halfway<'_> {
         ranges.chain(own).all(|entry| self.seen.entries.contains(entry))
     }
 
-    /// Whether anything holds of any front that the entry is about.
+    /// Whether anything holds of any front that the entry is about and that clients reach.
     fn any_front(self, entry: &Entry, holds: impl Fn(&ServerKey) -> bool) -> bool {
         if let Some(front) = front_of(entry) {
             return holds(&front);
         }
         let Some((protocol, port)) = node_port(entry) else { return false };
         let family = entry.member.family();
-        let is_of_the_port = |front: &&ServerKey| {
-            front.port == port && front.protocol == protocol && front.family() == family
-        };
-        self.seen.servers.keys().filter(is_of_the_port).any(holds)
+        let addresses = self.host_addresses.iter().filter(|ip| Family::of(**ip) == family);
+        let fronts = addresses.map(|ip| ServerKey { address: *ip, port, protocol });
+        fronts.into_iter().any(|front| holds(&front))
     }
 }
 
