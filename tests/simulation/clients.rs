@@ -5,17 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 
-use kube_ipvs_proxy::model::ipset::{Member, SetId};
+use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
 use kube_ipvs_proxy::model::ipvs::{RealKey, ServerKey};
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::plan::step::Step;
+use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
 
 use crate::check::{Verdict, that};
 use crate::cluster;
 use crate::host;
-use crate::packet::{Client, Fate, Host, Rules};
+use crate::packet::{Client, Fate, Host, Reader, Rules};
 
 /// Who asks, besides the node itself: a pod, an endpoint of this node, somebody whom most source
 /// ranges allow, somebody whom none does.
@@ -37,8 +39,10 @@ struct Case {
 /// All of them during a sync.
 pub struct Clients<'a> {
     cases: Vec<Case>,
-    rules: BTreeMap<Family, Rules>,
+    rules: BTreeMap<Family, Rc<Rules>>,
     addresses: &'a BTreeSet<IpAddr>,
+    /// What the sync led to.
+    reached: &'a Tables,
 }
 
 impl<'a> Clients<'a> {
@@ -46,10 +50,11 @@ impl<'a> Clients<'a> {
     pub fn new(
         before: &Tables,
         after: &Tables,
-        addresses: &'a BTreeSet<IpAddr>,
+        kernel: &'a FakeKernel,
+        reader: &mut Reader,
     ) -> Result<Self, String> {
-        let [old, new] = [before, after].map(read_rules);
-        let (old, new) = (old?, new?);
+        let addresses = &kernel.host.addresses;
+        let (old, new) = (reader.read_all(before)?, reader.read_all(after)?);
         let before_it = instant(before, &old, addresses);
         let after_it = instant(after, &new, addresses);
         let fronts: BTreeSet<&ServerKey> =
@@ -66,26 +71,41 @@ impl<'a> Clients<'a> {
             })
         });
         let cases = cases.collect();
-        Ok(Clients { cases, rules: old, addresses })
+        Ok(Clients { cases, rules: old, addresses, reached: &kernel.tables })
     }
 
     /// Looks at those whom the operation may have touched.
-    pub fn look(&mut self, now: &Tables, operation: &Step) -> Verdict {
-        if let Step::Rules(change) = operation {
-            let ruleset = now.rulesets.get(&change.family);
-            let rules = ruleset.map(Rules::read).transpose()?;
-            self.rules.insert(change.family, rules.unwrap_or_default());
+    pub fn look(&mut self, now: &Tables, operation: &Step, reader: &mut Reader) -> Verdict {
+        if matches!(operation, Step::Rules(_)) {
+            self.rules = reader.read_all(now)?;
         }
         let instant = instant(now, &self.rules, self.addresses);
         for case in self.cases.iter().filter(|case| may_touch(operation, &case.front)) {
             let now = instant.fate(case.client, case.front);
             let Case { client, front, before, after, .. } = case;
-            let is_fair = is_fair(*before, now, *after) || is_by_rules(case, now);
+            let is_fair = is_fair(*before, now, *after)
+                || is_by_rules(case, now)
+                || self.cannot_meet_itself(case, now);
             that(is_fair, || {
                 format!("{client:?} to {front}: {now:?}, before {before:?}, to be {after:?}")
             })?;
         }
         Ok(())
+    }
+
+    /// Whether a client may reach itself, and the entry for that could not be added.
+    ///
+    /// All other clients are served meanwhile: to hold the endpoint back would cost each of them.
+    fn cannot_meet_itself(&self, case: &Case, now: Fate) -> bool {
+        let Client::Other(address) = case.client else { return false };
+        let server = self.reached.servers.get(&case.front);
+        let mut reals = server.into_iter().flat_map(|server| server.reals.keys());
+        let is_refused = |real: &RealKey| {
+            let member = Member::IpPortIp(address, case.front.protocol, real.port, address);
+            let entry = Entry { set: SetId::LoopBack, member };
+            real.address == address && !self.reached.entries.contains(&entry)
+        };
+        now == Fate::Lost && reals.any(is_refused)
     }
 }
 
@@ -96,14 +116,9 @@ fn clients(family: Family) -> impl Iterator<Item = Client> {
     others.chain([Client::Node])
 }
 
-fn read_rules(tables: &Tables) -> Result<BTreeMap<Family, Rules>, String> {
-    let rulesets = tables.rulesets.iter();
-    rulesets.map(|(family, ruleset)| Ok((*family, Rules::read(ruleset)?))).collect()
-}
-
 fn instant<'a>(
     tables: &'a Tables,
-    rules: &'a BTreeMap<Family, Rules>,
+    rules: &'a BTreeMap<Family, Rc<Rules>>,
     addresses: &'a BTreeSet<IpAddr>,
 ) -> Host<'a> {
     Host {
@@ -120,12 +135,13 @@ fn instant<'a>(
 /// Where rules come into force, clients may be seen as either for a moment. Where they no longer
 /// masquerade a client, no order of rows could keep the endpoint that relied on it.
 fn is_by_rules(case: &Case, now: Fate) -> bool {
-    let served = |fate| matches!(fate, Fate::Served { .. });
+    // One whose answers got lost had reached a pod, too.
+    let reached = |fate| matches!(fate, Fate::Served { .. } | Fate::Lost);
     let was_masqueraded = matches!(case.before, Fate::Served { masqueraded: true, .. });
     let is_kept = matches!(case.after, Fate::Served { masqueraded: false, .. });
     case.rules_change
         && match now {
-            Fate::Served { .. } => served(case.before) || served(case.after),
+            Fate::Served { .. } => reached(case.before) || reached(case.after),
             Fate::Lost => was_masqueraded && is_kept,
             _ => false,
         }
