@@ -136,6 +136,8 @@ impl Entries {
         let is_for_the_rules = |(moment, change): &(Moment, Change<Entry, ()>)| {
             let is_in_time = match moment {
                 Moment::Prove => false,
+                // Who is refused by the filter that is there waits for the rest of the rules.
+                Moment::Open => !mirror.filters(change.key.member.family()),
                 Moment::KeepSource => Halfway::new(wanted, mirror).may_spare(&change.key),
                 _ => true,
             };

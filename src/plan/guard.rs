@@ -113,6 +113,9 @@ impl<'a> Guard<'a> {
 
     /// Whether the rules would refuse a front that clients reach now and may go on reaching.
     fn shuts_out(&self, family: Family) -> bool {
+        if self.mirror.filters(family) {
+            return false;
+        }
         let fronts = self
             .wanted
             .entries
@@ -146,11 +149,17 @@ impl<'a> Guard<'a> {
                 && !self.is_shielded(front)
         };
         let is_ready = match (entry.set, front_of(entry)) {
-            (SetId::Pass, front) => front.is_some_and(|front| self.halfway.may_open(&front)),
+            (SetId::Pass, Some(front)) => self.may_open(&front),
             (_, Some(front)) if opens_by_itself(&front) => false,
             _ => self.halfway.may_treat(entry),
         };
         set.is_some_and(|set| set.kind == entry.set.spec().kind) && is_ready
+    }
+
+    /// A front that the filter keeps shut needs all rules; one that it does not is open already.
+    fn may_open(&self, front: &ServerKey) -> bool {
+        let family = front.family();
+        (self.is_guarded(family) || !self.mirror.filters(family)) && self.halfway.may_open(front)
     }
 
     /// A proof of ownership stays as long as what it proves, and an entry as long as clients need it.
