@@ -62,6 +62,7 @@ impl<'a> Halfway<'a> {
         self.seen.servers.get(front).is_some_and(Server::is_serving)
             && self.lacks_nothing(front, moment)
             && !self.spares_wrongly(front)
+            && !self.admits_wrongly(front)
     }
 
     /// Whether an entry may come that changes how clients are treated.
@@ -152,27 +153,14 @@ impl<'a> Halfway<'a> {
 
     /// Whether everybody who may use the front is let in.
     fn allowed_are_in(self, firewall: &Entry) -> bool {
-        let Some(ServerKey { address, port, protocol }) = front_of(firewall) else { return true };
-        let own = Entry {
-            set: SetId::LoadBalancerSourceIp,
-            member: Member::IpPortIp(address, protocol, port, address),
-        };
-        let everything = IpNet::new_assert(
-            match address {
-                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-            },
-            0,
-        );
-        let first = Entry {
-            set: SetId::LoadBalancerSourceCidr,
-            member: Member::IpPortNet(address, protocol, port, everything),
-        };
-        let is_of_the_front =
-            |entry: &&Entry| entry.set == first.set && front_of(entry) == front_of(&first);
-        let ranges = self.wanted.entries.range(first..).take_while(is_of_the_front);
-        let own = self.wanted.entries.get(&own);
-        ranges.chain(own).all(|entry| self.seen.entries.contains(entry))
+        let Some(front) = front_of(firewall) else { return true };
+        allowances(self.wanted, &front).all(|entry| self.seen.entries.contains(entry))
+    }
+
+    /// Whether somebody is let in who is to be kept out.
+    fn admits_wrongly(self, front: &ServerKey) -> bool {
+        self.wanted.lists(SetId::LoadBalancerFw, front)
+            && allowances(self.seen, front).any(|entry| !self.wanted.entries.contains(entry))
     }
 
     /// Whether anything holds of any front that the entry is about and that clients reach.
@@ -212,6 +200,26 @@ fn treatments(front: &ServerKey) -> impl Iterator<Item = Entry> {
         }
     };
     TREATMENTS.into_iter().filter_map(entry)
+}
+
+/// The entries that say who may use a front that not everybody is to use.
+fn allowances<'t>(tables: &'t Tables, front: &ServerKey) -> impl Iterator<Item = &'t Entry> {
+    let ServerKey { address, port, protocol } = *front;
+    let lowest: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let everybody = IpNet::new_assert(lowest, 0);
+    let firsts = [
+        (SetId::LoadBalancerSourceCidr, Member::IpPortNet(address, protocol, port, everybody)),
+        (SetId::LoadBalancerSourceIp, Member::IpPortIp(address, protocol, port, lowest)),
+    ];
+    firsts.into_iter().flat_map(move |(set, member)| {
+        let first = Entry { set, member };
+        let is_of_the_front =
+            move |entry: &&Entry| entry.set == set && front_of(entry) == front_of(&first);
+        tables.entries.range(first..).take_while(is_of_the_front)
+    })
 }
 
 /// The set whose entries spare clients the masquerade of this set.

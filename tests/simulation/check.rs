@@ -37,7 +37,7 @@ pub fn every_instant(
     reader: &mut Reader,
 ) -> Verdict {
     let mut state = before.clone();
-    let clients = host.map(|host| Clients::new(before, wanted, host, reader));
+    let clients = host.map(|host| Clients::new(before, wanted, history, host, reader));
     let mut clients = clients.transpose()?;
     let mut exposed_before = exposed(before);
     for operation in history {
