@@ -4,8 +4,10 @@
 //! out, or counts on endpoints that can do without it, is never there with the wrong endpoints.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::halfway::Halfway;
+use super::mirror::Mirror;
 use super::step::{Change, Step};
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{Server, ServerKey};
@@ -65,11 +67,12 @@ pub enum Moment {
     /// Who is allowed comes before what keeps all others out.
     Allow,
     /// Restrictions come, and masquerade that is no longer spared, before the endpoints that call
-    /// for either.
+    /// for either; node ports of an address that is the host's now are no longer taken for its own.
     Restrict,
     /// Everything else that a front needs comes before its servers.
     Prepare,
-    /// A front that has no endpoint left closes before it loses the last.
+    /// A front that has no endpoint left closes before it loses the last, and one that nobody
+    /// reaches before its address is bound for another.
     Close,
     /// Clients keep their address once no endpoint of another node is left.
     KeepSource,
@@ -97,11 +100,12 @@ pub struct Entries {
 
 impl Entries {
     /// The changes of the touched entries.
-    pub fn new(wanted: &Tables, seen: &Tables, touched: &BTreeSet<Entry>) -> Self {
+    pub fn new(wanted: &Tables, mirror: &Mirror, touched: &BTreeSet<Entry>) -> Self {
+        let seen = &mirror.tables;
         let change =
             |entry: &Entry| match (wanted.entries.contains(entry), seen.entries.contains(entry)) {
                 (true, false) => Some((coming(seen, entry), Change::add(*entry, ()))),
-                (false, true) => Some((going(wanted, entry), Change::remove(*entry, ()))),
+                (false, true) => Some((going(wanted, mirror, entry), Change::remove(*entry, ()))),
                 _ => None,
             };
         Entries { changes: touched.iter().filter_map(change).collect() }
@@ -119,7 +123,8 @@ impl Entries {
     }
 
     /// Takes out what is missing of fronts that answer already.
-    pub fn take_answering(&mut self, wanted: &Tables, seen: &Tables) -> Entries {
+    pub fn take_answering(&mut self, wanted: &Tables, mirror: &Mirror) -> Entries {
+        let seen = &mirror.tables;
         let serving = seen.servers.iter().filter(|(_, server)| server.is_serving());
         let ports: BTreeSet<(Protocol, u16)> =
             serving.map(|(front, _)| (front.protocol, front.port)).collect();
@@ -131,7 +136,9 @@ impl Entries {
         let is_for_the_rules = |(moment, change): &(Moment, Change<Entry, ()>)| {
             let is_in_time = match moment {
                 Moment::Prove => false,
-                Moment::KeepSource => Halfway { wanted, seen }.may_spare(&change.key),
+                // Who is refused by the filter that is there waits for the rest of the rules.
+                Moment::Open => !mirror.filters(change.key.member.family()),
+                Moment::KeepSource => Halfway::new(wanted, mirror).may_spare(&change.key),
                 _ => true,
             };
             change.to.is_some() && is_in_time && answers(&change.key)
@@ -157,7 +164,8 @@ fn coming(seen: &Tables, entry: &Entry) -> Moment {
     }
 }
 
-fn going(wanted: &Tables, entry: &Entry) -> Moment {
+fn going(wanted: &Tables, mirror: &Mirror, entry: &Entry) -> Moment {
+    let host = &mirror.host_addresses;
     match Effect::of(entry.set) {
         Effect::Proves => Moment::Disprove,
         // What keeps others out stays: they are to be kept out before anything new is served.
@@ -174,8 +182,14 @@ fn going(wanted: &Tables, entry: &Entry) -> Moment {
         Effect::Prepares if SetId::FRONTS.contains(&entry.set) && stays(wanted, entry) => {
             Moment::KeepSource
         }
+        // Node ports are not meant by the address as long as it is in the set.
+        Effect::Prepares
+            if service_address(entry).is_some_and(|address| host.contains(&address)) =>
+        {
+            Moment::Restrict
+        }
         Effect::Prepares => Moment::Clear,
-        Effect::Opens if stays(wanted, entry) => Moment::Close,
+        Effect::Opens if stays(wanted, entry) || is_nowhere(mirror, entry) => Moment::Close,
         Effect::Opens => Moment::CloseGone,
     }
 }
@@ -183,6 +197,21 @@ fn going(wanted: &Tables, entry: &Entry) -> Moment {
 /// Whether the front that the entry is about is still wanted.
 fn stays(wanted: &Tables, entry: &Entry) -> bool {
     front_of(entry).is_some_and(|front| wanted.servers.contains_key(&front))
+}
+
+/// Whether nobody can reach the front that the entry is about: its address comes yet, or is gone.
+fn is_nowhere(mirror: &Mirror, entry: &Entry) -> bool {
+    let is_there =
+        |ip: &IpAddr| mirror.host_addresses.contains(ip) || mirror.tables.addresses.contains(ip);
+    front_of(entry).is_some_and(|front| !is_there(&front.address))
+}
+
+/// The address that an entry says is one of a Service.
+fn service_address(entry: &Entry) -> Option<IpAddr> {
+    match (entry.set, entry.member) {
+        (SetId::IpvsIps, Member::Ip(address)) => Some(address),
+        _ => None,
+    }
 }
 
 /// Whether not everybody is to use the front.

@@ -3,14 +3,16 @@
 //! A plan changes both in an order in which no client notices. Where a part of it fails, the
 //! guards ask here what the rest may count on.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::entries::{Effect, front_of, node_port};
+use super::mirror::Mirror;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{Server, ServerKey};
-use crate::model::net::Protocol;
+use crate::model::net::{Family, Protocol};
 use crate::model::tables::Tables;
 
 /// Sets by which rules tell how clients of a front are treated, but for ranges.
@@ -34,13 +36,17 @@ const TREATMENTS: [SetId; 14] = [
 /// What is wanted of fronts, and what is there.
 #[derive(Debug, Clone, Copy)]
 pub struct Halfway<'a> {
-    /// What is wanted.
-    pub wanted: &'a Tables,
-    /// What is there.
-    pub seen: &'a Tables,
+    wanted: &'a Tables,
+    seen: &'a Tables,
+    host_addresses: &'a BTreeSet<IpAddr>,
 }
 
-impl Halfway<'_> {
+impl<'a> Halfway<'a> {
+    /// Fronts between what is there and what is wanted.
+    pub fn new(wanted: &'a Tables, mirror: &'a Mirror) -> Self {
+        Halfway { wanted, seen: &mirror.tables, host_addresses: &mirror.host_addresses }
+    }
+
     /// Whether real servers may be added: clients are treated as these call for.
     ///
     /// Processes of the node come through as soon as there is one, whether the front is open.
@@ -56,6 +62,7 @@ impl Halfway<'_> {
         self.seen.servers.get(front).is_some_and(Server::is_serving)
             && self.lacks_nothing(front, moment)
             && !self.spares_wrongly(front)
+            && !self.admits_wrongly(front)
     }
 
     /// Whether an entry may come that changes how clients are treated.
@@ -117,13 +124,16 @@ impl Halfway<'_> {
 
     /// Whether clients keep their address though they are to be masqueraded.
     fn spares_wrongly(self, front: &ServerKey) -> bool {
-        treatments(front).any(|entry| match Effect::of(entry.set) {
-            Effect::KeepsSource(from) => {
-                self.wanted.entries.contains(&entry.in_set(from))
-                    && self.seen.entries.contains(&entry)
-                    && !self.wanted.entries.contains(&entry)
-            }
-            _ => false,
+        let is_too_many = |entry: &Entry| {
+            self.seen.entries.contains(entry) && !self.wanted.entries.contains(entry)
+        };
+        // No node port is meant by an address of a Service.
+        let bound = Entry { set: SetId::IpvsIps, member: Member::Ip(front.address) };
+        let is_node_port =
+            |entry: Entry| node_port(&entry).is_some() || entry.set == SetId::NodePortSctp;
+        treatments(front).filter(|entry| self.wanted.entries.contains(entry)).any(|entry| {
+            spared_by(entry.set).is_some_and(|spared| is_too_many(&entry.in_set(spared)))
+                || is_node_port(entry) && is_too_many(&bound)
         })
     }
 
@@ -143,40 +153,26 @@ impl Halfway<'_> {
 
     /// Whether everybody who may use the front is let in.
     fn allowed_are_in(self, firewall: &Entry) -> bool {
-        let Some(ServerKey { address, port, protocol }) = front_of(firewall) else { return true };
-        let own = Entry {
-            set: SetId::LoadBalancerSourceIp,
-            member: Member::IpPortIp(address, protocol, port, address),
-        };
-        let everything = IpNet::new_assert(
-            match address {
-                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-            },
-            0,
-        );
-        let first = Entry {
-            set: SetId::LoadBalancerSourceCidr,
-            member: Member::IpPortNet(address, protocol, port, everything),
-        };
-        let is_of_the_front =
-            |entry: &&Entry| entry.set == first.set && front_of(entry) == front_of(&first);
-        let ranges = self.wanted.entries.range(first..).take_while(is_of_the_front);
-        let own = self.wanted.entries.get(&own);
-        ranges.chain(own).all(|entry| self.seen.entries.contains(entry))
+        let Some(front) = front_of(firewall) else { return true };
+        allowances(self.wanted, &front).all(|entry| self.seen.entries.contains(entry))
     }
 
-    /// Whether anything holds of any front that the entry is about.
+    /// Whether somebody is let in who is to be kept out.
+    fn admits_wrongly(self, front: &ServerKey) -> bool {
+        self.wanted.lists(SetId::LoadBalancerFw, front)
+            && allowances(self.seen, front).any(|entry| !self.wanted.entries.contains(entry))
+    }
+
+    /// Whether anything holds of any front that the entry is about and that clients reach.
     fn any_front(self, entry: &Entry, holds: impl Fn(&ServerKey) -> bool) -> bool {
         if let Some(front) = front_of(entry) {
             return holds(&front);
         }
         let Some((protocol, port)) = node_port(entry) else { return false };
         let family = entry.member.family();
-        let is_of_the_port = |front: &&ServerKey| {
-            front.port == port && front.protocol == protocol && front.family() == family
-        };
-        self.seen.servers.keys().filter(is_of_the_port).any(holds)
+        let addresses = self.host_addresses.iter().filter(|ip| Family::of(**ip) == family);
+        let fronts = addresses.map(|ip| ServerKey { address: *ip, port, protocol });
+        fronts.into_iter().any(|front| holds(&front))
     }
 }
 
@@ -204,6 +200,26 @@ fn treatments(front: &ServerKey) -> impl Iterator<Item = Entry> {
         }
     };
     TREATMENTS.into_iter().filter_map(entry)
+}
+
+/// The entries that say who may use a front that not everybody is to use.
+fn allowances<'t>(tables: &'t Tables, front: &ServerKey) -> impl Iterator<Item = &'t Entry> {
+    let ServerKey { address, port, protocol } = *front;
+    let lowest: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let everybody = IpNet::new_assert(lowest, 0);
+    let firsts = [
+        (SetId::LoadBalancerSourceCidr, Member::IpPortNet(address, protocol, port, everybody)),
+        (SetId::LoadBalancerSourceIp, Member::IpPortIp(address, protocol, port, lowest)),
+    ];
+    firsts.into_iter().flat_map(move |(set, member)| {
+        let first = Entry { set, member };
+        let is_of_the_front =
+            move |entry: &&Entry| entry.set == set && front_of(entry) == front_of(&first);
+        tables.entries.range(first..).take_while(is_of_the_front)
+    })
 }
 
 /// The set whose entries spare clients the masquerade of this set.

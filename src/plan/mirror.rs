@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::step::{Change, Step};
 use crate::desired::Touched;
-use crate::model::ipset::{Entry, SetKey};
-use crate::model::iptables::{ChainKey, Ruleset};
+use crate::model::ipset::{Entry, SetId, SetKey};
+use crate::model::iptables::{ChainKey, Ruleset, TableName};
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
 use crate::model::observed::Observed;
@@ -148,6 +148,20 @@ impl Mirror {
         for entry in &self.tables.entries {
             *self.sizes.entry(entry.key()).or_default() += 1;
         }
+    }
+
+    /// Whether the filter that is there, be it damaged, refuses what the set of open fronts does
+    /// not name.
+    pub fn filters(&self, family: Family) -> bool {
+        const CHAIN: &str = "KUBE-IPVS-FILTER";
+        let names = |lines: Option<&Vec<String>>, word: &str| {
+            lines.into_iter().flatten().any(|line| line.split(' ').any(|other| other == word))
+        };
+        let rules = self.tables.rulesets.get(&family).map(|rules| rules.table(TableName::Filter));
+        rules.is_some_and(|rules| {
+            let pass = SetKey { id: SetId::Pass, family };
+            names(rules.jumps.get("INPUT"), CHAIN) && names(rules.chains.get(CHAIN), pass.name())
+        })
     }
 
     /// Notes that a step took effect, except for the changes whose indexes are given.

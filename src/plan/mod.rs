@@ -71,8 +71,10 @@ pub fn build(
     let is_ours = |key: &ServerKey| owned::server(desired, seen, key) || inherited.contains(key);
     let is_over = |server: &ServerKey, real: &RealKey| drains.is_over(server, real, now);
     let servers = Servers::new(desired, seen, &touched.servers, is_ours, is_over);
-    let mut entries = Entries::new(wanted, seen, &touched.entries);
+    let mut entries = Entries::new(wanted, mirror, &touched.entries);
     let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
+    let (yielded, unbound) =
+        unbound.into_iter().partition(|change| mirror.host_addresses.contains(&change.key));
 
     let sets = sets(wanted, mirror, entries.missing(), touched.foundation);
     let mut steps = Vec::new();
@@ -80,7 +82,7 @@ pub fn build(
         let is_in_force = |(family, rules): (&Family, &Ruleset)| mirror.holds(*family, rules);
         let admitted = match wanted.rulesets.iter().all(is_in_force) {
             true => Entries::default(),
-            false => entries.take_answering(wanted, seen),
+            false => entries.take_answering(wanted, mirror),
         };
         steps.extend(foundation(wanted, mirror, sets, &admitted));
     } else {
@@ -93,6 +95,9 @@ pub fn build(
         // one says that the rest is somebody else's.
         Step::Entries(inherited.iter().map(|entry| Change::add(*entry, ())).collect()),
         entries.at(Moment::Prove),
+        // Order: no client misses an address that the host has besides; its node ports are open
+        // only once it is no longer one of a Service.
+        Step::Addresses(yielded),
         entries.at(Moment::Allow),
         entries.at(Moment::Restrict),
         entries.at(Moment::Prepare),

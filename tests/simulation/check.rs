@@ -8,7 +8,6 @@ use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
 use kube_ipvs_proxy::model::iptables::{ChainKey, Ruleset};
 use kube_ipvs_proxy::model::ipvs::{Server, ServerKey};
 use kube_ipvs_proxy::model::net::Family;
-use kube_ipvs_proxy::model::observed::Host;
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::plan::step::Step;
 use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
@@ -16,6 +15,7 @@ use kube_ipvs_proxy::testing::operation;
 
 use crate::clients::Clients;
 use crate::host;
+use crate::packet::Reader;
 
 /// All is well, or what is wrong.
 pub type Verdict = Result<(), String>;
@@ -33,10 +33,11 @@ pub fn every_instant(
     before: &Tables,
     history: &[Step],
     wanted: &Tables,
-    host: Option<&Host>,
+    host: Option<&FakeKernel>,
+    reader: &mut Reader,
 ) -> Verdict {
     let mut state = before.clone();
-    let clients = host.map(|host| Clients::new(before, wanted, &host.addresses));
+    let clients = host.map(|host| Clients::new(before, wanted, history, host, reader));
     let mut clients = clients.transpose()?;
     let mut exposed_before = exposed(before);
     for operation in history {
@@ -47,7 +48,7 @@ pub fn every_instant(
         let newly = exposed_now.difference(&exposed_before).next();
         that(newly.is_none(), || at(format!("{newly:?} passes without a live real server")))?;
         if let Some(clients) = &mut clients {
-            clients.look(&state, operation).map_err(at)?;
+            clients.look(&state, operation, reader).map_err(at)?;
         }
         exposed_before = exposed_now;
     }

@@ -5,17 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 
-use kube_ipvs_proxy::model::ipset::{Member, SetId};
+use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
 use kube_ipvs_proxy::model::ipvs::{RealKey, ServerKey};
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::plan::step::Step;
+use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
 
 use crate::check::{Verdict, that};
 use crate::cluster;
 use crate::host;
-use crate::packet::{Client, Fate, Host, Rules};
+use crate::packet::{Client, Fate, Host, Reader, Rules};
 
 /// Who asks, besides the node itself: a pod, an endpoint of this node, somebody whom most source
 /// ranges allow, somebody whom none does.
@@ -32,78 +34,111 @@ struct Case {
     after: Fate,
     /// Whether other rules come into force, which may masquerade fewer clients.
     rules_change: bool,
+    /// Whether nobody but the node came through before.
+    was_shut: bool,
 }
 
 /// All of them during a sync.
 pub struct Clients<'a> {
     cases: Vec<Case>,
-    rules: BTreeMap<Family, Rules>,
+    rules: BTreeMap<Family, Rc<Rules>>,
     addresses: &'a BTreeSet<IpAddr>,
+    /// What the sync led to.
+    reached: &'a Tables,
 }
 
 impl<'a> Clients<'a> {
-    /// Clients of the fronts of either side.
+    /// Clients of the fronts of either side that the history may touch.
     pub fn new(
         before: &Tables,
         after: &Tables,
-        addresses: &'a BTreeSet<IpAddr>,
+        history: &[Step],
+        kernel: &'a FakeKernel,
+        reader: &mut Reader,
     ) -> Result<Self, String> {
-        let [old, new] = [before, after].map(read_rules);
-        let (old, new) = (old?, new?);
+        let addresses = &kernel.host.addresses;
+        let (old, new) = (reader.read_all(before)?, reader.read_all(after)?);
         let before_it = instant(before, &old, addresses);
         let after_it = instant(after, &new, addresses);
         let fronts: BTreeSet<&ServerKey> =
             before.servers.keys().chain(after.servers.keys()).collect();
-        let fronts = fronts.into_iter().filter(|front| !host::is_foreign(front));
+        let (before_it, after_it) = (&before_it, &after_it);
+        let is_touched = |front: &ServerKey| history.iter().any(|step| may_touch(step, front));
+        let fronts = fronts.into_iter();
+        let fronts = fronts.filter(|front| !host::is_foreign(front) && is_touched(front));
         let cases = fronts.flat_map(|front| {
-            clients(front.family()).map(|client| Case {
+            let family = front.family();
+            let rules_change = before.rulesets.get(&family) != after.rulesets.get(&family);
+            let was_shut =
+                before_it.fate(Client::Other(others(family)[0]), *front) == Fate::Refused;
+            clients(family).map(move |client| Case {
                 client,
                 front: *front,
                 before: before_it.fate(client, *front),
                 after: after_it.fate(client, *front),
-                rules_change: before.rulesets.get(&front.family())
-                    != after.rulesets.get(&front.family()),
+                rules_change,
+                was_shut,
             })
         });
         let cases = cases.collect();
-        Ok(Clients { cases, rules: old, addresses })
+        Ok(Clients { cases, rules: old, addresses, reached: &kernel.tables })
     }
 
     /// Looks at those whom the operation may have touched.
-    pub fn look(&mut self, now: &Tables, operation: &Step) -> Verdict {
-        if let Step::Rules(change) = operation {
-            let ruleset = now.rulesets.get(&change.family);
-            let rules = ruleset.map(Rules::read).transpose()?;
-            self.rules.insert(change.family, rules.unwrap_or_default());
+    pub fn look(&mut self, now: &Tables, operation: &Step, reader: &mut Reader) -> Verdict {
+        if matches!(operation, Step::Rules(_)) {
+            self.rules = reader.read_all(now)?;
         }
         let instant = instant(now, &self.rules, self.addresses);
         for case in self.cases.iter().filter(|case| may_touch(operation, &case.front)) {
             let now = instant.fate(case.client, case.front);
             let Case { client, front, before, after, .. } = case;
-            let is_fair = is_fair(*before, now, *after) || is_by_rules(case, now);
+            let is_fair = is_fair(*before, now, *after)
+                || is_by_rules(case, now)
+                || self.cannot_meet_itself(case, now)
+                || self.is_not_ours_yet(case, now);
             that(is_fair, || {
                 format!("{client:?} to {front}: {now:?}, before {before:?}, to be {after:?}")
             })?;
         }
         Ok(())
     }
+
+    /// Whether a client may reach itself, and the entry for that could not be added.
+    ///
+    /// All other clients are served meanwhile: to hold the endpoint back would cost each of them.
+    fn cannot_meet_itself(&self, case: &Case, now: Fate) -> bool {
+        let Client::Other(address) = case.client else { return false };
+        let server = self.reached.servers.get(&case.front);
+        let mut reals = server.into_iter().flat_map(|server| server.reals.keys());
+        let is_refused = |real: &RealKey| {
+            let member = Member::IpPortIp(address, case.front.protocol, real.port, address);
+            let entry = Entry { set: SetId::LoopBack, member };
+            real.address == address && !self.reached.entries.contains(&entry)
+        };
+        now == Fate::Lost && reals.any(is_refused)
+    }
+
+    /// Whether a port of the host's own address is to be a front, and its proof could not be added.
+    fn is_not_ours_yet(&self, case: &Case, now: Fate) -> bool {
+        let is_known = self.reached.lists(SetId::Servers, &case.front);
+        now == Fate::Host && self.addresses.contains(&case.front.address) && !is_known
+    }
 }
 
 fn clients(family: Family) -> impl Iterator<Item = Client> {
-    let [v4, v6] = OTHERS;
-    let others = if family == Family::V4 { v4 } else { v6 };
-    let others = others.into_iter().map(|text| Client::Other(text.parse().expect("an address")));
-    others.chain([Client::Node])
+    others(family).map(Client::Other).into_iter().chain([Client::Node])
 }
 
-fn read_rules(tables: &Tables) -> Result<BTreeMap<Family, Rules>, String> {
-    let rulesets = tables.rulesets.iter();
-    rulesets.map(|(family, ruleset)| Ok((*family, Rules::read(ruleset)?))).collect()
+fn others(family: Family) -> [IpAddr; 4] {
+    let [v4, v6] = OTHERS;
+    let others = if family == Family::V4 { v4 } else { v6 };
+    others.map(|text| text.parse().expect("an address"))
 }
 
 fn instant<'a>(
     tables: &'a Tables,
-    rules: &'a BTreeMap<Family, Rules>,
+    rules: &'a BTreeMap<Family, Rc<Rules>>,
     addresses: &'a BTreeSet<IpAddr>,
 ) -> Host<'a> {
     Host {
@@ -115,18 +150,19 @@ fn instant<'a>(
     }
 }
 
-/// Whether it is the doing of rules that masquerade others than those before.
+/// Whether it is the doing of rules that come into force.
 ///
-/// Where rules come into force, clients may be seen as either for a moment. Where they no longer
-/// masquerade a client, no order of rows could keep the endpoint that relied on it.
+/// Clients may be seen as before or as after it for a moment. Where they are masqueraded no longer,
+/// no order of rows could keep the endpoint that relied on it. Where they are refused what was shut
+/// to all others, it was because somebody damaged the rules, and lasts until the front opens.
 fn is_by_rules(case: &Case, now: Fate) -> bool {
-    let served = |fate| matches!(fate, Fate::Served { .. });
     let was_masqueraded = matches!(case.before, Fate::Served { masqueraded: true, .. });
-    let is_kept = matches!(case.after, Fate::Served { masqueraded: false, .. });
+    let is_masqueraded = matches!(case.after, Fate::Served { masqueraded: true, .. });
     case.rules_change
         && match now {
-            Fate::Served { .. } => served(case.before) || served(case.after),
-            Fate::Lost => was_masqueraded && is_kept,
+            Fate::Served { .. } => reaches_a_pod(case.before) || reaches_a_pod(case.after),
+            Fate::Lost => was_masqueraded && !is_masqueraded,
+            Fate::Refused => case.was_shut,
             _ => false,
         }
 }
@@ -138,15 +174,20 @@ fn is_fair(before: Fate, now: Fate, after: Fate) -> bool {
         Fate::Lost | Fate::Host => now == before || now == after,
         Fate::Served { kept, masqueraded } => {
             let has = |which: fn(Fate) -> bool| which(before) || which(after);
-            let has_kept = has(|fate| matches!(fate, Fate::Served { kept: true, .. }));
+            // Answers get lost where clients keep their address.
+            let has_kept = has(|fate| matches!(fate, Fate::Served { kept: true, .. } | Fate::Lost));
             let has_masqueraded =
                 has(|fate| matches!(fate, Fate::Served { masqueraded: true, .. }));
-            has(|fate| matches!(fate, Fate::Served { .. }))
+            has(reaches_a_pod)
                 && (has_kept || !kept)
                 // In its last moment a front may already be masqueraded as its successor is to be.
                 && (has_masqueraded || !masqueraded || !served(after))
         }
     }
+}
+
+fn reaches_a_pod(fate: Fate) -> bool {
+    matches!(fate, Fate::Served { .. } | Fate::Lost)
 }
 
 /// Whether the operation may change what becomes of clients of the front.

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use ipnet::IpNet;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetKey, SetType};
@@ -99,7 +100,7 @@ enum Verdict {
 /// A host at one instant.
 pub struct Host<'a> {
     pub tables: &'a Tables,
-    pub rules: &'a BTreeMap<Family, Rules>,
+    pub rules: &'a BTreeMap<Family, Rc<Rules>>,
     /// Addresses on devices other than ours.
     pub addresses: &'a BTreeSet<IpAddr>,
     /// Whether a pod runs here.
@@ -252,9 +253,31 @@ fn worse(one: Fate, other: Fate) -> Fate {
     }
 }
 
+/// Reads each text once: rules seldom change in a run.
+#[derive(Default)]
+pub struct Reader {
+    known: Vec<(Ruleset, Rc<Rules>)>,
+}
+
+impl Reader {
+    /// The rules of every family; an error names the line that is not understood.
+    pub fn read_all(&mut self, tables: &Tables) -> Result<BTreeMap<Family, Rc<Rules>>, String> {
+        let rulesets = tables.rulesets.iter();
+        rulesets.map(|(family, ruleset)| Ok((*family, self.read(ruleset)?))).collect()
+    }
+
+    fn read(&mut self, ruleset: &Ruleset) -> Result<Rc<Rules>, String> {
+        if let Some((_, rules)) = self.known.iter().find(|(known, _)| known == ruleset) {
+            return Ok(rules.clone());
+        }
+        let rules = Rc::new(Rules::read(ruleset)?);
+        self.known.push((ruleset.clone(), rules.clone()));
+        Ok(rules)
+    }
+}
+
 impl Rules {
-    /// Reads the rules of a family; an error names the line that is not understood.
-    pub fn read(ruleset: &Ruleset) -> Result<Self, String> {
+    fn read(ruleset: &Ruleset) -> Result<Self, String> {
         let mut rules = Rules::default();
         for (table, text) in &ruleset.tables {
             for (chain, lines) in text.chains.iter().chain(&text.jumps) {

@@ -18,6 +18,7 @@ use crate::check::{self, Verdict};
 use crate::cluster::{self, Cluster};
 use crate::event::{self, Event};
 use crate::host;
+use crate::packet::Reader;
 use crate::service;
 
 const PERIODS: Periods = Periods {
@@ -41,6 +42,7 @@ pub struct World {
     cluster: Cluster,
     shapes: BTreeMap<usize, service::Shape>,
     kernel: FakeKernel,
+    reader: Reader,
     engine: Engine,
     now: Instant,
     /// Another program changed rows since the engine last read all of them.
@@ -74,6 +76,7 @@ impl World {
             cluster: Cluster::default(),
             shapes: BTreeMap::new(),
             kernel: host::new(random),
+            reader: Reader::default(),
             now: Instant::now(),
             has_unseen_drift: false,
             retry: None,
@@ -243,8 +246,8 @@ impl World {
             let wanted = self.engine.state().0.tables();
             let is_undisturbed =
                 !self.has_unseen_drift || matches!(self.kernel.faults, Faults::None);
-            let host = is_undisturbed.then_some(&self.kernel.host);
-            check::every_instant(&before, &history, wanted, host)?;
+            let host = is_undisturbed.then_some(&self.kernel);
+            check::every_instant(&before, &history, wanted, host, &mut self.reader)?;
         }
         let may_fail = self.has_unseen_drift
             || self.retry.is_some_and(|retry| self.now < retry)
