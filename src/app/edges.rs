@@ -22,7 +22,9 @@ pub(super) fn host_name() -> String {
 
 /// Opens the kernel; the error names what is missing and what to do.
 pub(super) fn open_kernel(metrics: Metrics) -> Result<Counted, Error> {
-    Ok(Counted { kernel: LinuxKernel::new()?, metrics })
+    let mut kernel = LinuxKernel::new()?;
+    kernel.remove_leftovers()?;
+    Ok(Counted { kernel, metrics })
 }
 
 /// Opens the source of objects; nothing is read yet.

@@ -17,8 +17,9 @@ use crate::Test;
 use crate::namespace::command;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [Test; 9] = [
+    let tests: [Test; 10] = [
         ("a new host is empty", a_new_host_is_empty),
+        ("an exchange under way is left alone", an_exchange_under_way_is_left_alone),
         ("servers read back", servers_read_back),
         ("what the mirror gets wrong is put right", what_the_mirror_gets_wrong_is_put_right),
         ("failures are told one by one", failures_are_told_one_by_one),
@@ -74,6 +75,16 @@ fn servers() -> Vec<(ServerKey, VirtualServer, RealKey)> {
         (key("fd00:10:96::1", Protocol::Tcp, 443), sticky, real("fd00:10:244::2")),
         (key("fd00:10:96::a", Protocol::Udp, 53), hashing, real("fd00:10:244::3")),
     ]
+}
+
+/// Whoever reads for an audit opens the host while somebody else may be making a set larger.
+fn an_exchange_under_way_is_left_alone() {
+    command("ipset", &["create", "KUBE-IPVS-EXCHANGE", "hash:ip"]);
+    let is_there = || command("ipset", &["list", "-n"]).contains("KUBE-IPVS-EXCHANGE");
+    let mut kernel = kernel();
+    assert!(is_there());
+    kernel.remove_leftovers().unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert!(!is_there());
 }
 
 fn add_all(kernel: &mut LinuxKernel) {

@@ -1,7 +1,7 @@
 //! The door to a real Linux host, on one thread with blocking sockets.
 //!
-//! `observe` reads, `audit` does so bit by bit, `apply` writes, `convert` translates between the daemon's words and
-//! the kernel's.
+//! `observe` reads, `audit` does so bit by bit, `apply` writes, `convert` translates between the
+//! daemon's words and the kernel's.
 //!
 //! Invariant: sockets belong to the network namespace of the thread that calls
 //! [`LinuxKernel::new`]; all later calls are made on that thread.
@@ -64,7 +64,7 @@ impl LinuxKernel {
             return Err(Error::NotPermitted);
         }
         let mut runner = Runner::default();
-        let mut ipset = open_ipset(&mut runner)?;
+        let ipset = open_ipset(&mut runner)?;
         let mut ipvs = open_ipvs(&mut runner)?;
         let connect = |key: &'static str| {
             move |cause| Error::Netlink { operation: "open", key: key.into(), cause }
@@ -80,9 +80,15 @@ impl LinuxKernel {
         let ipv6 = Ipv6::detect(&mut runner, &sysctl, &tools)?;
         // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
         ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
-        let failed = |cause| Error::Set { operation: "destroy", key: "leftover set".into(), cause };
-        ipset.remove_leftover().map_err(failed)?;
         Ok(LinuxKernel { ipvs, ipset, link, conntrack, sysctl, runner, tools, ipv6 })
+    }
+
+    /// Takes away what a run before us left halfway and no row tells of.
+    ///
+    /// Only for whoever writes: to others, what is being written looks left over as well.
+    pub fn remove_leftovers(&mut self) -> Result<(), Error> {
+        let failed = |cause| Error::Set { operation: "destroy", key: "leftover set".into(), cause };
+        self.ipset.remove_leftover().map_err(failed)
     }
 
     /// How often the host was touched since the start.
