@@ -172,6 +172,8 @@ fn is_fair(before: Fate, now: Fate, after: Fate) -> bool {
     match now {
         Fate::Refused | Fate::Dropped | Fate::Elsewhere => !(served(before) && served(after)),
         Fate::Lost | Fate::Host => now == before || now == after,
+        // Whoever is let in meanwhile is treated as those who were in already.
+        Fate::Served { .. } if before == Fate::Dropped && served(after) => true,
         Fate::Served { kept, masqueraded } => {
             let has = |which: fn(Fate) -> bool| which(before) || which(after);
             // Answers get lost where clients keep their address.
