@@ -9,11 +9,11 @@ use socket2::{Domain, Socket};
 use crate::namespace::Namespace;
 use crate::whoami::{Answer, LAST_REQUEST, REQUEST, Transport};
 
-/// Longer than any answer takes, shorter than a retransmitted SYN.
+/// How long connecting may take: shorter than a retransmitted SYN.
 pub const TIMEOUT: Duration = Duration::from_millis(900);
 
-/// A datagram is sent only once, so its answer may take longer.
-const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longer than an answer takes on a busy machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks once, from inside a namespace, over a connection of its own.
 pub fn ask(from: &Namespace, transport: Transport, to: SocketAddr) -> io::Result<Answer> {
@@ -56,8 +56,7 @@ impl Conversation {
 fn connect(transport: Transport, to: SocketAddr) -> io::Result<Socket> {
     let socket =
         Socket::new(Domain::for_address(to), transport.socket_type(), Some(transport.protocol()))?;
-    let timeout = if transport == Transport::Udp { DATAGRAM_TIMEOUT } else { TIMEOUT };
-    socket.set_read_timeout(Some(timeout))?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     socket.set_write_timeout(Some(TIMEOUT))?;
     socket.connect_timeout(&to.into(), TIMEOUT)?;
     Ok(socket)

@@ -120,7 +120,8 @@ fn world_drained_pod_may_stop() {
     load.wait_for_answers(20);
     let tally = load.stop();
     assert_eq!(tally.failures, Vec::<String>::new());
-    assert!(tally.share("going") > 0.1, "{tally:?}");
+    // Of 20 answers before the drain half are of either, and no others of the one that went.
+    assert!(tally.answers["going"] >= 8, "{tally:?}");
     assert!(tally.share("staying") > 0.5, "{tally:?}");
 
     staying_server.stop();
