@@ -129,6 +129,8 @@ impl Engine {
         if self.host.families != host.families {
             self.dirty.service_cidrs = true;
             self.dirty.services.extend(self.desired.services().cloned());
+            // Rows that nobody wants any more are in the way of the sets that hold them.
+            self.unfinished = Some(Extent::All);
         }
         // What the host has itself is not bound.
         let moved = self.host.addresses.symmetric_difference(&host.addresses);
