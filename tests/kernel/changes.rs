@@ -131,6 +131,10 @@ fn changes_of_nobody_are_not_found_by_audits() {
     wait::until("three audits", SOON, || audits() >= 3.0);
     assert_eq!(count("kubeipvs_drift_total"), 0.0, "{}", daemon.log());
     assert_eq!(count("kubeipvs_kernel_writes_total"), writes, "{}", daemon.log());
+
+    assert!(daemon.terminate().success());
+    let again = cluster::start(&world, &manifests, &[]);
+    assert!(!again.log().contains("changed kind="), "a restart adopts all:\n{}", again.log());
 }
 
 fn changes_by_others_are_repaired() {

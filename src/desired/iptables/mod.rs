@@ -302,8 +302,9 @@ fn comment(set: SetId) -> String {
     text(set.comment())
 }
 
+/// Quotes are printed with a backslash before them.
 fn text(comment: &str) -> String {
-    format!("-m comment --comment \"{comment}\"")
+    format!("-m comment --comment \"{}\"", comment.replace('\'', "\\'"))
 }
 
 fn rules<const C: usize, const J: usize>(
