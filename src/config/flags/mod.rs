@@ -11,7 +11,7 @@ use super::problem::{Problem, Problems, nearest};
 
 /// Keeps a node's kernel in the state that the cluster's Services ask for, on IPVS.
 ///
-/// Takes the place of kube-proxy's ipvs mode, and takes its flags.
+/// Takes the place of kube-proxy's ipvs mode; flags that both have mean the same.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "kube-ipvs-proxy", version, disable_version_flag = true)]
 #[command(args_override_self = true, args_conflicts_with_subcommands = true)]
