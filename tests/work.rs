@@ -20,6 +20,7 @@ use kube_ipvs_proxy::model::net::{PerFamily, Protocol};
 use kube_ipvs_proxy::model::observed::{Host, Observed, Scope};
 use kube_ipvs_proxy::plan::step::{Change, Step};
 use kube_ipvs_proxy::reconcile::engine::Engine;
+use nix::time::{ClockId, clock_gettime};
 
 use cluster::{Cluster, PORT, Pod};
 
@@ -100,6 +101,39 @@ fn an_update_without_meaning_ends_at_the_first_comparison() {
     assert_eq!(node.kernel.observations, observations, "nothing to look at");
 }
 
+/// No event may walk through what did not change, however cheap each step of the walk: it would
+/// show in no count of rows or messages.
+#[test]
+fn the_time_of_a_change_does_not_grow_with_the_cluster() {
+    let [few, many] = [100, 10_000].map(|services| {
+        let mut node = Node::of(Cluster { services, endpoints: 10 });
+        // The shortest of many is the one that nothing else on the machine disturbed.
+        (0..100).map(|round| time_of_changes(&mut node, round)).min().expect("rounds")
+    });
+    assert!(many < 2 * few, "{few:?} among 100 Services, {many:?} among 10,000");
+}
+
+/// Processor time of some changes of one endpoint, the same one each time: what is looked up is in
+/// the processor's caches, in a cluster of any size.
+fn time_of_changes(node: &mut Node, round: usize) -> Duration {
+    const FIRST: usize = 50;
+    let mut pods = node.cluster.pods(FIRST);
+    let start = processor_time();
+    for number in 0..4 {
+        pods[3].is_ready = number % 2 == 1;
+        let slice = cluster::slice(FIRST, &pods, 2 + round as u64, "");
+        assert!(node.tell(cluster::update(Kind::EndpointSlice, &slice)), "a sync is due");
+        node.sync();
+        assert_eq!(node.kernel.history.len(), 1);
+    }
+    processor_time() - start
+}
+
+/// What this thread has used.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock").into()
+}
+
 /// The same object, last written by another program at another time.
 fn managed_otherwise(json: &str) -> String {
     let other = json.replace("\"manager\":\"", "\"manager\":\"another-");
@@ -169,6 +203,7 @@ impl Kernel for Obedient {
 
 /// A node on which the whole cluster is in place.
 struct Node {
+    cluster: Cluster,
     engine: Engine,
     kernel: Obedient,
     now: Instant,
@@ -176,16 +211,21 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
+        Node::of(CLUSTER)
+    }
+
+    fn of(cluster: Cluster) -> Self {
         let hour = Duration::from_secs(3600);
         let periods = Periods { sync: hour, min_sync: Duration::ZERO, audit: hour };
         let engine = Engine::new(cluster::policy(), periods, Store::new(&Kind::ALL));
-        let mut node = Node { engine, kernel: Obedient::default(), now: Instant::now() };
-        for update in CLUSTER.updates() {
+        let kernel = Obedient::default();
+        let mut node = Node { cluster, engine, kernel, now: Instant::now() };
+        for update in cluster.updates() {
             node.tell(update);
         }
         node.sync();
         let (desired, mirror) = node.engine.state();
-        assert_eq!(mirror.tables.servers.len(), CLUSTER.servers());
+        assert_eq!(mirror.tables.servers.len(), cluster.servers());
         assert_eq!(mirror.tables.servers, desired.tables().servers);
         node
     }

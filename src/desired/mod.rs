@@ -175,7 +175,9 @@ impl Desired {
         names: &'a BTreeSet<Arc<str>>,
     ) -> impl Iterator<Item = &'a ObjectName> {
         let uses = |rows: &ServiceRows| rows.scheduler.as_ref().is_some_and(|s| names.contains(s));
-        self.services.iter().filter(move |(_, rows)| uses(rows)).map(|(name, _)| name)
+        // Cost: every step asks, and hardly ever about any scheduler.
+        let asked = (!names.is_empty()).then_some(&self.services);
+        asked.into_iter().flatten().filter(move |(_, rows)| uses(rows)).map(|(name, _)| name)
     }
 
     /// What is not programmed: what single Services cannot have, and fronts that several claim,

@@ -4,6 +4,7 @@
 //! drains across restarts; only deadlines are kept here, and a lost one is set anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::desired::Desired;
@@ -21,10 +22,16 @@ const VANISHED: Duration = Duration::from_secs(10);
 /// Between two looks at the connection counts of draining real servers.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How much too early a real server is looked at with one that is due: of a rolling update all
+/// are looked at together, once a second, and not one by one.
+const TOGETHER: Duration = Duration::from_secs(1);
+
 /// The drains under way.
 #[derive(Debug, Default)]
 pub struct Drains {
-    under_way: BTreeMap<ServerKey, BTreeMap<RealKey, Drain>>,
+    under_way: BTreeMap<(ServerKey, RealKey), Drain>,
+    /// Every drain under way, by when it is to be looked at.
+    queue: BTreeSet<(Instant, ServerKey, RealKey)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +45,7 @@ struct Drain {
 impl Drains {
     /// Whether a draining real server may be removed.
     pub fn is_over(&self, server: &ServerKey, real: &RealKey, now: Instant) -> bool {
-        let drain = self.under_way.get(server).and_then(|drains| drains.get(real));
+        let drain = self.under_way.get(&(*server, *real));
         drain.is_some_and(|drain| drain.is_idle || drain.deadline <= now)
     }
 
@@ -52,51 +59,71 @@ impl Drains {
     ) {
         for key in servers {
             let draining = draining(desired, seen, key);
-            let drains = self.under_way.entry(*key).or_default();
-            drains.retain(|real, _| draining.contains(real));
-            for real in draining {
-                let longest = if desired.is_leaving(key, &real) { LEAVING } else { VANISHED };
-                let fresh = Drain { deadline: now + longest, last_look: now, is_idle: false };
-                let drain = drains.entry(real).or_insert(fresh);
-                drain.deadline = drain.deadline.min(fresh.deadline);
+            let ended = self.real_servers_of(*key).filter(|real| !draining.contains(real));
+            for real in ended.collect::<Vec<_>>() {
+                self.put((*key, real), None);
             }
-            if drains.is_empty() {
-                self.under_way.remove(key);
+            for real in &draining {
+                let longest = if desired.is_leaving(key, real) { LEAVING } else { VANISHED };
+                let deadline = now + longest;
+                let fresh = Drain { deadline, last_look: now, is_idle: false };
+                let drain = self.under_way.get(&(*key, *real)).copied().unwrap_or(fresh);
+                let deadline = drain.deadline.min(deadline);
+                self.put((*key, *real), Some(Drain { deadline, ..drain }));
             }
         }
     }
 
     /// Takes over connection counts read at `now`.
     pub fn look(&mut self, counts: &BTreeMap<(ServerKey, RealKey), Connections>, now: Instant) {
-        for ((server, real), connections) in counts {
-            let drains = self.under_way.get_mut(server);
-            if let Some(drain) = drains.and_then(|drains| drains.get_mut(real)) {
-                drain.is_idle = connections.total() == 0;
-                drain.last_look = now;
+        for (key, connections) in counts {
+            if let Some(drain) = self.under_way.get(key).copied() {
+                let is_idle = connections.total() == 0;
+                self.put(*key, Some(Drain { is_idle, last_look: now, ..drain }));
             }
         }
     }
 
     /// Servers whose draining real servers are to be looked at.
     pub fn due(&self, now: Instant) -> BTreeSet<ServerKey> {
-        let is_due = |drains: &BTreeMap<_, Drain>| drains.values().any(|drain| drain.next() <= now);
-        let due = self.under_way.iter().filter(|(_, drains)| is_due(drains));
-        due.map(|(server, _)| *server).collect()
+        let horizon = if self.next_look() <= Some(now) { now + TOGETHER } else { now };
+        let due = self.queue.iter().take_while(|(at, ..)| *at <= horizon);
+        due.map(|(_, server, _)| *server).collect()
     }
 
     /// When to look next.
     pub fn next_look(&self) -> Option<Instant> {
-        self.under_way.values().flat_map(BTreeMap::values).map(Drain::next).min()
+        self.queue.first().map(|(at, ..)| *at)
     }
 
     /// Number of drains under way.
     pub fn len(&self) -> usize {
-        self.under_way.values().map(BTreeMap::len).sum()
+        self.queue.len()
     }
 
     /// Whether none is under way.
     pub fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+        self.queue.is_empty()
+    }
+
+    fn real_servers_of(&self, server: ServerKey) -> impl Iterator<Item = RealKey> {
+        let lowest = RealKey { address: Ipv4Addr::UNSPECIFIED.into(), port: 0 };
+        let from = self.under_way.range((server, lowest)..);
+        from.map(|(key, _)| *key).take_while(move |(of, _)| *of == server).map(|(_, real)| real)
+    }
+
+    /// Puts a drain in the place of what is known of the real server.
+    fn put(&mut self, (server, real): (ServerKey, RealKey), drain: Option<Drain>) {
+        let known = match drain {
+            Some(drain) => self.under_way.insert((server, real), drain),
+            None => self.under_way.remove(&(server, real)),
+        };
+        if let Some(known) = known {
+            self.queue.remove(&(known.next(), server, real));
+        }
+        if let Some(drain) = drain {
+            self.queue.insert((drain.next(), server, real));
+        }
     }
 }
 
