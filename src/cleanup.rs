@@ -161,8 +161,8 @@ mod tests {
         let mut kernel = programmed();
         let config =
             VirtualServer { scheduler: "rr".into(), scheduler_flags: 0, persistence: None };
-        let foreign =
-            (objects::front("tcp 192.0.2.1:80"), Server { config, reals: BTreeMap::new() });
+        let server = Server { config, reals: BTreeMap::new() };
+        let foreign = (objects::front("tcp 192.0.2.1:80"), server.into());
         kernel.tables.servers.extend([foreign.clone()]);
         let settings = kernel.tables.settings.clone();
 

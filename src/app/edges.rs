@@ -102,37 +102,16 @@ fn log_changes(step: &Step, failures: &[Failure]) {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
     use std::net::IpAddr;
-    use std::sync::{Arc, Mutex};
+
+    use tracing::Level;
 
     use super::*;
     use crate::plan::step::Change;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::testing::log::logged;
 
     #[test]
     fn each_change_that_took_effect_is_a_line() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || writer.clone())
-            .with_max_level(Level::DEBUG)
-            .without_time()
-            .with_target(false)
-            .with_ansi(false)
-            .finish();
         let address = |last| IpAddr::from([10, 96, 0, last]);
         let step = Step::Addresses(vec![
             Change::add(address(1), ()),
@@ -140,9 +119,7 @@ mod tests {
             Change::remove(address(3), ()),
         ]);
         let failure = Failure { index: 1, error: Error::NotPermitted };
-        tracing::subscriber::with_default(subscriber, || log_changes(&step, &[failure]));
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let lines = logged(Level::DEBUG, || log_changes(&step, &[failure]));
         assert_eq!(
             lines,
             [

@@ -24,10 +24,12 @@ impl Reasons {
 
     /// The usable ones among parts, in order.
     pub fn usable<T>(&mut self, parts: impl IntoIterator<Item = Result<T, String>>) -> Vec<T> {
-        parts
-            .into_iter()
-            .filter_map(|part| part.map_err(|reason| self.0.push(reason)).ok())
-            .collect()
+        let usable =
+            parts.into_iter().filter_map(|part| part.map_err(|reason| self.0.push(reason)).ok());
+        let mut usable: Vec<T> = usable.collect();
+        // Cost: they are kept, and there may be hundreds of thousands.
+        usable.shrink_to_fit();
+        usable
     }
 }
 

@@ -162,10 +162,29 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node it runs on.
     pub node: Option<Arc<str>>,
-    /// Zones it should serve, `hints.forZones`.
-    pub zone_hints: Box<[Arc<str>]>,
-    /// Nodes it should serve, `hints.forNodes`.
-    pub node_hints: Box<[Arc<str>]>,
+    /// Whom it should serve. Cost: boxed, as most endpoints of most clusters have none.
+    pub hints: Option<Box<Hints>>,
+}
+
+/// Whom an endpoint should serve.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Zones, `hints.forZones`.
+    pub zones: Box<[Arc<str>]>,
+    /// Nodes, `hints.forNodes`.
+    pub nodes: Box<[Arc<str>]>,
+}
+
+impl Endpoint {
+    /// Zones it should serve.
+    pub fn zone_hints(&self) -> &[Arc<str>] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.zones)
+    }
+
+    /// Nodes it should serve.
+    pub fn node_hints(&self) -> &[Arc<str>] {
+        self.hints.as_ref().map_or(&[], |hints| &hints.nodes)
+    }
 }
 
 /// This node, as the cluster knows it (spec 1.9).

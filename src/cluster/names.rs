@@ -50,8 +50,8 @@ impl Names {
         for EndpointPort { name, .. } in &mut slice.ports {
             self.share(name);
         }
-        for Endpoint { node, zone_hints, node_hints, .. } in &mut slice.endpoints {
-            let hints = zone_hints.iter_mut().chain(node_hints);
+        for Endpoint { node, hints, .. } in &mut slice.endpoints {
+            let hints = hints.iter_mut().flat_map(|of| of.zones.iter_mut().chain(&mut of.nodes));
             for name in node.iter_mut().chain(hints) {
                 self.share(name);
             }

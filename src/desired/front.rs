@@ -12,9 +12,9 @@ use crate::model::small_map::SmallMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Front {
     /// The virtual server with its real servers.
-    pub server: Server,
-    /// Entries of sets; an entry that several fronts name is there once.
-    pub entries: Vec<Entry>,
+    pub server: Arc<Server>,
+    /// Entries of sets, each once; one that several fronts name is there once in all.
+    pub entries: Box<[Entry]>,
     /// The address to bind, if the front binds one.
     pub address: Option<IpAddr>,
     /// Known endpoints that take no new connections; they drain with the long deadline.

@@ -10,6 +10,7 @@ pub mod iptables;
 pub mod node_ports;
 pub mod service;
 pub mod topology;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::tables::Tables;
 use front::{Front, HealthCheck, Rank, ServiceRows};
+use users::Users;
 
 /// The rows that a change may have altered; planning looks at no others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,8 +66,8 @@ pub struct Desired {
     claims: BTreeMap<ServerKey, Vec<Rank>>,
     /// Fronts that several Services claim.
     contested: BTreeSet<ServerKey>,
-    entry_counts: BTreeMap<Entry, u32>,
-    address_counts: BTreeMap<IpAddr, u32>,
+    entry_users: Users<Entry>,
+    address_users: Users<IpAddr>,
     /// Shared with whoever answers them.
     health_checks: Arc<BTreeMap<ObjectName, HealthCheck>>,
     /// What of single Services is not programmed, whoever else there is.
@@ -122,23 +124,19 @@ impl Desired {
         if self.services.get(name) == rows.as_ref() {
             return touched;
         }
-        let old = self.services.get(name);
-        let fronts = [old, rows.as_ref()].into_iter().flatten().flat_map(|rows| rows.fronts.keys());
-        let fronts: BTreeSet<ServerKey> = fronts.copied().collect();
-        for front in &fronts {
-            self.withdraw(front, &mut touched);
-        }
-        self.unclaim(name);
         self.set_health_check(name, rows.as_ref().and_then(|rows| rows.health));
-        self.rejected.remove(name);
+        self.set_rejected(name, rows.as_ref().map_or(&[], |rows| &rows.rejected));
+        let both = [self.services.get(name), rows.as_ref()].into_iter().flatten();
+        let fronts: BTreeSet<ServerKey> =
+            both.flat_map(|rows| rows.fronts.keys()).copied().collect();
+        let before: Vec<Option<Front>> =
+            fronts.iter().map(|front| self.winner(front).cloned()).collect();
+        self.unclaim(name);
         if let Some(rows) = rows {
-            if !rows.rejected.is_empty() {
-                self.rejected.insert(name.clone(), rows.rejected.clone());
-            }
             self.claim(name, rows);
         }
-        for front in &fronts {
-            self.provide(front, &mut touched);
+        for (front, before) in fronts.iter().zip(before) {
+            self.exchange(front, before.as_ref(), &mut touched);
         }
         touched
     }
@@ -199,9 +197,21 @@ impl Desired {
         alone.chain(losers).collect()
     }
 
-    /// Whether a real server that is not wanted is a known endpoint still.
-    pub fn is_leaving(&self, server: &ServerKey, real: &RealKey) -> bool {
-        self.winner(server).is_some_and(|front| front.leaving.contains(real))
+    /// Real servers that are not wanted, but are known endpoints still.
+    pub fn leaving(&self, server: &ServerKey) -> &[RealKey] {
+        self.winner(server).map_or(&[], |front| &front.leaving)
+    }
+
+    /// The entries that a front contributes.
+    pub fn entries_of(&self, front: &ServerKey) -> &[Entry] {
+        self.winner(front).map_or(&[], |front| &front.entries)
+    }
+
+    fn set_rejected(&mut self, name: &ObjectName, reasons: &[String]) {
+        match reasons {
+            [] => self.rejected.remove(name),
+            _ => self.rejected.insert(name.clone(), reasons.to_vec()),
+        };
     }
 
     fn set_health_check(&mut self, name: &ObjectName, check: Option<HealthCheck>) {
@@ -245,38 +255,44 @@ impl Desired {
         }
     }
 
-    /// Takes the rows of a front's winner out of the tables.
-    fn withdraw(&mut self, key: &ServerKey, touched: &mut Touched) {
-        let Some(front) = winner(&self.claims, &self.services, key) else { return };
-        self.tables.servers.remove(key);
+    /// Puts the rows of a front's winner in the place of those of the one before.
+    fn exchange(&mut self, key: &ServerKey, before: Option<&Front>, touched: &mut Touched) {
+        let after = winner(&self.claims, &self.services, key);
+        // Who drains, and for how long, may have changed where no row has.
         touched.servers.insert(*key);
-        for entry in &front.entries {
-            if released(&mut self.entry_counts, entry) {
-                self.tables.entries.remove(entry);
+        match after {
+            Some(front) => self.tables.servers.insert(*key, front.server.clone()),
+            None => self.tables.servers.remove(key),
+        };
+        let [old, new] = [before, after].map(|front| front.map_or(&[][..], |f| &f.entries));
+        let (rows, users) = (&mut self.tables.entries, &mut self.entry_users);
+        for entry in new.iter().filter(|entry| !old.contains(entry)) {
+            if users.join(entry, rows.contains(entry)) {
+                rows.insert(*entry);
+                touched.entries.insert(*entry);
             }
-            touched.entries.insert(*entry);
         }
-        if let Some(address) = front.address {
-            if released(&mut self.address_counts, &address) {
-                self.tables.addresses.remove(&address);
+        for entry in old.iter().filter(|entry| !new.contains(entry)) {
+            if users.leave(entry) {
+                rows.remove(entry);
+                touched.entries.insert(*entry);
             }
+        }
+        let [old, new] = [before, after].map(|front| front.and_then(|front| front.address));
+        let (rows, users) = (&mut self.tables.addresses, &mut self.address_users);
+        if old == new {
+            return;
+        }
+        if let Some(address) = new
+            && users.join(&address, rows.contains(&address))
+        {
+            rows.insert(address);
             touched.addresses.insert(address);
         }
-    }
-
-    /// Puts the rows of a front's winner into the tables.
-    fn provide(&mut self, key: &ServerKey, touched: &mut Touched) {
-        let Some(front) = winner(&self.claims, &self.services, key) else { return };
-        self.tables.servers.insert(*key, front.server.clone());
-        touched.servers.insert(*key);
-        for entry in &front.entries {
-            *self.entry_counts.entry(*entry).or_default() += 1;
-            self.tables.entries.insert(*entry);
-            touched.entries.insert(*entry);
-        }
-        if let Some(address) = front.address {
-            *self.address_counts.entry(address).or_default() += 1;
-            self.tables.addresses.insert(address);
+        if let Some(address) = old
+            && users.leave(&address)
+        {
+            rows.remove(&address);
             touched.addresses.insert(address);
         }
     }
@@ -290,17 +306,6 @@ fn winner<'a>(
 ) -> Option<&'a Front> {
     let rank = claims.get(key)?.first()?;
     services.get(&rank.name)?.fronts.get(key)
-}
-
-/// Counts one user less; true if that was the last.
-fn released<K: Ord>(counts: &mut BTreeMap<K, u32>, key: &K) -> bool {
-    let Some(count) = counts.get_mut(key) else { return true };
-    *count -= 1;
-    let is_last = *count == 0;
-    if is_last {
-        counts.remove(key);
-    }
-    is_last
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub fn rows(
         health: health_check(service, slices, facts),
         scheduler: service.scheduler().cloned(),
         rejected: rejected(service, facts),
-        uses_zone: slices.iter().any(|s| s.endpoints.iter().any(|e| !e.zone_hints.is_empty())),
+        uses_zone: slices.iter().any(|s| s.endpoints.iter().any(|e| !e.zone_hints().is_empty())),
         uses_host: service.is_reachable_from_outside(),
     }
 }
@@ -147,13 +147,15 @@ fn front(service: &Service, spot: Spot, endpoints: &Endpoints<'_>, facts: Facts<
     };
     let own = endpoints.iter().filter(can_meet_itself);
     entries.extend(own.map(|(real, _)| hairpin(key.protocol, real)));
+    entries.sort_unstable();
+    entries.dedup();
     Front {
         leaving: endpoints.keys().filter(|real| !choice.reals.contains(real)).copied().collect(),
-        server: Server {
+        server: Arc::new(Server {
             config: virtual_server(service, facts),
             reals: choice.reals.into_iter().map(|real| (real, RealServer::weighing(1))).collect(),
-        },
-        entries,
+        }),
+        entries: entries.into(),
         address: binds.then_some(key.address),
     }
 }

@@ -201,8 +201,9 @@ fn rows_that_services_share_stay_until_the_last_user_goes() {
     assert_eq!(shared(&desired), (1, 1));
     let touched = desired.replace(&name("default/a"), None);
     assert_eq!(shared(&desired), (1, 1));
+    assert!(touched.addresses.is_empty(), "somebody else uses it");
+    let touched = desired.replace(&name("default/b"), None);
     assert!(touched.addresses.contains(&ip("10.96.0.1")));
-    desired.replace(&name("default/b"), None);
     assert_eq!(shared(&desired), (0, 0));
 }
 
@@ -214,6 +215,7 @@ fn a_change_touches_what_it_alters_and_an_equal_value_nothing() {
     assert!(desired.replace(&name("default/web"), Some(rows("10.244.0.1"))) == Touched::default());
     let touched = desired.replace(&name("default/web"), Some(rows("10.244.0.2")));
     assert_eq!(touched.servers.into_iter().collect::<Vec<_>>(), [front("tcp 10.96.0.1:80")]);
+    assert!(touched.entries.is_empty() && touched.addresses.is_empty());
     assert!(desired.replace(&name("default/none"), None) == Touched::default());
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::ipset::{Entry, SetId, SetKey, SetSpec};
 use super::iptables::Ruleset;
@@ -22,8 +23,9 @@ pub struct Tables {
     pub rulesets: BTreeMap<Family, Ruleset>,
     /// Whether the dummy device exists.
     pub device: bool,
-    /// Virtual servers with their real servers.
-    pub servers: BTreeMap<ServerKey, Server>,
+    /// Virtual servers with their real servers. Cost: shared by all tables that hold the same, as
+    /// they are most of what is kept.
+    pub servers: BTreeMap<ServerKey, Arc<Server>>,
     /// Entries of the sets.
     pub entries: BTreeSet<Entry>,
     /// Addresses bound to the dummy device.
@@ -31,6 +33,11 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Whether a front can take a new connection.
+    pub fn serves(&self, front: &ServerKey) -> bool {
+        self.servers.get(front).is_some_and(|server| server.is_serving())
+    }
+
     /// Whether the entry is in its set.
     pub fn lists(&self, set: SetId, front: &ServerKey) -> bool {
         self.entries.contains(&Entry::of_front(set, front))

@@ -80,8 +80,8 @@ impl Audit {
                 found.suspects = gone.filter(|key| self.is_untouched(key)).copied().collect();
             }
             Part::Servers(servers) => {
-                let other =
-                    servers.iter().filter(|(key, server)| seen.servers.get(key) != Some(server));
+                let there = |key| seen.servers.get(key).map(|server| &**server);
+                let other = servers.iter().filter(|(key, server)| there(key) != Some(server));
                 let other = other.map(|(key, _)| key).filter(|key| self.is_untouched(key));
                 found.suspects = other.copied().collect();
             }

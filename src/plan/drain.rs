@@ -63,8 +63,9 @@ impl Drains {
             for real in ended.collect::<Vec<_>>() {
                 self.put((*key, real), None);
             }
+            let leaving = desired.leaving(key);
             for real in &draining {
-                let longest = if desired.is_leaving(key, real) { LEAVING } else { VANISHED };
+                let longest = if leaving.contains(real) { LEAVING } else { VANISHED };
                 let deadline = now + longest;
                 let fresh = Drain { deadline, last_look: now, is_idle: false };
                 let drain = self.under_way.get(&(*key, *real)).copied().unwrap_or(fresh);

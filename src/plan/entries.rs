@@ -10,7 +10,7 @@ use super::halfway::Halfway;
 use super::mirror::Mirror;
 use super::step::{Change, Step};
 use crate::model::ipset::{Entry, Member, SetId};
-use crate::model::ipvs::{Server, ServerKey};
+use crate::model::ipvs::ServerKey;
 use crate::model::net::Protocol;
 use crate::model::tables::Tables;
 
@@ -129,7 +129,7 @@ impl Entries {
         let ports: BTreeSet<(Protocol, u16)> =
             serving.map(|(front, _)| (front.protocol, front.port)).collect();
         let answers = |entry: &Entry| match (front_of(entry), node_port(entry)) {
-            (Some(front), _) => seen.servers.get(&front).is_some_and(Server::is_serving),
+            (Some(front), _) => seen.serves(&front),
             (None, Some(port)) => ports.contains(&port),
             (None, None) => false,
         };

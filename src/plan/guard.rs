@@ -16,7 +16,7 @@ use crate::desired::Desired;
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::iptables::{ChainKey, Rules};
-use crate::model::ipvs::{Server, ServerKey};
+use crate::model::ipvs::ServerKey;
 use crate::model::net::{Family, PerFamily};
 use crate::model::tables::Tables;
 
@@ -124,8 +124,7 @@ impl<'a> Guard<'a> {
             .filter(|entry| !self.seen.entries.contains(entry))
             .filter_map(front_of);
         let is_reached = |front: ServerKey| {
-            self.seen.addresses.contains(&front.address)
-                && self.seen.servers.get(&front).is_some_and(Server::is_serving)
+            self.seen.addresses.contains(&front.address) && self.seen.serves(&front)
         };
         fronts.into_iter().any(is_reached)
     }
@@ -145,7 +144,7 @@ impl<'a> Guard<'a> {
         // The rules of the reference let pass whatever these sets name.
         let opens_by_itself = |front: &ServerKey| {
             SetId::FRONTS.contains(&entry.set)
-                && !self.seen.servers.get(front).is_some_and(Server::is_serving)
+                && !self.seen.serves(front)
                 && !self.is_shielded(front)
         };
         let is_ready = match (entry.set, front_of(entry)) {
@@ -208,9 +207,8 @@ impl<'a> Guard<'a> {
         let growing = changes.iter().filter(|change| is_live(change)).map(|change| change.key.0);
         let growing: BTreeSet<ServerKey> = growing.collect();
         let is_ready = |front: &ServerKey| {
-            let server = self.seen.servers.get(front);
             let has_rules = self.is_guarded(front.family());
-            (has_rules || server.is_some_and(Server::is_serving)) && self.halfway.may_grow(front)
+            (has_rules || self.seen.serves(front)) && self.halfway.may_grow(front)
         };
         growing.into_iter().filter(|front| !is_ready(front)).collect()
     }

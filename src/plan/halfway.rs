@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::entries::{Effect, front_of, node_port};
 use super::mirror::Mirror;
 use crate::model::ipset::{Entry, Member, SetId};
-use crate::model::ipvs::{Server, ServerKey};
+use crate::model::ipvs::ServerKey;
 use crate::model::net::{Family, Protocol};
 use crate::model::tables::Tables;
 
@@ -59,7 +59,7 @@ impl<'a> Halfway<'a> {
     /// One that answers already, with endpoints of other nodes, is masqueraded until these go.
     pub fn may_open(self, front: &ServerKey) -> bool {
         let moment = if self.has_strangers(front) { Moment::Growing } else { Moment::Opening };
-        self.seen.servers.get(front).is_some_and(Server::is_serving)
+        self.seen.serves(front)
             && self.lacks_nothing(front, moment)
             && !self.spares_wrongly(front)
             && !self.admits_wrongly(front)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::step::{Change, Step};
 use crate::desired::Touched;
@@ -91,6 +92,18 @@ impl Mirror {
             self.tables.servers.remove(key);
         }
         self.tables.servers.extend(observed.tables.servers);
+    }
+
+    /// Keeps no copy of virtual servers that are as wanted.
+    pub fn share(&mut self, wanted: &Tables, keys: &BTreeSet<ServerKey>) {
+        for key in keys {
+            if let (Some(wanted), Some(there)) =
+                (wanted.servers.get(key), self.tables.servers.get_mut(key))
+                && wanted == there
+            {
+                there.clone_from(wanted);
+            }
+        }
     }
 
     /// Takes over that these rows are there if they were not, and the other way round.
@@ -208,10 +221,12 @@ impl Mirror {
             Step::Servers(changes) => {
                 for change in effective(changes, failed) {
                     match (&change.to, tables.servers.get_mut(&change.key)) {
-                        (Some(config), Some(server)) => server.config = config.clone(),
+                        (Some(config), Some(server)) => {
+                            Arc::make_mut(server).config = config.clone();
+                        }
                         (Some(config), None) => {
                             let server = Server { config: config.clone(), reals: BTreeMap::new() };
-                            tables.servers.insert(change.key, server);
+                            tables.servers.insert(change.key, server.into());
                         }
                         (None, _) => {
                             tables.servers.remove(&change.key);
@@ -223,9 +238,10 @@ impl Mirror {
                 for change in effective(changes, failed) {
                     let (server, real) = change.key;
                     let Some(server) = tables.servers.get_mut(&server) else { continue };
+                    let reals = &mut Arc::make_mut(server).reals;
                     match change.to {
-                        Some(value) => server.reals.insert(real, value),
-                        None => server.reals.remove(&real),
+                        Some(value) => reals.insert(real, value),
+                        None => reals.remove(&real),
                     };
                 }
             }

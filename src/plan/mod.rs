@@ -285,7 +285,8 @@ impl Servers {
     ) -> Self {
         let mut changes = Servers::default();
         for key in touched {
-            match (desired.tables().servers.get(key), seen.servers.get(key)) {
+            let there = seen.servers.get(key).map(|server| &**server);
+            match (desired.tables().servers.get(key), there) {
                 (Some(wanted), there) => {
                     changes.bring(key, wanted, there);
                     changes.lower(key, wanted, there, |real| is_over(key, real));

@@ -228,11 +228,8 @@ impl Engine {
                 // What waits does so for nothing else.
                 report.postponed = 0;
             }
-            let again = self.recompute(Extent::Touched(Touched::default()));
-            self.carry_out(kernel, &again, now, report);
-            if let Extent::Touched(again) = again {
-                extent = widened(Some(extent), again);
-            }
+            extent = self.recompute(extent);
+            self.carry_out(kernel, &extent, now, report);
         }
         self.has_synced = true;
         if extent.is_of_foundation() {
@@ -257,14 +254,14 @@ impl Engine {
             }
             Extent::Touched(touched) => touched.servers.clone(),
         };
-        // A restart finds draining real servers in the kernel; their deadlines start now.
-        self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
         report.is_partial = self.store.is_partial();
         for step in plan::build(&self.desired, &self.mirror, &self.drains, extent, now) {
             // What is not wanted may be what could not be read.
             let step = if report.is_partial { step.without_removals() } else { step };
             self.apply(kernel, step, report);
         }
+        self.mirror.share(self.desired.tables(), &drained);
+        // A restart finds draining real servers in the kernel; their deadlines start now.
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
     }
 

@@ -380,6 +380,7 @@ impl Subscriber for Events {
 
 impl Events {
     fn record(&self) -> DefaultGuard {
+        crate::testing::log::listen_to_everything();
         tracing::subscriber::set_default(self.clone())
     }
 

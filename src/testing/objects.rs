@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cluster::{
-    Endpoint, EndpointPort, EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Scheduling,
-    Service, ServicePort, TrafficPolicy, Update,
+    Endpoint, EndpointPort, EndpointSlice, Hints, Kind, Node, Object, ObjectName, Parsed,
+    Scheduling, Service, ServicePort, TrafficPolicy, Update,
 };
 use crate::config::{DetectLocal, NodePortAddresses, Policy};
 use crate::model::ipvs::{RealKey, ServerKey};
@@ -190,8 +190,7 @@ pub fn endpoint(address: &str) -> Endpoint {
         serving: true,
         terminating: false,
         node: Some("elsewhere".into()),
-        zone_hints: Box::default(),
-        node_hints: Box::default(),
+        hints: None,
     }
 }
 
@@ -217,7 +216,8 @@ pub fn terminating(mut endpoint: Endpoint) -> Endpoint {
 
 /// The same with a zone hint.
 pub fn hinted(mut endpoint: Endpoint, zone: &str) -> Endpoint {
-    endpoint.zone_hints = Box::new([zone.into()]);
+    let zones = [zone.into()].into();
+    endpoint.hints = Some(Hints { zones, ..Hints::default() }.into());
     endpoint
 }
 

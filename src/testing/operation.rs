@@ -2,6 +2,8 @@
 //!
 //! An operation is a [`Step`] of a single change. Invariant: a refused operation changes nothing.
 
+use std::sync::Arc;
+
 use super::restore;
 use crate::model::ipset::{Entry, Member, SetKey, SetSpec};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
@@ -155,11 +157,14 @@ fn server(tables: &mut Tables, change: &Change<ServerKey, VirtualServer>) -> Res
     let key = change.key;
     match (&change.from, &change.to, tables.servers.get_mut(&key)) {
         (None, Some(config), None) => {
-            tables.servers.insert(key, Server { config: config.clone(), reals: [].into() });
+            let server = Server { config: config.clone(), reals: [].into() };
+            tables.servers.insert(key, server.into());
         }
         (None, Some(config), Some(there)) if there.config == *config => {}
         (None, Some(_), Some(_)) => return Err(format!("{key}: virtual server exists")),
-        (Some(_), Some(config), Some(there)) => there.config = config.clone(),
+        (Some(_), Some(config), Some(there)) => {
+            Arc::make_mut(there).config = config.clone();
+        }
         (Some(_), Some(_), None) => return Err(format!("{key}: no such virtual server")),
         (_, None, _) => {
             tables.servers.remove(&key);
@@ -181,15 +186,15 @@ fn real(
     };
     match (change.from, change.to, server.reals.get(&real)) {
         (None, Some(value), there) if there.is_none_or(|there| *there == value) => {
-            server.reals.insert(real, value);
+            Arc::make_mut(server).reals.insert(real, value);
         }
         (Some(_), Some(value), Some(_)) => {
-            server.reals.insert(real, value);
+            Arc::make_mut(server).reals.insert(real, value);
         }
         (None, Some(_), _) => return Err(format!("{key} > {real}: real server exists")),
         (Some(_), Some(_), None) => return Err(format!("{key} > {real}: no such real server")),
         (_, None, _) => {
-            server.reals.remove(&real);
+            Arc::make_mut(server).reals.remove(&real);
         }
     }
     Ok(())

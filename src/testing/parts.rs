@@ -39,5 +39,7 @@ fn keys(kernel: &FakeKernel) -> Vec<Part> {
 
 fn servers(kernel: &FakeKernel) -> Vec<Part> {
     let servers = kernel.tables.servers.iter();
-    servers.map(|(key, server)| Part::Servers(BTreeMap::from([(*key, server.clone())]))).collect()
+    servers
+        .map(|(key, server)| Part::Servers(BTreeMap::from([(*key, (**server).clone())])))
+        .collect()
 }

@@ -1,5 +1,7 @@
 //! Real servers that lose their endpoint, with and without connections.
 
+use std::sync::Arc;
+
 use kube_ipvs_proxy::cluster::Update;
 use kube_ipvs_proxy::model::ipvs::Connections;
 use kube_ipvs_proxy::testing::node::Node;
@@ -51,7 +53,8 @@ fn check((protocol, [active, inactive], expected): Drain) {
 /// Another program took it away before.
 fn unknown_real_server() {
     let (mut node, key) = serving("tcp");
-    node.kernel.tables.servers.get_mut(&front(&key)).unwrap().reals.clear();
+    let server = node.kernel.tables.servers.get_mut(&front(&key)).unwrap();
+    Arc::make_mut(server).reals.clear();
     node.tell([slice_deleted("ns/svc")]);
     for _ in 0..3 {
         node.sync();

@@ -75,7 +75,7 @@ fn cleanup_leaves_what_is_not_ours() {
     kernel.host.addresses = [ip("100.101.102.103")].into();
     let config = VirtualServer { scheduler: "wrr".into(), scheduler_flags: 0, persistence: None };
     let reals = [(real("10.9.9.9:80"), RealServer::weighing(5))].into();
-    kernel.tables.servers.insert(front("tcp 192.0.2.9:80"), Server { config, reals });
+    kernel.tables.servers.insert(front("tcp 192.0.2.9:80"), Server { config, reals }.into());
     let before = kernel.tables.clone();
     let updates = [
         service("ns1/svc1", &["10.20.30.41"], &["p80 tcp 80:3001"]).applied(),

@@ -1,5 +1,7 @@
 //! Virtual and real servers that are there already, and those that should be.
 
+use std::sync::Arc;
+
 use kube_ipvs_proxy::cluster::Update;
 use kube_ipvs_proxy::config::Policy;
 use kube_ipvs_proxy::kernel::ipvs::proc;
@@ -83,7 +85,7 @@ fn check_existing(existing: Existing) {
     kernel.tables.device = true;
     if let Some(there) = existing.there {
         let config = configured(there);
-        kernel.tables.servers.insert(key, Server { config, reals: [].into() });
+        kernel.tables.servers.insert(key, Server { config, reals: [].into() }.into());
     }
     if existing.is_bound {
         kernel.tables.addresses.insert(key.address);
@@ -168,7 +170,7 @@ fn check_real_change((there, weight, wanted, expected): RealChange) {
     ];
     let mut kernel = programmed(&[], updates.clone()).kernel;
     let server = kernel.tables.servers.values_mut().next().unwrap();
-    server.reals = [(real(there), RealServer::weighing(weight))].into();
+    Arc::make_mut(server).reals = [(real(there), RealServer::weighing(weight))].into();
     let node = synced(Node::with(policy(), kernel, updates));
     let changes = node.kernel.history.iter().filter_map(|step| match step {
         Step::Reals(changes) => Some(changes.iter().map(word).collect::<String>()),
@@ -205,7 +207,7 @@ fn web() -> [Update; 2] {
 fn weights_after_a_restart() {
     let mut node = programmed(&[], web());
     for server in node.kernel.tables.servers.values_mut() {
-        server.reals.values_mut().for_each(|real| real.weight = 0);
+        Arc::make_mut(server).reals.values_mut().for_each(|real| real.weight = 0);
     }
     node.restart(web());
     assert_eq!(servers(&synced(node)), ["tcp 10.20.30.41:80 -> 10.180.0.1:80"]);
@@ -224,7 +226,7 @@ fn unwanted_servers_go_with_all_they_have() {
     let mut node = programmed(&[], [of(1), of(2), of(3)].concat());
     assert_eq!(node.kernel.tables.servers.len(), 3);
     let foreign = Server { config: configured(("rr", None)), reals: [].into() };
-    node.kernel.tables.servers.insert(front("udp 9.9.9.9:53"), foreign);
+    node.kernel.tables.servers.insert(front("udp 9.9.9.9:53"), foreign.into());
     node.restart(of(3));
     let expected = ["udp 3.3.3.3:53 -> 10.180.0.1:53 10.180.0.2:53", "udp 9.9.9.9:53 ->"];
     assert_eq!(servers(&synced(node)), expected);

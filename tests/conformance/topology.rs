@@ -209,8 +209,8 @@ fn hinted(text: &str, node: &str) -> Endpoint {
     for (kind, values) in hints.iter().filter_map(|hint| hint.split_once('=')) {
         let values = values.split('+').map(Into::into).collect();
         match kind {
-            "zones" => found.zone_hints = values,
-            _ => found.node_hints = values,
+            "zones" => found.hints.get_or_insert_default().zones = values,
+            _ => found.hints.get_or_insert_default().nodes = values,
         }
     }
     found

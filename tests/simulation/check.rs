@@ -1,12 +1,13 @@
 //! What must hold: at every instant of a sync, and once the world has settled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kube_ipvs_proxy::desired::foundation::IPV6_FORWARDING;
 use kube_ipvs_proxy::model::conntrack::Flow;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
 use kube_ipvs_proxy::model::iptables::{ChainKey, Ruleset};
-use kube_ipvs_proxy::model::ipvs::{Server, ServerKey};
+use kube_ipvs_proxy::model::ipvs::ServerKey;
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::plan::step::Step;
@@ -115,7 +116,7 @@ fn exposed(tables: &Tables) -> BTreeSet<ServerKey> {
         Member::IpPort(address, protocol, port) => Some(ServerKey { address, port, protocol }),
         _ => None,
     });
-    fronts.filter(|front| !tables.servers.get(front).is_some_and(Server::is_serving)).collect()
+    fronts.filter(|front| !tables.serves(front)).collect()
 }
 
 /// Rows of Services that differ between two desired tables.
@@ -198,7 +199,7 @@ fn servers(there: &Tables, wanted: &Tables, drains: Drains) -> Verdict {
     for (key, server) in &mut ours {
         let reals = wanted.servers.get(key).map(|server| server.reals.clone()).unwrap_or_default();
         let may_drain = drains == Drains::MayGoOn && key.protocol.drains();
-        server
+        Arc::make_mut(server)
             .reals
             .retain(|real, value| !(may_drain && value.weight == 0 && !reals.contains_key(real)));
     }

@@ -121,7 +121,7 @@ fn some_endpoint(host: usize, is_v6: bool, random: &mut Random) -> Endpoint {
         endpoint = hinted(endpoint, "a");
     }
     if random.one_in(8) {
-        endpoint.node_hints = Box::new([objects::NODE.into()]);
+        endpoint.hints.get_or_insert_default().nodes = [objects::NODE.into()].into();
     }
     match random.below(6) {
         0 => unready(endpoint),

@@ -1,6 +1,7 @@
 //! The host of a run: how it looks before the first start, and what others do to it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use kube_ipvs_proxy::config::{DetectLocal, NodePortAddresses};
 use kube_ipvs_proxy::model::conntrack::Flow;
@@ -85,7 +86,7 @@ pub fn new(random: &mut Random) -> FakeKernel {
 }
 
 /// What is there of others.
-pub fn foreign(tables: &Tables) -> (Vec<(&str, Option<&Server>)>, bool) {
+pub fn foreign(tables: &Tables) -> (Vec<(&str, Option<&Arc<Server>>)>, bool) {
     let servers = FOREIGN_SERVERS.iter().map(|text| (*text, tables.servers.get(&front(text))));
     (servers.collect(), tables.addresses.contains(&ip(FOREIGN_ADDRESS)))
 }
@@ -100,11 +101,11 @@ pub fn foreign_address() -> std::net::IpAddr {
     ip(FOREIGN_ADDRESS)
 }
 
-fn server(scheduler: &str, reals: &[&str]) -> Server {
+fn server(scheduler: &str, reals: &[&str]) -> Arc<Server> {
     let config =
         VirtualServer { scheduler: scheduler.into(), scheduler_flags: 0, persistence: None };
     let reals = reals.iter().map(|text| (real(text), RealServer::weighing(1))).collect();
-    Server { config, reals }
+    Server { config, reals }.into()
 }
 
 /// Rows as kube-proxy leaves them: its sets, rules, servers and addresses, and no journal.
@@ -212,7 +213,7 @@ fn kube_proxy_rules() -> Ruleset {
 /// It never takes away the last proof that something is ours: nobody could repair that.
 pub fn drift(tables: &mut Tables, random: &mut Random) {
     let ours: Vec<_> = tables.servers.keys().copied().filter(|key| !is_foreign(key)).collect();
-    let server = random.pick(&ours).and_then(|key| tables.servers.get_mut(key));
+    let server = random.pick(&ours).and_then(|key| tables.servers.get_mut(key)).map(Arc::make_mut);
     match (random.below(11), server) {
         (0, Some(server)) => {
             server.reals.pop_first();

@@ -82,7 +82,7 @@ fn state(endpoint: &Endpoint) -> String {
     ];
     let marks: Vec<_> = marks.iter().filter(|(is_set, _)| *is_set).map(|(_, mark)| *mark).collect();
     let node = endpoint.node.as_deref().unwrap_or("-");
-    let (zones, nodes) = (endpoint.zone_hints.join(","), endpoint.node_hints.join(","));
+    let (zones, nodes) = (endpoint.zone_hints().join(","), endpoint.node_hints().join(","));
     format!("[{}] on {node} zones [{zones}] nodes [{nodes}]", marks.join(" "))
 }
 

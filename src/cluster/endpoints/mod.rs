@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::field::{self, Reasons};
-use super::{Endpoint, EndpointPort, EndpointSlice, Object, ObjectName, Parsed, objects};
+use super::{Endpoint, EndpointPort, EndpointSlice, Hints, Object, ObjectName, Parsed, objects};
 use crate::model::net::{Family, Protocol};
 
 /// One endpoint as it serves one port.
@@ -112,13 +112,15 @@ fn parse_endpoint(
         serving: conditions.serving.unwrap_or(true),
         terminating: conditions.terminating.unwrap_or(false),
         node: endpoint.node_name.as_deref().map(Into::into),
-        zone_hints: hints(&endpoint.hints.for_zones),
-        node_hints: hints(&endpoint.hints.for_nodes),
+        hints: hints(&endpoint.hints),
     })
 }
 
-fn hints(names: &[objects::HintName]) -> Box<[Arc<str>]> {
-    names.iter().map(|hint| hint.name.as_str().into()).collect()
+fn hints(hints: &objects::Hints) -> Option<Box<Hints>> {
+    let names =
+        |hints: &[objects::HintName]| hints.iter().map(|h| h.name.as_str().into()).collect();
+    let hints = Hints { zones: names(&hints.for_zones), nodes: names(&hints.for_nodes) };
+    (hints != Hints::default()).then(|| hints.into())
 }
 
 /// Parses core/v1 Endpoints: a slice per subset and family that has addresses.
@@ -157,8 +159,7 @@ fn addresses(path: &str, subset: &objects::Subset, reasons: &mut Reasons) -> Vec
                 serving: *ready,
                 terminating: false,
                 node: address.node_name.as_deref().map(Into::into),
-                zone_hints: Box::default(),
-                node_hints: Box::default(),
+                hints: None,
             })
         })
     });

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cluster::Kind;
+use crate::cluster::{Hints, Kind};
 
 fn slice(fields: Value) -> Parsed {
     let mut object = json!({
@@ -64,8 +64,10 @@ fn a_complete_endpoint_reads_every_field() {
         serving: true,
         terminating: true,
         node: Some("node1".into()),
-        zone_hints: ["a".into(), "b".into()].into(),
-        node_hints: ["n".into()].into(),
+        hints: Some(Box::new(Hints {
+            zones: ["a".into(), "b".into()].into(),
+            nodes: ["n".into()].into(),
+        })),
     };
     assert_eq!(usable(&parsed).endpoints, [expected]);
 }
@@ -202,8 +204,7 @@ fn http_slice(port: u16, addresses: &[&str]) -> EndpointSlice {
         serving: true,
         terminating: text.starts_with('-'),
         node: None,
-        zone_hints: Box::default(),
-        node_hints: Box::default(),
+        hints: None,
     };
     EndpointSlice {
         service: ObjectName::new("default", "web"),

@@ -247,7 +247,7 @@ fn endpoints_count_only_for_a_service_without_slices() {
     store.apply(endpoints("web", &["10.1.0.1"]));
     let hints = |store: &Store| -> Vec<bool> {
         let slices = store.endpoints_of(&name("default/web"));
-        slices.flat_map(|slice| &slice.endpoints).map(|one| !one.zone_hints.is_empty()).collect()
+        slices.flat_map(|slice| &slice.endpoints).map(|one| !one.zone_hints().is_empty()).collect()
     };
     assert_eq!(hints(&store), [false]);
     assert_eq!(touched(&mut store, applied(Kind::EndpointSlice, hinted)), ["default/web"]);

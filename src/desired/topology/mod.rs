@@ -70,11 +70,11 @@ enum Nearness {
 
 impl Nearness {
     fn of(ready: &[&Endpoint], place: Place<'_>) -> Self {
-        let node_hinted = !ready.is_empty() && ready.iter().all(|e| !e.node_hints.is_empty());
+        let node_hinted = !ready.is_empty() && ready.iter().all(|e| !e.node_hints().is_empty());
         if node_hinted && ready.iter().any(|e| Nearness::SameNode.allows(e, place)) {
             return Nearness::SameNode;
         }
-        let zone_hinted = !ready.is_empty() && ready.iter().all(|e| !e.zone_hints.is_empty());
+        let zone_hinted = !ready.is_empty() && ready.iter().all(|e| !e.zone_hints().is_empty());
         if zone_hinted && ready.iter().any(|e| Nearness::SameZone.allows(e, place)) {
             return Nearness::SameZone;
         }
@@ -83,9 +83,9 @@ impl Nearness {
 
     fn allows(self, endpoint: &Endpoint, place: Place<'_>) -> bool {
         match self {
-            Nearness::SameNode => endpoint.node_hints.iter().any(|node| **node == *place.node),
+            Nearness::SameNode => endpoint.node_hints().iter().any(|node| **node == *place.node),
             Nearness::SameZone => {
-                endpoint.zone_hints.iter().any(|zone| Some(&**zone) == place.zone)
+                endpoint.zone_hints().iter().any(|zone| Some(&**zone) == place.zone)
             }
             Nearness::Anywhere => true,
         }

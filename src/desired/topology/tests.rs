@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Place, usable};
-use crate::cluster::{Endpoint, TrafficPolicy};
+use crate::cluster::{Endpoint, Hints, TrafficPolicy};
 use crate::model::ipvs::RealKey;
 
 /// `name zone-hints node-hints state`: state is any of `L`ocal, `r`eady, `s`erving, `t`erminating.
@@ -22,8 +22,7 @@ fn endpoint(text: &str) -> (RealKey, Endpoint) {
         serving: is('r') || is('s'),
         terminating: is('t'),
         node: Some(Arc::from(if is('L') { "node-1" } else { "elsewhere" })),
-        zone_hints: hints(fields[1]),
-        node_hints: hints(fields[2]),
+        hints: Some(Hints { zones: hints(fields[1]), nodes: hints(fields[2]) }.into()),
     };
     (RealKey { address, port: 80 }, endpoint)
 }

@@ -171,7 +171,7 @@ fn take_server(observed: &mut Observed, service: &Service, destinations: &[Desti
         observed.connections.insert((key, real), convert::connections(destination));
     }
     let server = Server { config: convert::virtual_server(service), reals };
-    observed.tables.servers.insert(key, server);
+    observed.tables.servers.insert(key, server.into());
 }
 
 pub(super) fn take_set(tables: &mut Tables, key: SetKey, listing: &Listing) {

@@ -20,7 +20,7 @@ fn entry(address: &str) -> Entry {
 fn mirror() -> Mirror {
     let mut mirror = Mirror::default();
     mirror.replace(Tables {
-        servers: [(front("tcp 10.96.0.1:80"), server(1))].into(),
+        servers: [(front("tcp 10.96.0.1:80"), server(1).into())].into(),
         entries: [entry("10.96.0.1")].into(),
         addresses: [ip("10.96.0.1")].into(),
         ..Tables::default()

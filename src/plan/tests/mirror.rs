@@ -105,7 +105,7 @@ fn a_cleanup_leaves_what_was_there_before() {
     before.host.families.v6 = false;
     let foreign = front("tcp 192.0.2.1:80");
     let config = VirtualServer { scheduler: "wlc".into(), scheduler_flags: 0, persistence: None };
-    before.tables.servers.insert(foreign, Server { config, reals: [].into() });
+    before.tables.servers.insert(foreign, Server { config, reals: [].into() }.into());
     for has_foreign_address in [false, true] {
         let mut kernel = before.clone();
         if has_foreign_address {

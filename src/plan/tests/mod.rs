@@ -1,5 +1,7 @@
 //! The order of operations, as the host sees them, and what drains.
 
+use std::sync::Arc;
+
 use super::step::Step;
 use crate::cluster::{Endpoint, Kind, Update};
 use crate::model::ipset::{Entry, Member, SetId, SetKey};
@@ -201,7 +203,7 @@ fn run_by_kube_proxy() -> FakeKernel {
     }
     let config = VirtualServer { scheduler: "rr".into(), scheduler_flags: 0, persistence: None };
     let reals = [(real("10.244.0.1:8080"), RealServer::weighing(1))];
-    let server = Server { config, reals: reals.into() };
+    let server = Arc::new(Server { config, reals: reals.into() });
     for text in ["tcp 10.96.0.1:80", "tcp 10.96.0.9:80"] {
         let key = front(text);
         tables.servers.insert(key, server.clone());
@@ -288,7 +290,7 @@ fn what_relies_on_a_failed_server_follows_with_it_in_the_next_sync() {
 fn a_server_that_cannot_be_proven_ours_is_left_alone() {
     let mut kernel = FakeKernel::default();
     let config = VirtualServer { scheduler: "wlc".into(), scheduler_flags: 0, persistence: None };
-    let theirs = Server { config, reals: [].into() };
+    let theirs = Arc::new(Server { config, reals: [].into() });
     kernel.tables.servers.insert(front("tcp 10.96.0.1:80"), theirs.clone());
     let is_proof = |step: &Step| {
         let text = step.to_string();

@@ -5,9 +5,9 @@ use crate::cleanup;
 use crate::config::Policy;
 use crate::model::ipvs::ServerKey;
 
-fn server() -> Server {
+fn server() -> Arc<Server> {
     let config = VirtualServer { scheduler: "rr".into(), scheduler_flags: 0, persistence: None };
-    Server { config, reals: [].into() }
+    Server { config, reals: [].into() }.into()
 }
 
 fn member(set: SetId, member: Member) -> Entry {

@@ -1,5 +1,7 @@
 //! What an audit finds is repaired by the next sync, and what it overlaps with is left alone.
 
+use std::sync::Arc;
+
 use crate::cluster::{Kind, Update};
 use crate::kernel::Error;
 use crate::model::ipvs::RealServer;
@@ -58,8 +60,8 @@ fn what_others_changed_is_repaired_and_counted() {
     let tables = &mut node.kernel.tables;
     tables.servers.remove(&front("tcp 10.96.0.1:80"));
     tables.addresses.remove(&ip("10.96.0.2"));
-    let reals = &mut tables.servers.get_mut(&front("tcp 10.96.0.3:80")).unwrap().reals;
-    reals.insert(real("10.244.0.1:8080"), RealServer::weighing(7));
+    let server = tables.servers.get_mut(&front("tcp 10.96.0.3:80")).unwrap();
+    Arc::make_mut(server).reals.insert(real("10.244.0.1:8080"), RealServer::weighing(7));
     let wanted = node.engine.state().0.tables().clone();
     assert!(node.engine.begin_audit(node.now));
     node.tell_parts(|_| {});
