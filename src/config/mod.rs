@@ -104,6 +104,27 @@ pub struct Policy {
     pub service_cidrs: Vec<IpNet>,
     /// On which addresses of the node its node ports are open.
     pub node_port_addresses: NodePortAddresses,
+    /// How the kernel tracks connections.
+    pub conntrack: Conntrack,
+}
+
+/// How the kernel tracks connections (spec 6.2); 0 leaves a setting alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conntrack {
+    /// Entries of the table for each CPU.
+    pub max_per_core: u32,
+    /// Entries of the table at least, if there is a number for each CPU.
+    pub min: u32,
+    /// How long an established TCP connection may be silent.
+    pub tcp_established: Duration,
+    /// How long a TCP connection may stay half closed.
+    pub tcp_close_wait: Duration,
+    /// How long a UDP flow without an answer may be silent.
+    pub udp: Duration,
+    /// How long a UDP flow with answers may be silent.
+    pub udp_stream: Duration,
+    /// Whether only a reset outside the window makes a packet invalid; false leaves it alone.
+    pub tcp_be_liberal: bool,
 }
 
 impl Policy {

@@ -3,7 +3,9 @@
 //! Invariant: a complaint says what is allowed; the flag and the text are named by the caller.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -27,7 +29,10 @@ pub(super) fn truth(text: &str) -> Result<bool, String> {
 }
 
 /// A whole number from 0 to `most`.
-pub(super) fn number(text: &str, most: u8) -> Result<u8, String> {
+pub(super) fn number<T>(text: &str, most: T) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
     let number = text.parse().ok().filter(|number| *number <= most);
     number.ok_or_else(|| format!("must be a whole number from 0 to {most}"))
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::iptables;
+use super::{conntrack, iptables};
 use crate::config::Policy;
 use crate::model::ipset::SetKey;
 use crate::model::net::Family;
@@ -55,6 +55,7 @@ fn settings(policy: &Policy, host: &Host) -> Settings {
     let fixed = SETTINGS.iter().chain(strict_arp);
     let mut settings: Settings =
         fixed.map(|(path, value)| (path.to_string(), value.to_string())).collect();
+    settings.extend(conntrack::settings(&policy.conntrack, host));
     if host.kernel < (5, 9) {
         settings.insert(CONN_REUSE_MODE.into(), "0".into());
     }

@@ -4,6 +4,7 @@
 //! Services, settles who wins a front, and tells which rows a change touched.
 //! Invariant: the sum does not depend on the order of changes.
 
+mod conntrack;
 pub mod foundation;
 pub mod front;
 pub mod iptables;

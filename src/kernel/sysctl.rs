@@ -93,6 +93,11 @@ impl Sysctl {
         }
     }
 
+    /// Whether the kernel lets this network namespace write a setting at all.
+    pub fn is_writable(&self, setting: &str) -> bool {
+        fs::metadata(self.root.join(setting)).is_ok_and(|file| !file.permissions().readonly())
+    }
+
     /// Names of the directories below a path, such as `net/ipv6/conf`; none if it is missing.
     pub fn names(&self, directory: &str) -> Result<Vec<String>, Error> {
         let path = self.root.join(directory);

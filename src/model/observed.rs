@@ -65,6 +65,12 @@ pub struct Host {
     pub random_fully: bool,
     /// Interfaces that take router advertisements (`accept_ra` is 1) while IPv6 forwarding is off.
     pub router_advertised: BTreeSet<String>,
+    /// Number of CPUs, 0 if it is not known.
+    pub cpus: u32,
+    /// Buckets of the connection tracking table, if this network namespace may resize it.
+    ///
+    /// The table is the machine's: only the first network namespace may.
+    pub conntrack_buckets: Option<u32>,
     /// Addresses on devices other than ours, without loopback and IPv6 link-local ones.
     pub addresses: BTreeSet<IpAddr>,
 }

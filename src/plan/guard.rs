@@ -18,6 +18,7 @@ use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::iptables::{ChainKey, Rules};
 use crate::model::ipvs::ServerKey;
 use crate::model::net::{Family, PerFamily};
+use crate::model::sysctl::is_tuning;
 use crate::model::tables::Tables;
 
 /// The step without the changes whose prerequisites are not met; nothing if none is left.
@@ -107,8 +108,11 @@ impl<'a> Guard<'a> {
     ///
     /// One of them keeps the host's default route when forwarding comes on.
     fn others_are_set(&self) -> bool {
-        let mut others = self.wanted.settings.iter().filter(|(path, _)| *path != IPV6_FORWARDING);
-        others.all(|(path, value)| self.seen.settings.get(path) == Some(value))
+        let mut others = self.wanted.settings.iter();
+        others.all(|(path, value)| {
+            let is_other = *path != IPV6_FORWARDING && !is_tuning(path);
+            !is_other || self.seen.settings.get(path) == Some(value)
+        })
     }
 
     /// Whether the rules would refuse a front that clients reach now and may go on reaching.

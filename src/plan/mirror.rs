@@ -11,6 +11,7 @@ use crate::model::iptables::{ChainKey, Ruleset, TableName};
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::net::Family;
 use crate::model::observed::Observed;
+use crate::model::sysctl::is_tuning;
 use crate::model::tables::Tables;
 
 /// The mirror of the kernel. Virtual servers of others are in it; they are not touched.
@@ -135,9 +136,11 @@ impl Mirror {
     }
 
     /// Whether all that every Service relies on is in place: settings, sets, rules, the device.
+    ///
+    /// No Service relies on how long or how many connections are tracked.
     pub fn is_founded(&self, wanted: &Tables) -> bool {
         let seen = &self.tables;
-        let mut settings = wanted.settings.iter();
+        let mut settings = wanted.settings.iter().filter(|(path, _)| !is_tuning(path));
         let mut sets = wanted.sets.iter();
         let mut rules = wanted.rulesets.iter();
         settings.all(|(path, value)| seen.settings.get(path) == Some(value))

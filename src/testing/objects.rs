@@ -7,7 +7,7 @@ use crate::cluster::{
     Endpoint, EndpointPort, EndpointSlice, Hints, Kind, Node, Object, ObjectName, Parsed,
     Scheduling, Service, ServicePort, TrafficPolicy, Update,
 };
-use crate::config::{DetectLocal, NodePortAddresses, Policy};
+use crate::config::{Conntrack, DetectLocal, NodePortAddresses, Policy};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::net::{Family, PerFamily, Protocol};
 
@@ -73,7 +73,8 @@ fn port(text: &str) -> (Arc<str>, Protocol, u16) {
     (words.pop().unwrap_or_default().into(), protocol, number)
 }
 
-/// A policy with the defaults of the flags and a cluster CIDR per family.
+/// A policy with the defaults of the flags and a cluster CIDR per family; connection tracking is
+/// left alone.
 pub fn policy() -> Policy {
     let cidr = |text: &str| text.parse().ok();
     Policy {
@@ -89,6 +90,7 @@ pub fn policy() -> Policy {
         node_port_addresses: NodePortAddresses::All,
         strict_arp: false,
         excluded: Vec::new(),
+        conntrack: Conntrack::default(),
     }
 }
 

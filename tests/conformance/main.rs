@@ -30,6 +30,7 @@ mod slices;
 mod terminating;
 mod topology;
 mod tracking;
+mod tuning;
 
 use std::process::ExitCode;
 
@@ -72,6 +73,7 @@ fn areas() -> Vec<(&'static str, Vec<Case>)> {
         terminating,
         topology,
         tracking,
+        tuning,
     ]
 }
 

@@ -168,6 +168,37 @@ pub struct PolicyFlags {
     /// primary stands for the addresses of the Node object, the first of each family.
     #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
     pub nodeport_addresses: String,
+    /// How the kernel tracks connections.
+    #[command(flatten)]
+    pub conntrack: ConntrackFlags,
+}
+
+/// How the kernel tracks connections.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection tracking")]
+pub struct ConntrackFlags {
+    /// Tracked connections for each CPU, a million in all at most; 0 leaves the limit alone.
+    #[arg(long, value_name = "NUMBER", default_value = "32768", allow_hyphen_values = true)]
+    pub conntrack_max_per_core: String,
+    /// Tracked connections at least, unless --conntrack-max-per-core is 0.
+    #[arg(long, value_name = "NUMBER", default_value = "131072", allow_hyphen_values = true)]
+    pub conntrack_min: String,
+    /// How long an established TCP connection may be silent; 0 leaves the setting alone.
+    #[arg(long, value_name = "DURATION", default_value = "24h", allow_hyphen_values = true)]
+    pub conntrack_tcp_timeout_established: String,
+    /// How long a TCP connection may stay half closed; 0 leaves the setting alone.
+    #[arg(long, value_name = "DURATION", default_value = "1h", allow_hyphen_values = true)]
+    pub conntrack_tcp_timeout_close_wait: String,
+    /// How long a UDP flow without an answer may be silent; 0 leaves the setting alone.
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true)]
+    pub conntrack_udp_timeout: String,
+    /// How long a UDP flow with answers may be silent; 0 leaves the setting alone.
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true)]
+    pub conntrack_udp_timeout_stream: String,
+    /// Take TCP packets outside the window for valid; false leaves the setting alone.
+    #[arg(long, value_name = "BOOL", default_value = "false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub conntrack_tcp_be_liberal: String,
 }
 
 /// When to sync.

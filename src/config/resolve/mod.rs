@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::flags::{
-    DaemonFlags, HostFlags, PeriodFlags, PolicyFlags, RenderFlags, RunFlags, SourceFlags,
+    ConntrackFlags, DaemonFlags, HostFlags, PeriodFlags, PolicyFlags, RenderFlags, RunFlags,
+    SourceFlags,
 };
 use super::problem::{Problem, Problems, nearest};
 use super::{
-    Config, DetectLocal, EndpointsSource, Periods, Policy, RenderConfig, Run, SourceConfig, value,
+    Config, Conntrack, DetectLocal, EndpointsSource, Periods, Policy, RenderConfig, Run,
+    SourceConfig, value,
 };
 use crate::model::ipvs::SCHEDULERS;
 use crate::model::observed::Host;
@@ -26,6 +28,9 @@ const ENDPOINTS_SOURCES: [&str; 3] = ["auto", "endpointslices", "endpoints"];
 
 /// Kernel: names of interfaces have 15 letters at most; in a prefix one is taken by the `+`.
 const LONGEST_INTERFACE: usize = 15;
+
+/// Most connections that the kernel's setting, a C `int`, can name.
+const MOST_CONNECTIONS: u32 = 0x7fff_ffff;
 
 /// Most of `-v`.
 const MOST_VERBOSE: u8 = 10;
@@ -107,6 +112,7 @@ impl Resolver {
         let strict_arp = self.truth("ipvs-strict-arp", &flags.ipvs_strict_arp);
         let excluded = &flags.ipvs_exclude_cidrs;
         let excluded = self.take("ipvs-exclude-cidrs", excluded, value::ranges(excluded));
+        let conntrack = self.conntrack(&flags.conntrack);
         Some(Policy {
             node_name: node_name?.into(),
             scheduler: scheduler?.into(),
@@ -117,6 +123,33 @@ impl Resolver {
             detect_local: detect_local?,
             service_cidrs: service_cidrs?,
             node_port_addresses: node_port_addresses?,
+            conntrack: conntrack?,
+        })
+    }
+
+    fn conntrack(&mut self, flags: &ConntrackFlags) -> Option<Conntrack> {
+        let mut number =
+            |flag, text: &str| self.take(flag, text, value::number(text, MOST_CONNECTIONS));
+        let max_per_core = number("conntrack-max-per-core", &flags.conntrack_max_per_core);
+        let min = number("conntrack-min", &flags.conntrack_min);
+        let mut duration = |flag, text: &str| self.take(flag, text, value::duration(text));
+        let [tcp_established, tcp_close_wait, udp, udp_stream] = [
+            ("conntrack-tcp-timeout-established", &flags.conntrack_tcp_timeout_established),
+            ("conntrack-tcp-timeout-close-wait", &flags.conntrack_tcp_timeout_close_wait),
+            ("conntrack-udp-timeout", &flags.conntrack_udp_timeout),
+            ("conntrack-udp-timeout-stream", &flags.conntrack_udp_timeout_stream),
+        ]
+        .map(|(flag, text)| duration(flag, text));
+        let tcp_be_liberal =
+            self.truth("conntrack-tcp-be-liberal", &flags.conntrack_tcp_be_liberal);
+        Some(Conntrack {
+            max_per_core: max_per_core?,
+            min: min?,
+            tcp_established: tcp_established?,
+            tcp_close_wait: tcp_close_wait?,
+            udp: udp?,
+            udp_stream: udp_stream?,
+            tcp_be_liberal: tcp_be_liberal?,
         })
     }
 
@@ -174,6 +207,9 @@ impl Resolver {
             random_fully: random_fully?,
             router_advertised: router_advertised?,
             addresses: addresses?,
+            // No flag tells them, as what they decide is the machine's and not the node's.
+            cpus: 0,
+            conntrack_buckets: None,
         })
     }
 

@@ -104,6 +104,36 @@ fn node_port_addresses_are_all_primary_or_ranges() {
 }
 
 #[test]
+fn connection_tracking_resolves() {
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    let defaults = Conntrack {
+        max_per_core: 32768,
+        min: 131_072,
+        tcp_established: hours(24),
+        tcp_close_wait: hours(1),
+        ..Conntrack::default()
+    };
+    let zeros = [
+        "--conntrack-max-per-core=0",
+        "--conntrack-min=0",
+        "--conntrack-tcp-timeout-established=0",
+        "--conntrack-tcp-timeout-close-wait=0s",
+    ];
+    let udp = ["--conntrack-udp-timeout=30s", "--conntrack-udp-timeout-stream=3m"];
+    let seconds = Duration::from_secs;
+    let of_udp = Conntrack { udp: seconds(30), udp_stream: seconds(180), ..defaults.clone() };
+    let liberal = Conntrack { tcp_be_liberal: true, ..defaults.clone() };
+    for (args, expected) in [
+        (&[][..], defaults),
+        (&zeros, Conntrack::default()),
+        (&udp, of_udp),
+        (&["--conntrack-tcp-be-liberal"], liberal),
+    ] {
+        assert_eq!(good(args).policy.conntrack, expected, "{args:?}");
+    }
+}
+
+#[test]
 fn other_values_resolve() {
     assert_eq!(&*good(&["--ipvs-scheduler="]).policy.scheduler, "rr");
     for name in SCHEDULERS {
@@ -130,6 +160,13 @@ fn bad_values_are_named_with_what_is_allowed() {
     for (arg, complaint) in [
         ("--iptables-masquerade-bit=32", "must be a whole number from 0 to 31"),
         ("--iptables-masquerade-bit=-1", "must be a whole number from 0 to 31"),
+        ("--conntrack-max-per-core=-1", "must be a whole number from 0 to 2147483647"),
+        ("--conntrack-min=2147483648", "must be a whole number from 0 to 2147483647"),
+        ("--conntrack-tcp-timeout-established=-1s", DURATION),
+        ("--conntrack-tcp-timeout-close-wait=60", DURATION),
+        ("--conntrack-udp-timeout=", DURATION),
+        ("--conntrack-udp-timeout-stream=long", DURATION),
+        ("--conntrack-tcp-be-liberal=maybe", "must be true or false"),
         ("--v=loud", "must be a whole number from 0 to 10"),
         ("--masquerade-all=yes", "must be true or false"),
         ("--once=2", "must be true or false"),

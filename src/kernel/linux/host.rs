@@ -3,6 +3,7 @@
 //! Invariant: everything here is of the calling thread's network namespace.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use crate::kernel::Error;
@@ -14,7 +15,7 @@ use crate::model::observed::Host;
 use crate::model::sysctl::Settings;
 
 /// Settings that the daemon may want to set, wherever the kernel has them.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 15] = [
     "net/ipv4/vs/conntrack",
     "net/ipv4/vs/conn_reuse_mode",
     "net/ipv4/vs/expire_nodest_conn",
@@ -22,9 +23,18 @@ const SETTINGS: [&str; 8] = [
     "net/ipv4/ip_forward",
     "net/ipv4/conf/all/arp_ignore",
     "net/ipv4/conf/all/arp_announce",
+    CONNTRACK_MAX,
+    CONNTRACK_BUCKETS,
+    "net/netfilter/nf_conntrack_tcp_timeout_established",
+    "net/netfilter/nf_conntrack_tcp_timeout_close_wait",
+    "net/netfilter/nf_conntrack_tcp_be_liberal",
+    "net/netfilter/nf_conntrack_udp_timeout",
+    "net/netfilter/nf_conntrack_udp_timeout_stream",
     IPV6_FORWARDING,
 ];
 
+const CONNTRACK_MAX: &str = "net/netfilter/nf_conntrack_max";
+const CONNTRACK_BUCKETS: &str = "net/netfilter/nf_conntrack_buckets";
 const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 const IPV6_INTERFACES: &str = "net/ipv6/conf";
 
@@ -60,8 +70,38 @@ pub(super) fn facts(sysctl: &Sysctl, tools: &Tools, has_ipv6: bool) -> Result<Ho
         kernel: kernel_version(&release),
         random_fully: tools.knows_random_fully(),
         router_advertised: router_advertised(sysctl)?,
+        cpus: cpus(),
+        conntrack_buckets: conntrack_buckets(sysctl)?,
         ..Host::default()
     })
+}
+
+/// CPUs of the machine, whether or not this process may use all of them.
+fn cpus() -> u32 {
+    let listed = fs::read_to_string("/sys/devices/system/cpu/present").unwrap_or_default();
+    match count_listed(listed.trim()) {
+        Some(cpus) if cpus > 0 => cpus,
+        _ => std::thread::available_parallelism().map_or(0, |cpus| cpus.get() as u32),
+    }
+}
+
+/// How many numbers a list such as `0-3,8` names.
+fn count_listed(list: &str) -> Option<u32> {
+    let count = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        last.checked_sub(first)?.checked_add(1)
+    };
+    list.split(',').map(count).sum()
+}
+
+/// Buckets of the connection tracking table, where it may be resized.
+fn conntrack_buckets(sysctl: &Sysctl) -> Result<Option<u32>, Error> {
+    // Kernel: in other network namespaces than the first, both are readable only.
+    if !sysctl.is_writable(CONNTRACK_MAX) || !sysctl.is_writable(CONNTRACK_BUCKETS) {
+        return Ok(None);
+    }
+    Ok(sysctl.read(CONNTRACK_BUCKETS)?.and_then(|buckets| buckets.parse().ok()))
 }
 
 /// Why addresses of IPv6 cannot be bound to the dummy device, made already or not, and the fix.
@@ -117,7 +157,6 @@ fn kernel_version(release: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::path::PathBuf;
 
     use super::*;
@@ -142,6 +181,15 @@ mod tests {
             ("unknown", (0, 0)),
         ] {
             assert_eq!(kernel_version(release), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn counts_cpus() {
+        for (list, expected) in
+            [("0", Some(1)), ("0-3", Some(4)), ("0-3,8,10-11", Some(7)), ("", None), ("3-0", None)]
+        {
+            assert_eq!(count_listed(list), expected, "{list}");
         }
     }
 
