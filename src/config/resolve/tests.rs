@@ -18,6 +18,8 @@ fn good(args: &[&str]) -> Config {
     resolved(args).unwrap_or_else(|problems| panic!("{args:?}: {problems}"))
 }
 
+const DURATION: &str = "must be a duration of 0 or more, such as 500ms, 30s or 1m30s";
+
 #[test]
 fn defaults_are_those_of_kube_proxy() {
     let config = good(&[]);
@@ -154,19 +156,11 @@ fn other_values_resolve() {
 
 #[test]
 fn bad_values_are_named_with_what_is_allowed() {
-    const DURATION: &str = "must be a duration of 0 or more, such as 500ms, 30s or 1m30s";
     const ADDRESS: &str =
         "must be IP, IP:PORT or [IPv6]:PORT with a port from 1 to 65535, or empty";
     for (arg, complaint) in [
         ("--iptables-masquerade-bit=32", "must be a whole number from 0 to 31"),
         ("--iptables-masquerade-bit=-1", "must be a whole number from 0 to 31"),
-        ("--conntrack-max-per-core=-1", "must be a whole number from 0 to 2147483647"),
-        ("--conntrack-min=2147483648", "must be a whole number from 0 to 2147483647"),
-        ("--conntrack-tcp-timeout-established=-1s", DURATION),
-        ("--conntrack-tcp-timeout-close-wait=60", DURATION),
-        ("--conntrack-udp-timeout=", DURATION),
-        ("--conntrack-udp-timeout-stream=long", DURATION),
-        ("--conntrack-tcp-be-liberal=maybe", "must be true or false"),
         ("--v=loud", "must be a whole number from 0 to 10"),
         ("--masquerade-all=yes", "must be true or false"),
         ("--once=2", "must be true or false"),
@@ -227,6 +221,22 @@ fn bad_values_are_named_with_what_is_allowed() {
         ("--metrics-bind-address=:10249", ADDRESS),
         ("--metrics-bind-address=0.0.0.0:10256", "is --healthz-bind-address too"),
         ("--master=ftp://a", "must be a URL such as https://10.0.0.1:6443"),
+    ] {
+        assert_eq!(resolved(&[arg]), Err(format!("{arg}: {complaint}")), "{arg}");
+    }
+}
+
+#[test]
+fn bad_values_of_connection_tracking_are_named() {
+    const NUMBER: &str = "must be a whole number from 0 to 2147483647";
+    for (arg, complaint) in [
+        ("--conntrack-max-per-core=-1", NUMBER),
+        ("--conntrack-min=2147483648", NUMBER),
+        ("--conntrack-tcp-timeout-established=-1s", DURATION),
+        ("--conntrack-tcp-timeout-close-wait=60", DURATION),
+        ("--conntrack-udp-timeout=", DURATION),
+        ("--conntrack-udp-timeout-stream=long", DURATION),
+        ("--conntrack-tcp-be-liberal=maybe", "must be true or false"),
     ] {
         assert_eq!(resolved(&[arg]), Err(format!("{arg}: {complaint}")), "{arg}");
     }
