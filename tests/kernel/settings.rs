@@ -3,12 +3,14 @@
 use libtest_mimic::Trial;
 
 use crate::cluster::{self, Manifests};
+use crate::wait;
 use crate::world::{Place, World};
 
 pub fn tests() -> Vec<Trial> {
     crate::trials![
         settings_forward_without_losing_router_advertisements,
         settings_of_arp_are_strict_on_request,
+        settings_of_connection_tracking_are_made_and_kept,
     ]
 }
 
@@ -45,4 +47,21 @@ fn settings_of_arp_are_strict_on_request() {
         assert_eq!(arp.map(read), expected, "{flags:?}");
         assert!(daemon.terminate().success());
     }
+}
+
+/// A world is no first network namespace, so the size of the table is not its own to set.
+fn settings_of_connection_tracking_are_made_and_kept() {
+    let world = World::new();
+    let manifests = Manifests::new();
+    let path = |name: &str| format!("net/netfilter/nf_conntrack_{name}");
+    let read = |name: &str| world.node.setting(&path(name));
+    let max = read("max");
+    world.node.sysctl(&path("tcp_timeout_established"), "432000");
+    let flags = ["--conntrack-udp-timeout=77s", "--audit-period=1s"];
+    let daemon = cluster::start(&world, &manifests, &flags);
+    let names = ["tcp_timeout_established", "tcp_timeout_close_wait", "udp_timeout", "max"];
+    assert_eq!(names.map(read), ["86400", "3600", "77", &max]);
+    world.node.sysctl(&path("udp_timeout"), "5");
+    wait::until("the setting is repaired", cluster::SOON, || read("udp_timeout") == "77");
+    assert!(daemon.terminate().success());
 }

@@ -29,8 +29,9 @@ pub struct State {
     pub chains: BTreeMap<String, Vec<String>>,
 }
 
-/// Settings that the kernel derives from the memory of the machine.
-const OF_THE_MACHINE: [&str; 2] = ["net.ipv4.vs.sync_qlen_max", "net.netfilter.nf_conntrack_max"];
+/// How settings begin that are not compared: what the kernel derives from the memory of the machine,
+/// and times of connection tracking, which were not captured.
+const NOT_COMPARED: [&str; 2] = ["net.ipv4.vs.sync_qlen_max", "net.netfilter.nf_conntrack_"];
 
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 
@@ -96,7 +97,8 @@ pub fn settings(text: &str) -> BTreeMap<String, String> {
 }
 
 fn setting((name, value): (String, String)) -> Option<String> {
-    (!OF_THE_MACHINE.contains(&name.as_str())).then(|| format!("{name} = {value}"))
+    let is_compared = !NOT_COMPARED.iter().any(|start| name.starts_with(start));
+    is_compared.then(|| format!("{name} = {value}"))
 }
 
 fn filled(text: &str) -> impl Iterator<Item = &str> {
