@@ -111,9 +111,10 @@ impl Desired {
         let entry =
             |net: &IpNet| Entry { set: SetId::ServiceCidr, member: Member::Net(net.trunc()) };
         let wanted: BTreeSet<Entry> = cidrs.iter().map(entry).collect();
-        let known = self.tables.entries.iter().filter(|entry| entry.set == SetId::ServiceCidr);
-        let known: BTreeSet<Entry> = known.copied().collect();
-        self.tables.entries.retain(|entry| entry.set != SetId::ServiceCidr);
+        let known: BTreeSet<Entry> = self.tables.entries_of(SetId::ServiceCidr).copied().collect();
+        for entry in &known {
+            self.tables.entries.remove(entry);
+        }
         self.tables.entries.extend(&wanted);
         let entries = wanted.symmetric_difference(&known).copied().collect();
         Touched { entries, ..Touched::default() }

@@ -356,7 +356,7 @@ impl fmt::Display for SetKey {
     }
 }
 
-/// What an entry of a set names.
+/// What an entry of a set names. Order: an address is the first, see `Tables::entries_of`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Member {
     /// An address.

@@ -3,10 +3,10 @@
 //! Both sides of planning are of this one type; only `desired` and the mirror fill it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::ipset::{Entry, SetId, SetKey, SetSpec};
+use super::ipset::{Entry, Member, SetId, SetKey, SetSpec};
 use super::iptables::Ruleset;
 use super::ipvs::{Server, ServerKey};
 use super::net::Family;
@@ -36,6 +36,12 @@ impl Tables {
     /// Whether a front can take a new connection.
     pub fn serves(&self, front: &ServerKey) -> bool {
         self.servers.get(front).is_some_and(|server| server.is_serving())
+    }
+
+    /// The entries of a set, of both families.
+    pub fn entries_of(&self, set: SetId) -> impl Iterator<Item = &Entry> {
+        let first = Entry { set, member: Member::Ip(Ipv4Addr::UNSPECIFIED.into()) };
+        self.entries.range(first..).take_while(move |entry| entry.set == set)
     }
 
     /// Whether the entry is in its set.

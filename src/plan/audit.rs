@@ -4,6 +4,7 @@
 //! were written since it began, and of virtual servers it raises suspicion only: the bulk listing
 //! may be torn, and one of them is read again quickly.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -76,7 +77,8 @@ impl Audit {
                 found.corrected.addresses = self.addresses(seen, addresses);
             }
             Part::Keys(keys) => {
-                let gone = seen.servers.keys().filter(|key| !keys.contains(key));
+                let differing = on_one_side(seen.servers.keys(), keys.iter());
+                let gone = differing.into_iter().filter(|key| !keys.contains(key));
                 found.suspects = gone.filter(|key| self.is_untouched(key)).copied().collect();
             }
             Part::Servers(servers) => {
@@ -96,14 +98,38 @@ impl Audit {
 
     /// Entries of a set that are on one side only.
     fn entries(&self, seen: &Tables, set: SetKey, there: &BTreeSet<Entry>) -> BTreeSet<Entry> {
-        let gone = seen.entries.iter().filter(|entry| entry.key() == set && !there.contains(entry));
-        let new = there.iter().filter(|entry| !seen.entries.contains(entry));
-        gone.chain(new).filter(|entry| !self.written.entries.contains(entry)).copied().collect()
+        let known = seen.entries_of(set.id).filter(|entry| entry.key() == set);
+        let differing = on_one_side(known, there.iter()).into_iter();
+        differing.filter(|entry| !self.written.entries.contains(entry)).copied().collect()
     }
 
     fn addresses(&self, seen: &Tables, there: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
         let differing = seen.addresses.symmetric_difference(there);
         differing.filter(|address| !self.written.addresses.contains(address)).copied().collect()
+    }
+}
+
+/// What only one of two ascending sequences has.
+///
+/// Cost: both are gone through once. Looking each up in the other would hold the loop too long.
+fn on_one_side<'a, T: Ord>(
+    left: impl Iterator<Item = &'a T>,
+    right: impl Iterator<Item = &'a T>,
+) -> Vec<&'a T> {
+    let (mut left, mut right) = (left.peekable(), right.peekable());
+    let mut alone = Vec::new();
+    loop {
+        let side = match (left.peek(), right.peek()) {
+            (None, None) => return alone,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(one), Some(other)) => one.cmp(other),
+        };
+        match side {
+            Ordering::Less => alone.extend(left.next()),
+            Ordering::Greater => alone.extend(right.next()),
+            Ordering::Equal => drop((left.next(), right.next())),
+        }
     }
 }
 

@@ -69,7 +69,7 @@ impl<'a> Guard<'a> {
             // Entries are the proof of what is ours, so they outlive what could not be removed.
             Step::Sets(changes) => Step::Sets(keep(changes, |change| {
                 change.to.is_some()
-                    || !self.seen.entries.iter().any(|entry| entry.key() == change.key)
+                    || !self.seen.entries_of(change.key.id).any(|entry| entry.key() == change.key)
             })),
             Step::Device(_) | Step::Rules(_) | Step::Flows(_) => step,
             Step::Chains(changes) => {
@@ -122,9 +122,8 @@ impl<'a> Guard<'a> {
         }
         let fronts = self
             .wanted
-            .entries
-            .iter()
-            .filter(|entry| entry.set == SetId::Pass && entry.key().family == family)
+            .entries_of(SetId::Pass)
+            .filter(|entry| entry.key().family == family)
             .filter(|entry| !self.seen.entries.contains(entry))
             .filter_map(front_of);
         let is_reached = |front: ServerKey| {

@@ -31,10 +31,8 @@ pub fn server(desired: &Desired, seen: &Tables, key: &ServerKey) -> bool {
 /// journal of the family is empty: later, what is not in it is somebody else's.
 pub fn inherited(desired: &Desired, mirror: &Mirror) -> BTreeSet<ServerKey> {
     let seen = &mirror.tables;
-    let has_journal = |family| {
-        let mut journal = seen.entries.iter().filter(|entry| entry.set == SetId::Servers);
-        journal.any(|entry| entry.member.family() == family)
-    };
+    let has_journal =
+        |family| seen.entries_of(SetId::Servers).any(|entry| entry.member.family() == family);
     let taken_over: Vec<Family> =
         Family::ALL.into_iter().filter(|family| !has_journal(*family)).collect();
     let is_local = |ip: &IpAddr| mirror.host_addresses.contains(ip) || address(seen, *ip);
