@@ -9,6 +9,7 @@
 
 mod api_server;
 mod changes;
+mod churn;
 mod cluster;
 mod floor;
 #[path = "../../tests/kernel/lab.rs"]
@@ -80,13 +81,15 @@ fn main() -> ExitCode {
 
 /// This program again, to measure: here or in the lab.
 fn command() -> io::Result<Command> {
+    say("churn");
+    let churn = churn::run();
     let Some(missing) = lab::missing_here() else {
         let mut command = Command::new(env::current_exe()?);
-        command.env(MEASURING, "1");
+        command.env(MEASURING, "1").env(churn::RESULT, churn);
         return Ok(command);
     };
     eprintln!("bench: this machine lacks {missing}; booting the lab");
-    let mut variables = vec![(MEASURING, "1")];
+    let mut variables = vec![(MEASURING, "1"), (churn::RESULT, &churn)];
     let mut files = Vec::new();
     let other = Path::new(env!("CARGO_TARGET_TMPDIR")).join("other-proxy");
     if let Some(binary) = env::var_os(OTHER) {
@@ -117,6 +120,7 @@ fn measure() -> ExitCode {
     let ours = Subject { binary: lab::daemon_binary(), is_ours: true };
     let mut results = Results::default();
     results.case(|| vec![size(&ours)]);
+    results.case(churn::rows);
     results.case(|| small(&ours));
     results.case(|| large(&ours));
     results.case(|| peak(&ours, "paged", LARGE, Lists::Paged, 96.0));

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use super::front::{Front, HealthCheck, Rank, ServiceRows};
 use super::topology::{self, Endpoints, Place};
-use crate::cluster::endpoints::{self, ByPort};
-use crate::cluster::{Endpoint, EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
+use crate::cluster::endpoints::{self, ByPort, PortEndpoint};
+use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
 use crate::config::Policy;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{FLAG_MH_PORT, RealKey, RealServer, Server, ServerKey, VirtualServer};
@@ -56,8 +56,8 @@ pub fn rows(
         let [v4, v6] = known.each_ref().map(|known| endpoints_of(port, known));
         for spot in spots(service, port, facts) {
             let endpoints = match spot.key.family() {
-                Family::V4 => &v4,
-                Family::V6 => &v6,
+                Family::V4 => v4,
+                Family::V6 => v6,
             };
             fronts.push((spot.key, front(service, spot, endpoints, facts)));
         }
@@ -141,16 +141,18 @@ fn front(service: &Service, spot: Spot, endpoints: &Endpoints<'_>, facts: Facts<
     }
     // Clients that are let through to other nodes keep their addresses. One may be the endpoint
     // itself, asking at a node port of this node: its own packets would come back to it.
-    let can_meet_itself = |(real, endpoint): &(&RealKey, &&Endpoint)| {
-        topology::is_local(endpoint, facts.place())
-            || choice.is_for_the_cluster_only && choice.reals.contains(real)
+    let is_chosen =
+        |found: &PortEndpoint<'_>| choice.reals.binary_search(&topology::real(found)).is_ok();
+    let can_meet_itself = |found: &&PortEndpoint<'_>| {
+        topology::is_local(found.endpoint, facts.place())
+            || choice.is_for_the_cluster_only && is_chosen(found)
     };
-    let own = endpoints.iter().filter(can_meet_itself);
-    entries.extend(own.map(|(real, _)| hairpin(key.protocol, real)));
+    let own = endpoints.iter().filter(can_meet_itself).map(topology::real);
+    entries.extend(own.map(|real| hairpin(key.protocol, real)));
     entries.sort_unstable();
     entries.dedup();
     Front {
-        leaving: endpoints.keys().filter(|real| !choice.reals.contains(real)).copied().collect(),
+        leaving: endpoints.iter().filter(|found| !is_chosen(found)).map(topology::real).collect(),
         server: Arc::new(Server {
             config: virtual_server(service, facts),
             reals: choice.reals.into_iter().map(|real| (real, RealServer::weighing(1))).collect(),
@@ -162,24 +164,25 @@ fn front(service: &Service, spot: Spot, endpoints: &Endpoints<'_>, facts: Facts<
 
 /// The endpoints of a front.
 struct Choice {
-    reals: BTreeSet<RealKey>,
+    /// Those that take new connections, ascending.
+    reals: Vec<RealKey>,
     /// No endpoint runs here although one should: only clients in the cluster may use the others.
     is_for_the_cluster_only: bool,
 }
 
 impl Choice {
     fn of(service: &Service, kind: AddressKind, known: &Endpoints<'_>, place: Place<'_>) -> Self {
-        let usable = |policy| topology::usable(known, policy, place).into_iter().collect();
+        let usable = |policy| topology::usable(known, policy, place);
         if kind == AddressKind::ClusterIp {
             return Choice {
                 reals: usable(service.internal_policy),
                 is_for_the_cluster_only: false,
             };
         }
-        let reals: BTreeSet<RealKey> = usable(service.external_policy);
+        let reals = usable(service.external_policy);
         match service.external_policy {
             TrafficPolicy::Local if reals.is_empty() => {
-                let reals: BTreeSet<RealKey> = usable(TrafficPolicy::Cluster);
+                let reals = usable(TrafficPolicy::Cluster);
                 Choice { is_for_the_cluster_only: !reals.is_empty(), reals }
             }
             TrafficPolicy::Local | TrafficPolicy::Cluster => {
@@ -275,7 +278,7 @@ fn node_port_member(key: &ServerKey) -> Member {
 }
 
 /// What lets an endpoint reach itself through a Service.
-fn hairpin(protocol: Protocol, real: &RealKey) -> Entry {
+fn hairpin(protocol: Protocol, real: RealKey) -> Entry {
     let member = Member::IpPortIp(real.address, protocol, real.port, real.address);
     Entry { set: SetId::LoopBack, member }
 }
@@ -315,12 +318,6 @@ fn rejected(service: &Service, facts: Facts<'_>) -> Vec<String> {
 }
 
 /// The endpoints of one port.
-fn endpoints_of<'a>(port: &ServicePort, known: &ByPort<'a>) -> Endpoints<'a> {
-    let found = known.get(&(port.name.clone(), port.protocol));
-    let found = found.into_iter().flatten();
-    found
-        .map(|found| {
-            (RealKey { address: found.endpoint.address, port: found.port }, found.endpoint)
-        })
-        .collect()
+fn endpoints_of<'a, 'e>(port: &ServicePort, known: &'a ByPort<'e>) -> &'a Endpoints<'e> {
+    known.get(&(port.name.clone(), port.protocol)).map_or(&[], Vec::as_slice)
 }

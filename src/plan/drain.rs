@@ -67,10 +67,12 @@ impl Drains {
             for real in &draining {
                 let longest = if leaving.contains(real) { LEAVING } else { VANISHED };
                 let deadline = now + longest;
-                let fresh = Drain { deadline, last_look: now, is_idle: false };
-                let drain = self.under_way.get(&(*key, *real)).copied().unwrap_or(fresh);
-                let deadline = drain.deadline.min(deadline);
-                self.put((*key, *real), Some(Drain { deadline, ..drain }));
+                let drain = match self.under_way.get(&(*key, *real)) {
+                    Some(drain) if drain.deadline <= deadline => continue,
+                    Some(drain) => Drain { deadline, ..*drain },
+                    None => Drain { deadline, last_look: now, is_idle: false },
+                };
+                self.put((*key, *real), Some(drain));
             }
         }
     }

@@ -176,6 +176,9 @@ fn sets<'a>(
     for entry in missing {
         *added.entry(entry.key()).or_default() += 1;
     }
+    if added.is_empty() && !is_whole {
+        return Step::Sets(Vec::new());
+    }
     let change = |key: &SetKey, spec: &SetSpec| {
         let from = mirror.tables.sets.get(key).copied();
         let there = from.filter(|there| there.kind == spec.kind);

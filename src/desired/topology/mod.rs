@@ -3,13 +3,12 @@
 //! Invariant: hints and conditions decide, nothing else; a Service is never left without
 //! endpoints because hints are missing or stale.
 
-use std::collections::BTreeMap;
-
+use crate::cluster::endpoints::PortEndpoint;
 use crate::cluster::{Endpoint, TrafficPolicy};
 use crate::model::ipvs::RealKey;
 
-/// The endpoints of one port, by address and port.
-pub type Endpoints<'a> = BTreeMap<RealKey, &'a Endpoint>;
+/// The endpoints of one port, ascending by address and port.
+pub type Endpoints<'a> = [PortEndpoint<'a>];
 
 /// Where this node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub struct Place<'a> {
     pub zone: Option<&'a str>,
 }
 
-/// The endpoints that new connections under a policy may go to.
+/// The endpoints that new connections under a policy may go to, ascending.
 pub fn usable(endpoints: &Endpoints<'_>, policy: TrafficPolicy, place: Place<'_>) -> Vec<RealKey> {
     match policy {
         TrafficPolicy::Cluster => cluster_wide(endpoints, place),
@@ -34,7 +33,8 @@ pub fn is_local(endpoint: &Endpoint, place: Place<'_>) -> bool {
 }
 
 fn cluster_wide(endpoints: &Endpoints<'_>, place: Place<'_>) -> Vec<RealKey> {
-    let ready: Vec<&Endpoint> = endpoints.values().copied().filter(|e| e.ready).collect();
+    let known = endpoints.iter().map(|found| found.endpoint);
+    let ready: Vec<&Endpoint> = known.filter(|endpoint| endpoint.ready).collect();
     let nearness = Nearness::of(&ready, place);
     let chosen = keys(endpoints, |e| e.ready && nearness.allows(e, place));
     match chosen.is_empty() {
@@ -57,7 +57,12 @@ fn is_last_resort(endpoint: &Endpoint) -> bool {
 }
 
 fn keys(endpoints: &Endpoints<'_>, wanted: impl Fn(&Endpoint) -> bool) -> Vec<RealKey> {
-    endpoints.iter().filter(|(_, e)| wanted(e)).map(|(key, _)| *key).collect()
+    endpoints.iter().filter(|found| wanted(found.endpoint)).map(real).collect()
+}
+
+/// The real server that an endpoint is.
+pub fn real(found: &PortEndpoint<'_>) -> RealKey {
+    RealKey { address: found.endpoint.address, port: found.port }
 }
 
 /// How near an endpoint has to be, judged by the hints of all ready ones.

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Place, usable};
+use crate::cluster::endpoints::PortEndpoint;
 use crate::cluster::{Endpoint, Hints, TrafficPolicy};
-use crate::model::ipvs::RealKey;
 
 /// `name zone-hints node-hints state`: state is any of `L`ocal, `r`eady, `s`erving, `t`erminating.
-fn endpoint(text: &str) -> (RealKey, Endpoint) {
+fn endpoint(text: &str) -> Endpoint {
     let fields: Vec<&str> = text.split(' ').collect();
     let last: u8 = fields[0].parse().expect("a number");
     let address = IpAddr::from([10, 1, 2, last]);
@@ -16,23 +16,22 @@ fn endpoint(text: &str) -> (RealKey, Endpoint) {
         field.split(',').filter(|hint| *hint != "-").map(Arc::from).collect()
     };
     let is = |letter| fields[3].contains(letter);
-    let endpoint = Endpoint {
+    Endpoint {
         address,
         ready: is('r'),
         serving: is('r') || is('s'),
         terminating: is('t'),
         node: Some(Arc::from(if is('L') { "node-1" } else { "elsewhere" })),
         hints: Some(Hints { zones: hints(fields[1]), nodes: hints(fields[2]) }.into()),
-    };
-    (RealKey { address, port: 80 }, endpoint)
+    }
 }
 
 fn check(name: &str, endpoints: &[&str], place: (&str, Option<&str>), expected: [&[u8]; 2]) {
     let owned: Vec<_> = endpoints.iter().map(|text| endpoint(text)).collect();
-    let map = owned.iter().map(|(key, endpoint)| (*key, endpoint)).collect();
+    let known: Vec<_> = owned.iter().map(|endpoint| PortEndpoint { port: 80, endpoint }).collect();
     let place = Place { node: place.0, zone: place.1 };
     for (policy, expected) in [TrafficPolicy::Cluster, TrafficPolicy::Local].iter().zip(expected) {
-        let found: Vec<u8> = usable(&map, *policy, place)
+        let found: Vec<u8> = usable(&known, *policy, place)
             .iter()
             .map(|key| match key.address {
                 IpAddr::V4(address) => address.octets()[3],
