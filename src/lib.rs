@@ -10,6 +10,7 @@ pub mod cleanup;
 pub mod cluster;
 pub mod config;
 pub mod desired;
+pub mod init;
 pub mod kernel;
 pub mod model;
 pub mod plan;

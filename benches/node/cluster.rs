@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 use kube_ipvs_proxy::cluster::{Kind, Update, objects};
-use kube_ipvs_proxy::config::{Conntrack, DetectLocal, NodePortAddresses, Policy};
+use kube_ipvs_proxy::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy};
 use kube_ipvs_proxy::model::net::PerFamily;
 
 /// Nodes of the cluster; pods are spread over them evenly.
@@ -174,6 +174,7 @@ pub fn policy() -> Policy {
         node_port_addresses: NodePortAddresses::All,
         strict_arp: false,
         excluded: Vec::new(),
+        ipvs_timeouts: IpvsTimeouts::default(),
         conntrack: Conntrack::default(),
     }
 }

@@ -22,10 +22,12 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 use super::edges::{self, Counted};
+use super::origin::Origin;
 use super::{Exit, audit, host};
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Update};
 use crate::config::Config;
+use crate::config::layers::Loaded;
 use crate::kernel::addresses::Changes;
 use crate::kernel::lock::{self, Lock};
 use crate::reconcile::engine::Engine;
@@ -51,7 +53,9 @@ const PATIENCE: Patience =
     Patience { lists: Duration::from_secs(30), attempts: 5, drains: Duration::from_secs(13) };
 
 /// Runs until a signal, or until something ends that should not.
-pub(super) fn run(config: Config) -> anyhow::Result<Exit> {
+pub(super) fn run(_origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
+    let config = loaded.config;
+    edges::set_oom_score(config.oom_score);
     runtime()?.block_on(async {
         // Signals count from the start: a stop while edges open must not be lost.
         let signals = Signals::new()?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use tracing::{Level, debug, enabled};
+use tracing::{Level, debug, enabled, warn};
 
 use crate::config::{Config, EndpointsSource, SourceConfig};
 use crate::kernel::linux::LinuxKernel;
@@ -18,6 +18,19 @@ use crate::watch::{self, Source};
 pub(super) fn host_name() -> String {
     let name = nix::unistd::gethostname().unwrap_or_default();
     name.to_string_lossy().into_owned()
+}
+
+/// Where the kernel reads how readily it ends this process when memory is short.
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
+/// Makes the process one that the kernel ends as readily as configured.
+///
+/// Parity: to go on without is better than not to serve.
+pub(super) fn set_oom_score(score: i16) {
+    if let Err(error) = std::fs::write(OOM_SCORE, score.to_string()) {
+        let error = error.to_string();
+        warn!(value = score, error, "cannot set the OOM score, needs CAP_SYS_RESOURCE");
+    }
 }
 
 /// Opens the kernel; the error names what is missing and what to do.

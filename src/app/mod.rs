@@ -6,21 +6,27 @@ mod audit;
 mod daemon;
 mod edges;
 mod host;
+mod origin;
 mod render;
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use tracing::info;
 
-use crate::cleanup;
+use self::origin::Origin;
+use crate::config::file::write;
 use crate::config::flags::{self, Command, Flags, Parsed};
+use crate::config::layers::Loaded;
 use crate::config::problem::Problems;
-use crate::config::{Config, RenderConfig, Run, resolve};
+use crate::config::{RenderConfig, Run, resolve};
 use crate::kernel::lock;
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
+use crate::{cleanup, init};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +53,14 @@ impl From<Exit> for ExitCode {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let done = match flags::parse(args) {
         Parsed::Answer(answer, problems) => return reply(&answer, &problems),
-        Parsed::Flags(flags, problems) => match resolve_all(&flags, problems) {
-            Ok(Task::Render(config)) => render::run(&config),
-            Ok(Task::Keep(config)) => keep(config),
-            Err(problems) => return refuse(&problems),
-        },
+        Parsed::Flags(flags, problems) => {
+            let origin = Origin::new(&flags, edges::host_name());
+            match resolve_all(&flags, &origin, problems) {
+                Ok(Task::Render(config)) => render::run(&config),
+                Ok(Task::Keep(loaded)) => keep(&origin, loaded),
+                Err(problems) => return refuse(origin.what(), &problems),
+            }
+        }
     };
     done.unwrap_or_else(|error| {
         complain(&format!("error: {error:#}\n"));
@@ -62,30 +71,42 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 /// What a command line asks for.
 enum Task {
     Render(RenderConfig),
-    Keep(Config),
+    Keep(Loaded),
 }
 
-fn resolve_all(flags: &Flags, problems: Problems) -> Result<Task, Problems> {
-    let host_name = edges::host_name();
+fn resolve_all(flags: &Flags, origin: &Origin, problems: Problems) -> Result<Task, Problems> {
     match &flags.command {
         Some(Command::Render(flags)) => {
-            resolve::render(flags, &host_name, problems).map(Task::Render)
+            resolve::render(flags, &edges::host_name(), problems).map(Task::Render)
         }
-        None => resolve::daemon(&flags.daemon, &host_name, problems).map(Task::Keep),
+        None => origin.load(problems).map(Task::Keep),
     }
 }
 
-/// Does what needs the host.
-fn keep(config: Config) -> anyhow::Result<Exit> {
+/// Does what the configuration asks for.
+fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
+    let config = &loaded.config;
+    if let Some(path) = &config.write_to {
+        let written = fs::write(path, write::yaml(&loaded.effective));
+        written.with_context(|| format!("cannot write the configuration to {}", path.display()))?;
+        return Ok(Exit::Done);
+    }
     telemetry::start_log(config.verbosity);
     info!(version = env!("CARGO_PKG_VERSION"), node = &*config.policy.node_name, "started");
+    origin.log(&loaded.notes);
     match config.run {
-        Run::Daemon => daemon::run(config),
+        Run::Daemon => daemon::run(origin, loaded),
         Run::Once => {
-            let report = daemon::once(config)?;
+            let report = daemon::once(loaded.config)?;
             show(&report.to_string())?;
             let is_done = report.is_complete() && !report.is_partial;
             Ok(if is_done { Exit::Done } else { Exit::Failed })
+        }
+        Run::InitOnly => {
+            let mut kernel = edges::open_kernel(Metrics::new())?;
+            let report = init::run(&mut kernel, &config.policy)?;
+            show(&report.to_string())?;
+            Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Failed })
         }
         Run::Cleanup => {
             let _lock = lock::take()?;
@@ -109,8 +130,8 @@ fn reply(answer: &clap::Error, problems: &Problems) -> Exit {
     show(&answer.render().to_string()).unwrap_or(Exit::Failed)
 }
 
-fn refuse(problems: &Problems) -> Exit {
-    let text = format!("error: the command line is wrong\n{problems}\n");
+fn refuse(what: &str, problems: &Problems) -> Exit {
+    let text = format!("error: the {what} is wrong\n{problems}\n");
     complain(&(text + "See kube-ipvs-proxy --help.\n"));
     Exit::Usage
 }

@@ -1,6 +1,8 @@
 //! How we were told to behave: validated, typed, the only form other modules see.
 
+pub mod file;
 pub mod flags;
+pub mod layers;
 pub mod problem;
 pub mod resolve;
 mod value;
@@ -28,10 +30,14 @@ pub struct Config {
     pub healthz: Option<SocketAddr>,
     /// Where metrics are served, if at all.
     pub metrics: Option<SocketAddr>,
+    /// How readily the kernel ends this process when memory is short, -1000 to 1000.
+    pub oom_score: i16,
     /// How much to log, the number of `-v`.
     pub verbosity: u8,
     /// What kind of run is asked for.
     pub run: Run,
+    /// Where to write the configuration, instead of a run.
+    pub write_to: Option<PathBuf>,
 }
 
 /// What kind of run is asked for.
@@ -43,6 +49,8 @@ pub enum Run {
     Once,
     /// Remove everything of ours, then exit.
     Cleanup,
+    /// Make the settings that need more rights than the daemon, then exit.
+    InitOnly,
 }
 
 /// Where objects come from.
@@ -104,8 +112,21 @@ pub struct Policy {
     pub service_cidrs: Vec<IpNet>,
     /// On which addresses of the node its node ports are open.
     pub node_port_addresses: NodePortAddresses,
+    /// How long IPVS remembers connections.
+    pub ipvs_timeouts: IpvsTimeouts,
     /// How the kernel tracks connections.
     pub conntrack: Conntrack,
+}
+
+/// How long IPVS remembers silent connections (spec 2.7); below a second leaves it alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IpvsTimeouts {
+    /// TCP connections.
+    pub tcp: Duration,
+    /// TCP connections after a FIN.
+    pub tcp_fin: Duration,
+    /// UDP flows.
+    pub udp: Duration,
 }
 
 /// How the kernel tracks connections (spec 6.2); 0 leaves a setting alone.

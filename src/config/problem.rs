@@ -2,11 +2,37 @@
 
 use std::fmt;
 
+/// What a problem is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    /// A flag, without its dashes.
+    Flag(String),
+    /// A field of a configuration file.
+    Field {
+        /// Names from the top down, with dots between.
+        path: String,
+        /// The file.
+        file: String,
+    },
+    /// A file as a whole, or a place in it.
+    File(String),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Flag(flag) => write!(f, "--{flag}"),
+            Name::Field { path, .. } => f.write_str(path),
+            Name::File(file) => f.write_str(file),
+        }
+    }
+}
+
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The flag, without its dashes.
-    pub flag: String,
+    /// What it is about.
+    pub name: Name,
     /// What was given, if anything was.
     pub given: Option<String>,
     /// What is wrong with it, and what is allowed.
@@ -17,9 +43,12 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "--{}", self.flag)?;
+        write!(f, "{}", self.name)?;
         if let Some(given) = &self.given {
             write!(f, "={given}")?;
+        }
+        if let Name::Field { file, .. } = &self.name {
+            write!(f, " in {file}")?;
         }
         write!(f, ": {}", self.complaint)?;
         match &self.nearest {
@@ -39,10 +68,10 @@ impl Problems {
         self.0.push(problem);
     }
 
-    /// Adds a complaint about the value of a flag.
-    pub fn complain(&mut self, flag: &str, given: &str, complaint: impl Into<String>) {
+    /// Adds a complaint about a value.
+    pub fn complain(&mut self, name: Name, given: &str, complaint: impl Into<String>) {
         self.add(Problem {
-            flag: flag.to_string(),
+            name,
             given: Some(given.to_string()),
             complaint: complaint.into(),
             nearest: None,

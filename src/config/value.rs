@@ -16,6 +16,12 @@ use crate::model::net::{Family, PerFamily};
 /// Longest text of a duration; beyond it the number would not fit.
 const LONGEST_DURATION: usize = 16;
 
+/// The complaint about what is no duration.
+pub(super) const NO_DURATION: &str = "must be a duration of 0 or more, such as 500ms, 30s or 1m30s";
+
+/// The complaint about what is no truth value.
+pub(super) const NO_TRUTH: &str = "must be true or false";
+
 /// Stands for the addresses by which the cluster knows the node.
 const PRIMARY: &str = "primary";
 
@@ -24,7 +30,7 @@ pub(super) fn truth(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err("must be true or false".to_string()),
+        _ => Err(NO_TRUTH.to_string()),
     }
 }
 
@@ -37,9 +43,15 @@ where
     number.ok_or_else(|| format!("must be a whole number from 0 to {most}"))
 }
 
+/// A whole number within bounds.
+pub(super) fn score(text: &str, (least, most): (i16, i16)) -> Result<i16, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
+}
+
 /// A duration in Go's syntax, such as `1m30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let complaint = || "must be a duration of 0 or more, such as 500ms, 30s or 1m30s".to_string();
+    let complaint = || NO_DURATION.to_string();
     // The parser takes signs anywhere and overflows on long numbers.
     let is_plain = text.chars().all(|c| c.is_alphanumeric() || c == '.');
     if text.is_empty() || text.len() > LONGEST_DURATION || !is_plain {
@@ -48,9 +60,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<kube::core::Duration>().map(Duration::from).map_err(|_| complaint())
 }
 
-/// An address to serve on: `IP`, `IP:PORT` or `[IP]:PORT`; empty serves nothing.
+/// An address to serve on: `IP`, `IP:PORT` or `[IP]:PORT`; an empty one, or port 0 for those
+/// without, serves nothing.
 pub(super) fn bind_address(text: &str, default_port: u16) -> Result<Option<SocketAddr>, String> {
-    if text.is_empty() {
+    if text.is_empty() || default_port == 0 {
         return Ok(None);
     }
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);

@@ -1,12 +1,13 @@
-//! Settings of connection tracking: how many connections, and for how long (spec 6.2).
+//! How many connections are remembered, and for how long: by connection tracking (spec 6.2), and by
+//! IPVS (spec 2.7).
 //!
 //! Invariant: what is 0 in the configuration, or not this network namespace's to set, has no row.
 
 use std::time::Duration;
 
-use crate::config::Conntrack;
+use crate::config::{Conntrack, IpvsTimeouts};
 use crate::model::observed::Host;
-use crate::model::sysctl::Settings;
+use crate::model::sysctl::{IPVS_TIMEOUTS, Settings};
 
 /// Parity: more than this is not asked for by a number per CPU, whatever the least number says.
 const MOST: u32 = 1 << 20;
@@ -14,7 +15,14 @@ const MOST: u32 = 1 << 20;
 /// Kernel: the table grows by pages, which hold this many buckets.
 const BUCKETS_PER_PAGE: u32 = 512;
 
-/// The rows that the configuration asks for.
+/// The rows of IPVS that the configuration asks for.
+pub(super) fn ipvs(timeouts: &IpvsTimeouts) -> Settings {
+    let IpvsTimeouts { tcp, tcp_fin, udp } = *timeouts;
+    let rows = IPVS_TIMEOUTS.into_iter().zip([tcp, tcp_fin, udp]);
+    rows.filter_map(|(name, time)| Some((name.to_string(), seconds(time)?))).collect()
+}
+
+/// The rows of connection tracking that the configuration asks for.
 pub(super) fn settings(conntrack: &Conntrack, host: &Host) -> Settings {
     let mut settings = size(conntrack, host);
     for (name, time) in [
@@ -23,15 +31,17 @@ pub(super) fn settings(conntrack: &Conntrack, host: &Host) -> Settings {
         ("udp_timeout", conntrack.udp),
         ("udp_timeout_stream", conntrack.udp_stream),
     ] {
-        // The kernel counts in seconds, and ends a connection at once when told 0.
-        if time >= Duration::from_secs(1) {
-            settings.insert(path(name), time.as_secs().to_string());
-        }
+        settings.extend(seconds(time).map(|seconds| (path(name), seconds)));
     }
     if conntrack.tcp_be_liberal {
         settings.insert(path("tcp_be_liberal"), "1".into());
     }
     settings
+}
+
+/// A time as the kernel counts it; none below a second, as 0 would end connections at once.
+fn seconds(time: Duration) -> Option<String> {
+    (time >= Duration::from_secs(1)).then(|| time.as_secs().to_string())
 }
 
 /// How large the table is: its limit, and buckets for a quarter of that.
@@ -104,6 +114,9 @@ mod tests {
             let row = rows.get("net/netfilter/nf_conntrack_udp_timeout");
             assert_eq!(row.map(String::as_str), expected, "{millis} ms");
             assert_eq!(rows.len(), usize::from(expected.is_some()));
+            let timeouts = IpvsTimeouts { udp, ..IpvsTimeouts::default() };
+            let rows: Vec<String> = ipvs(&timeouts).into_values().collect();
+            assert_eq!(rows.first().map(String::as_str), expected, "{millis} ms");
         }
     }
 }

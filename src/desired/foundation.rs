@@ -56,6 +56,7 @@ fn settings(policy: &Policy, host: &Host) -> Settings {
     let mut settings: Settings =
         fixed.map(|(path, value)| (path.to_string(), value.to_string())).collect();
     settings.extend(conntrack::settings(&policy.conntrack, host));
+    settings.extend(conntrack::ipvs(&policy.ipvs_timeouts));
     if host.kernel < (5, 9) {
         settings.insert(CONN_REUSE_MODE.into(), "0".into());
     }

@@ -1,9 +1,14 @@
-//! Kernel settings below `/proc/sys` (spec section 6).
+//! Kernel settings: those below `/proc/sys` (spec section 6), and the time-outs of IPVS (spec 2.7).
 
-/// Path below `/proc/sys`, such as `net/ipv4/vs/conntrack`, and the text it holds.
+/// Path below `/proc/sys`, such as `net/ipv4/vs/conntrack`, and the text it holds; the time-outs
+/// of IPVS, which no file has, under names of the same form.
 pub type Settings = std::collections::BTreeMap<String, String>;
 
-/// Whether a setting tunes connection tracking, so that no Service waits for it.
+/// Time-outs of IPVS in seconds, as rows are named: TCP, TCP after a FIN, UDP.
+pub const IPVS_TIMEOUTS: [&str; 3] =
+    ["ipvs/timeout/tcp", "ipvs/timeout/tcpfin", "ipvs/timeout/udp"];
+
+/// Whether a setting tunes how connections are remembered, so that no Service waits for it.
 pub fn is_tuning(path: &str) -> bool {
-    path.starts_with("net/netfilter/nf_conntrack_")
+    path.starts_with("net/netfilter/nf_conntrack_") || IPVS_TIMEOUTS.contains(&path)
 }

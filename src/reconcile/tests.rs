@@ -13,7 +13,7 @@ use super::once::Patience;
 use super::*;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Node, Object, ObjectName, Parsed, Service, ServicePort};
-use crate::config::{Conntrack, DetectLocal, NodePortAddresses, Periods, Policy};
+use crate::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Periods, Policy};
 use crate::kernel::{Error, Failure};
 use crate::model::ipvs::Connections;
 use crate::model::net::{PerFamily, Protocol};
@@ -89,6 +89,7 @@ fn engine() -> Engine {
         node_port_addresses: NodePortAddresses::All,
         strict_arp: false,
         excluded: Vec::new(),
+        ipvs_timeouts: IpvsTimeouts::default(),
         conntrack: Conntrack::default(),
     };
     let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };

@@ -7,7 +7,7 @@ use crate::cluster::{
     Endpoint, EndpointPort, EndpointSlice, Hints, Kind, Node, Object, ObjectName, Parsed,
     Scheduling, Service, ServicePort, TrafficPolicy, Update,
 };
-use crate::config::{Conntrack, DetectLocal, NodePortAddresses, Policy};
+use crate::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::net::{Family, PerFamily, Protocol};
 
@@ -90,6 +90,7 @@ pub fn policy() -> Policy {
         node_port_addresses: NodePortAddresses::All,
         strict_arp: false,
         excluded: Vec::new(),
+        ipvs_timeouts: IpvsTimeouts::default(),
         conntrack: Conntrack::default(),
     }
 }

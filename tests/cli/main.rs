@@ -125,6 +125,12 @@ fn help_names_every_flag_under_a_heading() {
         "--ipvs-sync-period",
         "--ipvs-min-sync-period",
         "--audit-period",
+        "--config",
+        "--ipvs-tcp-timeout",
+        "--init-only",
+        "--write-config-to",
+        "--oom-score-adj",
+        "Accepted without effect:",
         "--healthz-bind-address",
         "--metrics-bind-address",
         "--once",
@@ -150,6 +156,53 @@ fn version_is_one_line() {
 /// A folder of this test run.
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// A configuration file of this test run.
+fn config(name: &str, text: &str) -> String {
+    let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    let path = folder().join(name);
+    std::fs::write(&path, format!("{head}{text}")).expect("the folder can be written to");
+    path.to_str().expect("a path of UTF-8").to_string()
+}
+
+#[test]
+fn a_wrong_file_is_told_exactly() {
+    let path = config("wrong.yaml", "mode: ipvs\nipvs: {scheduler: wlcc, syncPeriod: -1s}\n");
+    let run = run(&[&format!("--config={path}"), "--once", "--cleanup"]);
+    let expected = format!(
+        "error: the configuration is wrong\n\
+         ipvs.scheduler=wlcc in {path}: must be one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, \
+         nq, fo, ovf, mh, twos; did you mean wlc?\n\
+         ipvs.syncPeriod=-1s in {path}: must be a duration of 0 or more, such as 500ms, 30s or \
+         1m30s\n\
+         --once=true: cannot go with --cleanup\n\
+         See kube-ipvs-proxy --help.\n"
+    );
+    assert_eq!((run.status, run.stderr), (Some(2), expected));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let flag = "--config=/nowhere/config.yaml";
+    assert_refused(&[flag], 2, &["--config=/nowhere/config.yaml: cannot be read: No such file"]);
+}
+
+#[test]
+fn the_configuration_is_written_and_read_again() {
+    let given = config("given.yaml", "ipvs: {scheduler: sh}\nkubeIpvsProxy: {auditPeriod: 1m}\n");
+    let paths = ["written.yaml", "again.yaml"].map(|name| folder().join(name));
+    let write = |from: &str, to: &Path| {
+        let to = to.to_str().expect("a path of UTF-8");
+        let run = run(&["--config", from, "--write-config-to", to]);
+        assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""));
+        std::fs::read_to_string(to).expect("what was written")
+    };
+    let written = write(&given, &paths[0]);
+    for line in ["mode: ipvs", "  scheduler: sh", "  auditPeriod: 1m", "  masqueradeBit: 14"] {
+        assert!(written.lines().any(|found| found == line), "{line} is not in\n{written}");
+    }
+    assert_eq!(write(paths[0].to_str().expect("a path of UTF-8"), &paths[1]), written);
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! Flags: which are taken, and what they come to.
+//! Flags and files: which are taken, and what they come to.
+
+mod files;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -18,6 +20,7 @@ pub fn cases() -> Vec<Case> {
         case("TestProcessHostnameOverrideFlag/padded", padded_host_name),
         case("TestProcessHostnameOverrideFlag/blank", blank_host_name),
         case("TestProcessV1Alpha1Flags/ipvs-periods", periods),
+        case("TestProcessV1Alpha1Flags/iptables-periods", periods_of_another_mode),
         case("TestProcessV1Alpha1Flags/cluster-cidr", cluster_cidrs),
         case("Test_platformApplyDefaults/empty", empty_modes),
         case("Test_platformApplyDefaults/explicit", explicit_modes),
@@ -32,6 +35,7 @@ pub fn cases() -> Vec<Case> {
         }),
         case("Defaults/flags", defaults),
     ]);
+    cases.extend(files::cases());
     cases
 }
 
@@ -158,6 +162,11 @@ fn periods() {
     let flags = ["--ipvs-sync-period=36s", "--ipvs-min-sync-period=7s"];
     let periods = good(&flags).periods;
     assert_eq!([periods.sync, periods.min_sync].map(|p| p.as_secs()), [36, 7]);
+}
+
+fn periods_of_another_mode() {
+    let flags = ["--iptables-sync-period=36s", "--iptables-min-sync-period=7s"];
+    assert_eq!(good(&flags), good(&[]));
 }
 
 fn cluster_cidrs() {

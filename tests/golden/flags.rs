@@ -1,6 +1,6 @@
 //! The flags that decide rows, one per line.
 
-use kube_ipvs_proxy::config::{Conntrack, DetectLocal, NodePortAddresses, Policy};
+use kube_ipvs_proxy::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy};
 use kube_ipvs_proxy::model::net::{Family, PerFamily};
 use kube_ipvs_proxy::testing::objects::NODE;
 
@@ -16,6 +16,7 @@ pub fn policy(text: &str) -> Policy {
         node_port_addresses: NodePortAddresses::All,
         strict_arp: false,
         excluded: Vec::new(),
+        ipvs_timeouts: IpvsTimeouts::default(),
         conntrack: Conntrack::default(),
     };
     for line in text.lines() {

@@ -3,14 +3,16 @@
 use libtest_mimic::Trial;
 
 use crate::cluster::{self, Manifests};
-use crate::wait;
 use crate::world::{Place, World};
+use crate::{lab, wait};
 
 pub fn tests() -> Vec<Trial> {
     crate::trials![
         settings_forward_without_losing_router_advertisements,
         settings_of_arp_are_strict_on_request,
         settings_of_connection_tracking_are_made_and_kept,
+        settings_of_ipvs_timeouts_are_made_and_kept,
+        settings_alone_are_made_on_request,
     ]
 }
 
@@ -64,4 +66,39 @@ fn settings_of_connection_tracking_are_made_and_kept() {
     world.node.sysctl(&path("udp_timeout"), "5");
     wait::until("the setting is repaired", cluster::SOON, || read("udp_timeout") == "77");
     assert!(daemon.terminate().success());
+}
+
+/// Times of IPVS in seconds: TCP, TCP after a FIN, UDP.
+fn timeouts(world: &World) -> String {
+    let listed = world.node.output("ipvsadm", &["-L", "--timeout"]);
+    listed.trim().trim_start_matches("Timeout (tcp tcpfin udp): ").to_string()
+}
+
+fn settings_of_ipvs_timeouts_are_made_and_kept() {
+    let world = World::new();
+    let manifests = Manifests::new();
+    assert_eq!(timeouts(&world), "900 120 300");
+    let flags = ["--ipvs-tcp-timeout=20m", "--ipvs-udp-timeout=77s", "--audit-period=1s"];
+    let daemon = cluster::start(&world, &manifests, &flags);
+    wait::until("times are set", cluster::SOON, || timeouts(&world) == "1200 120 77");
+    world.node.output("ipvsadm", &["--set", "60", "61", "62"]);
+    // What is 0 in the configuration is left as it is found.
+    wait::until("times are repaired", cluster::SOON, || timeouts(&world) == "1200 61 77");
+    assert!(daemon.terminate().success());
+}
+
+fn settings_alone_are_made_on_request() {
+    let world = World::new();
+    let program = lab::daemon_binary();
+    let program = program.to_str().expect("a path of UTF-8");
+    let flags = ["--init-only", "--hostname-override=node-1", "--ipvs-udp-timeout=77s"];
+    for expected in ["added", "0 added, 0 changed, 0 removed, 0 failed"] {
+        let told = world.node.output(program, &flags);
+        assert!(told.contains(expected) && told.contains("0 failed"), "{told}");
+    }
+    assert_eq!(world.node.setting("net/ipv4/vs/conntrack"), "1");
+    assert_eq!(world.node.setting("net/netfilter/nf_conntrack_tcp_timeout_established"), "86400");
+    assert_eq!(timeouts(&world), "900 120 77");
+    assert!(!world.node.output("ip", &["-oneline", "link"]).contains("kube-ipvs0"));
+    assert!(!world.node.output("iptables-save", &[]).contains("KUBE-"));
 }

@@ -3,17 +3,22 @@
 //! Values stay text here; [`super::resolve`] gives them meaning, so that every problem of a
 //! command line is told at once. [`parse`] lists every unknown flag, not only the first.
 
+mod accepted;
+
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::problem::{Problem, Problems, nearest};
+pub use self::accepted::{Accepted, AcceptedFlags, accepted};
+use super::problem::{Name, Problem, Problems, nearest};
 
 /// Keeps a node's kernel in the state that the cluster's Services ask for, on IPVS.
 ///
 /// Takes the place of kube-proxy's ipvs mode; flags that both have mean the same.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-ipvs-proxy", version, disable_version_flag = true)]
+#[command(name = NAME, version, disable_version_flag = true)]
 #[command(args_override_self = true, args_conflicts_with_subcommands = true)]
 #[command(disable_help_subcommand = true)]
 pub struct Flags {
@@ -26,7 +31,13 @@ pub struct Flags {
     /// Print the version and exit.
     #[arg(long, action = clap::ArgAction::Version, help_heading = "Run")]
     pub version: Option<bool>,
+    /// Flags of the daemon that the command line names, without dashes, and their values.
+    #[arg(skip)]
+    pub given: Given,
 }
+
+/// Flags without their dashes, and their values.
+pub type Given = BTreeMap<String, String>;
 
 /// Commands other than the daemon.
 #[derive(Debug, Clone, Subcommand)]
@@ -54,6 +65,9 @@ pub struct DaemonFlags {
     /// What kind of run.
     #[command(flatten)]
     pub run: RunFlags,
+    /// What means nothing here.
+    #[command(flatten)]
+    pub accepted: AcceptedFlags,
 }
 
 /// Flags of `render`.
@@ -96,6 +110,12 @@ pub struct HostFlags {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = SOURCE)]
 pub struct SourceFlags {
+    /// File of kube-proxy's configuration, KubeProxyConfiguration v1alpha1; followed as it changes.
+    ///
+    /// Most flags do not count besides it: see the README. Settings that kube-proxy does not have
+    /// are in its block kubeIpvsProxy.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub config: String,
     /// File that says how to reach the API server; without it and --master, the pod's own account.
     #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
     pub kubeconfig: String,
@@ -168,9 +188,29 @@ pub struct PolicyFlags {
     /// primary stands for the addresses of the Node object, the first of each family.
     #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
     pub nodeport_addresses: String,
+    /// How long IPVS remembers connections.
+    #[command(flatten)]
+    pub timeouts: TimeoutFlags,
     /// How the kernel tracks connections.
     #[command(flatten)]
     pub conntrack: ConntrackFlags,
+}
+
+/// How long IPVS remembers connections that are silent.
+///
+/// The table grows with them: an entry takes about 200 bytes of kernel memory for that long.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "IPVS connections")]
+pub struct TimeoutFlags {
+    /// How long IPVS remembers a silent TCP connection; 0 leaves it alone (15 minutes).
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true)]
+    pub ipvs_tcp_timeout: String,
+    /// How long IPVS remembers a TCP connection after a FIN; 0 leaves it alone (2 minutes).
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true)]
+    pub ipvs_tcpfin_timeout: String,
+    /// How long IPVS remembers a silent UDP flow; 0 leaves it alone (5 minutes).
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true)]
+    pub ipvs_udp_timeout: String,
 }
 
 /// How the kernel tracks connections.
@@ -226,9 +266,15 @@ pub struct ServeFlags {
     /// Where /healthz, /livez and /readyz are served; empty disables them.
     #[arg(long, value_name = "IP[:PORT]", default_value = "0.0.0.0:10256")]
     pub healthz_bind_address: String,
-    /// Where /metrics and /proxyMode are served; empty disables them.
+    /// Where /metrics, /configz and /proxyMode are served; empty disables them.
     #[arg(long, value_name = "IP[:PORT]", default_value = "127.0.0.1:10249")]
     pub metrics_bind_address: String,
+    /// Port of --healthz-bind-address if that has none; 0 disables it.
+    #[arg(long, value_name = "PORT", default_value = "10256", allow_hyphen_values = true)]
+    pub healthz_port: String,
+    /// Port of --metrics-bind-address if that has none; 0 disables it.
+    #[arg(long, value_name = "PORT", default_value = "10249", allow_hyphen_values = true)]
+    pub metrics_port: String,
 }
 
 /// What kind of run.
@@ -243,12 +289,23 @@ pub struct RunFlags {
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub cleanup: String,
+    /// Make the settings below /proc/sys that need more rights than the daemon, and exit.
+    #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub init_only: String,
+    /// Write the configuration that results, as KubeProxyConfiguration v1alpha1, and exit.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub write_config_to: String,
+    /// How readily the kernel ends this process when memory is short, -1000 (never) to 1000.
+    #[arg(long, value_name = "SCORE", default_value = "-999", allow_hyphen_values = true)]
+    pub oom_score_adj: String,
     /// How much to log: 0 syncs and failures, 2 every change, 4 libraries too, 6 all they say.
     #[arg(short, long, value_name = "LEVEL", default_value = "0", allow_hyphen_values = true)]
     pub v: String,
 }
 
 const SOURCE: &str = "Source";
+const NAME: &str = "kube-ipvs-proxy";
 
 /// What became of a command line.
 #[derive(Debug)]
@@ -262,11 +319,37 @@ pub enum Parsed {
 /// Reads a command line, program name included.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
     let (known, problems) = without_unknown(args.into_iter().collect());
-    let matches = Flags::command().try_get_matches_from(known);
-    match matches.and_then(|matches| Flags::from_arg_matches(&matches)) {
+    let read = |matches: ArgMatches| {
+        let given = values(&matches, true);
+        Flags::from_arg_matches(&matches).map(|flags| Flags { given, ..flags })
+    };
+    match Flags::command().try_get_matches_from(known).and_then(read) {
         Ok(flags) => Parsed::Flags(Box::new(flags), problems),
         Err(error) => Parsed::Answer(error, problems),
     }
+}
+
+/// The daemon's flags with these values, and defaults for the others; all values by flag beside.
+///
+/// # Panics
+/// On a flag that does not exist.
+pub fn with_values(given: &Given) -> (DaemonFlags, Given) {
+    let args = given.iter().map(|(flag, value)| format!("--{flag}={value}"));
+    let matches = Flags::command().get_matches_from([NAME.to_string()].into_iter().chain(args));
+    let flags = DaemonFlags::from_arg_matches(&matches).expect("every flag has a default");
+    (flags, values(&matches, false))
+}
+
+/// The values of the flags; only of those that the command line names, if asked for.
+fn values(matches: &ArgMatches, are_named: bool) -> Given {
+    let flags = Flags::command();
+    let named = flags.get_arguments().filter_map(|arg| {
+        let id = arg.get_id().as_str();
+        let is_wanted = !are_named || matches.value_source(id) == Some(ValueSource::CommandLine);
+        let value = matches.try_get_one::<String>(id).ok().flatten().filter(|_| is_wanted)?;
+        Some((arg.get_long()?.to_string(), value.clone()))
+    });
+    named.collect()
 }
 
 /// Takes out the long flags that do not exist, each a problem of its own.
@@ -296,7 +379,7 @@ fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) {
 fn unknown(name: &str, names: &[String]) -> Problem {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Problem {
-        flag: name.to_string(),
+        name: Name::Flag(name.to_string()),
         given: None,
         complaint: "no such flag".to_string(),
         nearest: nearest(name, &names).map(|near| format!("--{near}")),

@@ -2,24 +2,22 @@
 //!
 //! Invariant: nothing is read but the arguments; all problems are found in one go.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::flags::{
     ConntrackFlags, DaemonFlags, HostFlags, PeriodFlags, PolicyFlags, RenderFlags, RunFlags,
-    SourceFlags,
+    ServeFlags, SourceFlags, TimeoutFlags,
 };
-use super::problem::{Problem, Problems, nearest};
+use super::problem::{Name, Problem, Problems, nearest};
 use super::{
-    Config, Conntrack, DetectLocal, EndpointsSource, Periods, Policy, RenderConfig, Run,
-    SourceConfig, value,
+    Config, Conntrack, DetectLocal, EndpointsSource, IpvsTimeouts, Periods, Policy, RenderConfig,
+    Run, SourceConfig, value,
 };
 use crate::model::ipvs::SCHEDULERS;
 use crate::model::observed::Host;
-
-/// Ports that are appended to addresses without one, as in kube-proxy.
-const HEALTHZ_PORT: u16 = 10256;
-const METRICS_PORT: u16 = 10249;
 
 const DETECT_LOCAL_MODES: [&str; 4] =
     ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
@@ -29,11 +27,24 @@ const ENDPOINTS_SOURCES: [&str; 3] = ["auto", "endpointslices", "endpoints"];
 /// Kernel: names of interfaces have 15 letters at most; in a prefix one is taken by the `+`.
 const LONGEST_INTERFACE: usize = 15;
 
+const HEALTHZ: &str = "healthz-bind-address";
+
 /// Most connections that the kernel's setting, a C `int`, can name.
 const MOST_CONNECTIONS: u32 = 0x7fff_ffff;
 
 /// Most of `-v`.
 const MOST_VERBOSE: u8 = 10;
+
+/// Lowest and highest score of the kernel's choice of what to end when memory is short.
+const OOM_SCORES: (i16, i16) = (-1000, 1000);
+
+/// Longest that the kernel takes, a C `int` of seconds in its clock ticks.
+///
+/// Kernel: it refuses what would overflow at 1000 ticks a second.
+const LONGEST_IPVS_TIMEOUT: Duration = Duration::from_secs(0x7fff_ffff / 1000);
+
+/// Where values come from that no flag gave: flags without dashes, and the fields of a file.
+pub type Origins = BTreeMap<&'static str, Name>;
 
 /// Resolves the flags of the daemon; `problems` were found before.
 pub fn daemon(
@@ -41,29 +52,43 @@ pub fn daemon(
     os_host_name: &str,
     problems: Problems,
 ) -> Result<Config, Problems> {
-    let mut resolver = Resolver { problems };
+    with_origins(flags, Origins::default(), os_host_name, problems)
+}
+
+/// The same, with problems that name where values come from.
+pub fn with_origins(
+    flags: &DaemonFlags,
+    origins: Origins,
+    os_host_name: &str,
+    problems: Problems,
+) -> Result<Config, Problems> {
+    let mut resolver = Resolver { problems, origins };
     let policy = resolver.policy(&flags.policy, os_host_name);
     let periods = resolver.periods(&flags.periods);
     let source = resolver.source(&flags.source);
-    let [healthz, metrics] = [
-        ("healthz-bind-address", &flags.serve.healthz_bind_address, HEALTHZ_PORT),
-        ("metrics-bind-address", &flags.serve.metrics_bind_address, METRICS_PORT),
-    ]
-    .map(|(flag, text, port)| resolver.take(flag, text, value::bind_address(text, port)).flatten());
-    if healthz.is_some() && healthz == metrics {
-        let text = &flags.serve.metrics_bind_address;
-        resolver.problems.complain("metrics-bind-address", text, "is --healthz-bind-address too");
-    }
+    let (healthz, metrics) = resolver.addresses(&flags.serve);
+    let score = &flags.run.oom_score_adj;
+    let oom_score = resolver.take("oom-score-adj", score, value::score(score, OOM_SCORES));
+    resolver.bind_address(&flags.accepted.bind_address);
     let run = resolver.run(&flags.run);
     let verbosity = resolver.take("v", &flags.run.v, value::number(&flags.run.v, MOST_VERBOSE));
-    match (policy, periods, source, run, verbosity) {
-        (Some(policy), Some(periods), Some(source), Some(run), Some(verbosity))
-            if resolver.problems.is_empty() =>
-        {
-            Ok(Config { policy, periods, source, healthz, metrics, verbosity, run })
-        }
-        _ => Err(resolver.problems),
-    }
+    let config = || {
+        let (policy, periods, source) = (policy?, periods?, source?);
+        let (oom_score, verbosity, run) = (oom_score?, verbosity?, run?);
+        let write_to = path(&flags.run.write_config_to);
+        Some(Config {
+            policy,
+            periods,
+            source,
+            healthz,
+            metrics,
+            oom_score,
+            verbosity,
+            run,
+            write_to,
+        })
+    };
+    config().filter(|_| resolver.problems.is_empty()).ok_or(resolver.problems)
 }
 
 /// Resolves the flags of `render`; `problems` were found before.
@@ -72,12 +97,12 @@ pub fn render(
     os_host_name: &str,
     problems: Problems,
 ) -> Result<RenderConfig, Problems> {
-    let mut resolver = Resolver { problems };
+    let mut resolver = Resolver { problems, origins: Origins::default() };
     let policy = resolver.policy(&flags.policy, os_host_name);
     let host = resolver.host(&flags.host);
     let manifests = path(&flags.manifests);
     if manifests.is_none() {
-        resolver.problems.complain("manifests", "", "must name the folder to render");
+        resolver.complain("manifests", "", "must name the folder to render");
     }
     match (policy, manifests, host) {
         (Some(policy), Some(manifests), Some(host)) if resolver.problems.is_empty() => {
@@ -90,13 +115,14 @@ pub fn render(
 /// Resolves flag by flag and collects what is wrong; `None` stands for a value with a problem.
 struct Resolver {
     problems: Problems,
+    origins: Origins,
 }
 
 impl Resolver {
     fn policy(&mut self, flags: &PolicyFlags, os_host_name: &str) -> Option<Policy> {
         if !["", "ipvs"].contains(&flags.proxy_mode.as_str()) {
             let complaint = "this program is kube-proxy's ipvs mode only; allowed: ipvs, or empty";
-            self.problems.complain("proxy-mode", &flags.proxy_mode, complaint);
+            self.complain("proxy-mode", &flags.proxy_mode, complaint);
         }
         let node_name = self.node_name(&flags.hostname_override, os_host_name);
         let scheduler = self.choose("ipvs-scheduler", &flags.ipvs_scheduler, &SCHEDULERS, "rr");
@@ -112,6 +138,7 @@ impl Resolver {
         let strict_arp = self.truth("ipvs-strict-arp", &flags.ipvs_strict_arp);
         let excluded = &flags.ipvs_exclude_cidrs;
         let excluded = self.take("ipvs-exclude-cidrs", excluded, value::ranges(excluded));
+        let ipvs_timeouts = self.ipvs_timeouts(&flags.timeouts);
         let conntrack = self.conntrack(&flags.conntrack);
         Some(Policy {
             node_name: node_name?.into(),
@@ -123,8 +150,26 @@ impl Resolver {
             detect_local: detect_local?,
             service_cidrs: service_cidrs?,
             node_port_addresses: node_port_addresses?,
+            ipvs_timeouts: ipvs_timeouts?,
             conntrack: conntrack?,
         })
+    }
+
+    fn ipvs_timeouts(&mut self, flags: &TimeoutFlags) -> Option<IpvsTimeouts> {
+        let [tcp, tcp_fin, udp] = [
+            ("ipvs-tcp-timeout", &flags.ipvs_tcp_timeout),
+            ("ipvs-tcpfin-timeout", &flags.ipvs_tcpfin_timeout),
+            ("ipvs-udp-timeout", &flags.ipvs_udp_timeout),
+        ]
+        .map(|(flag, text)| {
+            let time = self.take(flag, text, value::duration(text))?;
+            if time > LONGEST_IPVS_TIMEOUT {
+                let longest = LONGEST_IPVS_TIMEOUT.as_secs();
+                self.complain(flag, text, format!("must not be longer than {longest}s"));
+            }
+            Some(time)
+        });
+        Some(IpvsTimeouts { tcp: tcp?, tcp_fin: tcp_fin?, udp: udp? })
     }
 
     fn conntrack(&mut self, flags: &ConntrackFlags) -> Option<Conntrack> {
@@ -161,7 +206,7 @@ impl Resolver {
                 true => "is needed: this machine has no host name",
                 false => "must be the name of this node, not blank",
             };
-            self.problems.complain("hostname-override", given, complaint);
+            self.complain("hostname-override", given, complaint);
         }
         name
     }
@@ -174,12 +219,12 @@ impl Resolver {
             "NodeCIDR" => Some(DetectLocal::NodeCidr),
             "BridgeInterface" => {
                 let name = value::interface(bridge, LONGEST_INTERFACE);
-                let name = needed(name, flag, "BridgeInterface");
+                let name = self.needed(name, flag, "BridgeInterface");
                 self.take("pod-bridge-interface", bridge, name).map(DetectLocal::BridgeInterface)
             }
             "InterfaceNamePrefix" => {
                 let name = value::interface(prefix, LONGEST_INTERFACE - 1);
-                let name = needed(name, flag, "InterfaceNamePrefix");
+                let name = self.needed(name, flag, "InterfaceNamePrefix");
                 let name = self.take("pod-interface-name-prefix", prefix, name);
                 name.map(DetectLocal::InterfaceNamePrefix)
             }
@@ -220,9 +265,9 @@ impl Resolver {
         let audit = self.positive("audit-period", &flags.audit_period);
         let (sync, min_sync) = (sync?, min_sync?);
         if min_sync > sync {
-            let period = &flags.ipvs_sync_period;
-            let complaint = format!("must not be longer than --ipvs-sync-period={period}");
-            self.problems.complain("ipvs-min-sync-period", text, complaint);
+            let (name, period) = (self.name("ipvs-sync-period"), &flags.ipvs_sync_period);
+            let complaint = format!("must not be longer than {name}={period}");
+            self.complain("ipvs-min-sync-period", text, complaint);
         }
         Some(Periods { sync, min_sync, audit: audit? })
     }
@@ -236,13 +281,15 @@ impl Resolver {
         };
         for (flag, text) in [("kubeconfig", &flags.kubeconfig), ("master", &flags.master)] {
             if !text.is_empty() {
-                let complaint = "objects come from --manifests; allowed is one of the two";
-                self.problems.complain(flag, text, complaint);
+                let manifests = self.name("manifests");
+                let complaint = format!("objects come from {manifests}; allowed is one of the two");
+                self.complain(flag, text, complaint);
             }
         }
         if endpoints != EndpointsSource::Auto {
-            let complaint = "is of no use with --manifests, where both kinds are read";
-            self.problems.complain("endpoints-source", &flags.endpoints_source, complaint);
+            let manifests = self.name("manifests");
+            let complaint = format!("is of no use with {manifests}, where both kinds are read");
+            self.complain("endpoints-source", &flags.endpoints_source, complaint);
         }
         Some(SourceConfig::Manifests(folder))
     }
@@ -258,25 +305,62 @@ impl Resolver {
     fn run(&mut self, flags: &RunFlags) -> Option<Run> {
         let once = self.truth("once", &flags.once);
         let cleanup = self.truth("cleanup", &flags.cleanup);
-        match (once?, cleanup?) {
-            (false, false) => Some(Run::Daemon),
-            (true, false) => Some(Run::Once),
-            (false, true) => Some(Run::Cleanup),
-            (true, true) => {
-                self.problems.complain("once", &flags.once, "cannot go with --cleanup");
+        let init_only = self.truth("init-only", &flags.init_only);
+        match (once?, cleanup?, init_only?) {
+            (false, false, false) => Some(Run::Daemon),
+            (true, false, false) => Some(Run::Once),
+            (false, true, false) => Some(Run::Cleanup),
+            (false, false, true) => Some(Run::InitOnly),
+            (true, true, _) => {
+                self.complain("once", &flags.once, "cannot go with --cleanup");
+                None
+            }
+            _ => {
+                let complaint = "cannot go with --once or --cleanup";
+                self.complain("init-only", &flags.init_only, complaint);
                 None
             }
         }
     }
 
-    fn truth(&mut self, flag: &str, text: &str) -> Option<bool> {
+    /// Where health and metrics are served.
+    fn addresses(&mut self, flags: &ServeFlags) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        let [healthz, metrics] = [
+            ("healthz", &flags.healthz_bind_address, &flags.healthz_port),
+            ("metrics", &flags.metrics_bind_address, &flags.metrics_port),
+        ]
+        .map(|(server, text, port)| {
+            let [of_address, of_port] = match server {
+                "healthz" => [HEALTHZ, "healthz-port"],
+                _ => ["metrics-bind-address", "metrics-port"],
+            };
+            let port = self.take(of_port, port, value::number(port, u16::MAX))?;
+            self.take(of_address, text, value::bind_address(text, port)).flatten()
+        });
+        if healthz.is_some() && healthz == metrics {
+            let complaint = format!("is {} too", self.name(HEALTHZ));
+            self.complain("metrics-bind-address", &flags.metrics_bind_address, complaint);
+        }
+        (healthz, metrics)
+    }
+
+    /// Parity: it must be an address although it means nothing.
+    fn bind_address(&mut self, text: &str) {
+        let parsed = match text.is_empty() || text.parse::<IpAddr>().is_ok() {
+            true => Ok(()),
+            false => Err("must be an IP address without a port, or empty".to_string()),
+        };
+        self.take("bind-address", text, parsed);
+    }
+
+    fn truth(&mut self, flag: &'static str, text: &str) -> Option<bool> {
         self.take(flag, text, value::truth(text))
     }
 
-    fn positive(&mut self, flag: &str, text: &str) -> Option<Duration> {
+    fn positive(&mut self, flag: &'static str, text: &str) -> Option<Duration> {
         let duration = self.take(flag, text, value::duration(text))?;
         if duration.is_zero() {
-            self.problems.complain(flag, text, "must be longer than 0");
+            self.complain(flag, text, "must be longer than 0");
         }
         Some(duration)
     }
@@ -284,7 +368,7 @@ impl Resolver {
     /// One of some names; empty is the default, as in kube-proxy.
     fn choose(
         &mut self,
-        flag: &str,
+        flag: &'static str,
         given: &str,
         names: &[&'static str],
         default: &'static str,
@@ -295,7 +379,7 @@ impl Resolver {
         let known = names.iter().copied().find(|name| *name == given);
         if known.is_none() {
             self.problems.add(Problem {
-                flag: flag.to_string(),
+                name: self.name(flag),
                 given: Some(given.to_string()),
                 complaint: format!("must be one of {}", names.join(", ")),
                 nearest: nearest(given, names).map(String::from),
@@ -305,14 +389,23 @@ impl Resolver {
     }
 
     /// The value, or its complaint noted.
-    fn take<T>(&mut self, flag: &str, given: &str, parsed: Result<T, String>) -> Option<T> {
-        parsed.map_err(|complaint| self.problems.complain(flag, given, complaint)).ok()
+    fn take<T>(&mut self, flag: &'static str, given: &str, parsed: Result<T, String>) -> Option<T> {
+        parsed.map_err(|complaint| self.complain(flag, given, complaint)).ok()
     }
-}
 
-/// Adds to a complaint what the value is needed for.
-fn needed<T>(parsed: Result<T, String>, flag: &str, mode: &str) -> Result<T, String> {
-    parsed.map_err(|complaint| format!("{complaint}; --{flag}={mode} needs it"))
+    fn complain(&mut self, flag: &'static str, given: &str, complaint: impl Into<String>) {
+        self.problems.complain(self.name(flag), given, complaint);
+    }
+
+    /// Adds to a complaint what the value is needed for.
+    fn needed<T>(&self, parsed: Result<T, String>, flag: &str, mode: &str) -> Result<T, String> {
+        parsed.map_err(|complaint| format!("{complaint}; {}={mode} needs it", self.name(flag)))
+    }
+
+    /// What a person calls the place that a value comes from.
+    fn name(&self, flag: &str) -> Name {
+        self.origins.get(flag).cloned().unwrap_or_else(|| Name::Flag(flag.to_string()))
+    }
 }
 
 fn path(text: &str) -> Option<PathBuf> {

@@ -15,6 +15,8 @@ pub mod command {
     pub const SET_DEST: u8 = 6;
     pub const DEL_DEST: u8 = 7;
     pub const GET_DEST: u8 = 8;
+    pub const SET_CONFIG: u8 = 12;
+    pub const GET_CONFIG: u8 = 13;
     pub const GET_INFO: u8 = 15;
 }
 
@@ -22,6 +24,9 @@ pub mod command {
 pub mod top {
     pub const SERVICE: u16 = 1;
     pub const DEST: u16 = 2;
+    pub const TIMEOUT_TCP: u16 = 4;
+    pub const TIMEOUT_TCP_FIN: u16 = 5;
+    pub const TIMEOUT_UDP: u16 = 6;
 }
 
 /// Attributes of a service.

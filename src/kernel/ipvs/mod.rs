@@ -16,7 +16,7 @@ mod tests;
 
 use std::net::IpAddr;
 
-pub use request::{Client, Commands, Info};
+pub use request::{Client, Commands, Info, Timeout};
 
 /// Name of the generic netlink family.
 pub const FAMILY_NAME: &str = "IPVS";

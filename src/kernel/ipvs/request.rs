@@ -2,11 +2,12 @@
 //!
 //! Invariant: messages are only built here; what a refusal means is for the caller to judge.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use nix::errno::Errno;
 
-use super::attribute::{VERSION, command, info};
+use super::attribute::{VERSION, command, info, top};
 use super::{Destination, DestinationKey, FAMILY_NAME, Service, ServiceKey, message};
 use crate::kernel::netlink::{Attributes, Connection, Error, Message, Protocol, generic};
 
@@ -17,6 +18,23 @@ pub struct Info {
     pub version: (u8, u8, u8),
     /// Number of buckets of the connection table.
     pub connection_buckets: u32,
+}
+
+/// A time-out of connections, as the kernel numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum Timeout {
+    /// Of TCP.
+    Tcp = top::TIMEOUT_TCP,
+    /// Of TCP after a FIN.
+    TcpFin = top::TIMEOUT_TCP_FIN,
+    /// Of UDP.
+    Udp = top::TIMEOUT_UDP,
+}
+
+impl Timeout {
+    /// Each of them.
+    pub const ALL: [Timeout; 3] = [Timeout::Tcp, Timeout::TcpFin, Timeout::Udp];
 }
 
 impl Info {
@@ -73,6 +91,20 @@ impl Client {
     /// Facts about the kernel's IPVS.
     pub fn info(&mut self) -> Result<Info, Error> {
         Info::parse(&self.connection.query(self.commands.request(command::GET_INFO))?)
+    }
+
+    /// How long silent connections are remembered in this network namespace.
+    pub fn timeouts(&mut self) -> Result<BTreeMap<Timeout, u32>, Error> {
+        let answer = self.connection.query(self.commands.request(command::GET_CONFIG))?;
+        let mut timeouts = BTreeMap::new();
+        for attribute in Attributes::after(&answer, generic::HEADER_LENGTH)? {
+            let attribute = attribute?;
+            let known = Timeout::ALL.into_iter().find(|timeout| *timeout as u16 == attribute.kind);
+            if let Some(timeout) = known {
+                timeouts.insert(timeout, attribute.to_u32()?);
+            }
+        }
+        Ok(timeouts)
     }
 
     /// All services that are found by address.
@@ -150,6 +182,13 @@ impl Commands {
         let mut request = self.request(command::DEL_DEST);
         message::put_service_key(&mut request, of);
         message::put_destination_key(&mut request, key);
+        request
+    }
+
+    /// Changes how long silent connections are remembered, in seconds: `EINVAL` beyond what fits.
+    pub fn set_timeout(&self, timeout: Timeout, seconds: u32) -> Message {
+        let mut request = self.request(command::SET_CONFIG);
+        request.attribute(timeout as u16, &seconds.to_ne_bytes());
         request
     }
 

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use super::LinuxKernel;
+use super::{LinuxKernel, convert, refused};
 use crate::kernel::ipset::{NewSet, Room};
+use crate::kernel::ipvs::Timeout;
 use crate::kernel::{Error, Failure};
 use crate::model::ipset::{Entry, Member, SetKey, SetSpec};
 use crate::model::iptables::ChainKey;
@@ -55,10 +56,17 @@ impl LinuxKernel {
     }
 
     fn apply_setting(&mut self, change: &Change<String, String>) -> Result<(), Error> {
-        match &change.to {
-            Some(value) => Ok(self.sysctl.write(&change.key, value)?),
-            None => Ok(()),
+        let Some(value) = &change.to else { return Ok(()) };
+        match convert::timeout(&change.key) {
+            Some(timeout) => self.set_timeout(timeout, value),
+            None => Ok(self.sysctl.write(&change.key, value)?),
         }
+    }
+
+    fn set_timeout(&mut self, timeout: Timeout, seconds: &str) -> Result<(), Error> {
+        let message = self.ipvs.commands().set_timeout(timeout, seconds.parse().unwrap_or(0));
+        let outcomes = self.ipvs.execute([message]).into_iter().collect::<Result<(), _>>();
+        outcomes.map_err(|cause| refused("set", "IPVS time-outs", cause))
     }
 
     fn apply_set(&mut self, change: &Change<SetKey, SetSpec>) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use super::observe::take_set;
-use super::{LinuxKernel, convert, host, refused};
+use super::{LinuxKernel, convert, refused};
 use crate::kernel::Error;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
 use crate::model::ipset::{Entry, SetKey};
@@ -45,7 +45,7 @@ impl LinuxKernel {
 
     fn tell_all(&mut self, tell: Tell<'_>) -> Result<(), Stop> {
         let mut foundation = self.observe_host()?;
-        foundation.tables.settings = host::settings(&self.sysctl)?;
+        foundation.tables.settings = self.settings()?;
         foundation.tables.rulesets = self.rulesets()?;
         let addresses = self.device_addresses()?;
         foundation.tables.device = addresses.is_some();

@@ -5,10 +5,17 @@
 use std::sync::Arc;
 
 use crate::kernel::ipvs::{
-    Destination, DestinationKey, FLAG_HASHED, FLAG_PERSISTENT, Service, ServiceKey,
+    Destination, DestinationKey, FLAG_HASHED, FLAG_PERSISTENT, Service, ServiceKey, Timeout,
 };
 use crate::model::ipvs::{Connections, Forwarding, RealKey, RealServer, ServerKey, VirtualServer};
 use crate::model::net::Protocol;
+use crate::model::sysctl::IPVS_TIMEOUTS;
+
+/// The time-out of IPVS that a row of settings stands for, if it is one.
+pub(super) fn timeout(row: &str) -> Option<Timeout> {
+    let at = IPVS_TIMEOUTS.iter().position(|name| *name == row)?;
+    Timeout::ALL.get(at).copied()
+}
 
 /// The kernel's key of a virtual server.
 pub(super) fn service_key(key: &ServerKey) -> ServiceKey {

@@ -21,6 +21,7 @@ use crate::model::ipvs::{Server, ServerKey};
 use crate::model::link::DEVICE;
 use crate::model::net::Family;
 use crate::model::observed::Observed;
+use crate::model::sysctl::{IPVS_TIMEOUTS, Settings};
 use crate::model::tables::Tables;
 use crate::plan::owned;
 
@@ -28,7 +29,7 @@ impl LinuxKernel {
     /// Every table, and the host's facts.
     pub(super) fn observe_everything(&mut self) -> Result<Observed, Error> {
         let mut observed = self.observe_host()?;
-        observed.tables.settings = host::settings(&self.sysctl)?;
+        observed.tables.settings = self.settings()?;
         self.observe_sets(&mut observed.tables)?;
         observed.tables.rulesets = self.rulesets()?;
         if let Some(addresses) = self.device_addresses()? {
@@ -38,6 +39,18 @@ impl LinuxKernel {
         }
         self.observe_all_servers(&mut observed)?;
         Ok(observed)
+    }
+
+    /// What the settings hold.
+    pub(super) fn settings(&mut self) -> Result<Settings, Error> {
+        let mut settings = host::settings(&self.sysctl)?;
+        let timeouts = self.ipvs.timeouts();
+        let timeouts = timeouts.map_err(|cause| refused("read", "IPVS time-outs", cause))?;
+        for row in IPVS_TIMEOUTS {
+            let seconds = convert::timeout(row).and_then(|timeout| timeouts.get(&timeout));
+            settings.extend(seconds.map(|seconds| (row.to_owned(), seconds.to_string())));
+        }
+        Ok(settings)
     }
 
     /// The host's facts alone.

@@ -1,0 +1,77 @@
+//! Where the configuration comes from: the command line, and the file that it may name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tracing::{info, warn};
+
+use crate::config::file;
+use crate::config::flags::{Flags, Given};
+use crate::config::layers::{self, Loaded, Note};
+use crate::config::problem::{Name, Problem, Problems};
+
+/// Where the configuration comes from.
+pub(super) struct Origin {
+    given: Given,
+    path: Option<PathBuf>,
+    host_name: String,
+}
+
+impl Origin {
+    /// The origin that a command line names.
+    pub(super) fn new(flags: &Flags, host_name: String) -> Self {
+        let path = &flags.daemon.source.config;
+        let path = (!path.is_empty()).then(|| PathBuf::from(path));
+        Origin { given: flags.given.clone(), path, host_name }
+    }
+
+    /// What a person calls it.
+    pub(super) fn what(&self) -> &'static str {
+        match self.path {
+            Some(_) => "configuration",
+            None => "command line",
+        }
+    }
+
+    /// The configuration as it is now; `problems` were found before.
+    pub(super) fn load(&self, mut problems: Problems) -> Result<Loaded, Problems> {
+        let Some(path) = &self.path else {
+            return layers::load(&self.given, None, &self.host_name, problems);
+        };
+        let name = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => {
+                let (file, problems) = file::read(&name, &text, problems);
+                layers::load(&self.given, Some(&file), &self.host_name, problems)
+            }
+            Err(error) => {
+                problems.add(Problem {
+                    name: Name::Flag("config".into()),
+                    given: Some(name),
+                    complaint: format!("cannot be read: {error}"),
+                    nearest: None,
+                });
+                Err(problems)
+            }
+        }
+    }
+
+    /// Tells what the owner of the configuration should know.
+    pub(super) fn log(&self, notes: &[Note]) {
+        let file = self.path.as_deref().unwrap_or(Path::new("")).display();
+        for note in notes {
+            match note {
+                Note::Oddity(reason) => warn!(%file, reason, "configuration file is odd"),
+                Note::NoMode => info!(%file, "configuration file names no mode, ipvs is meant"),
+                Note::Overridden(flags) => {
+                    let ignored = flags.join(", ");
+                    warn!(%file, ignored, "configuration file counts in place of flags");
+                }
+                Note::WithoutEffect(names) => {
+                    let ignored = names.join(", ");
+                    info!(ignored, "settings of kube-proxy have no effect here");
+                }
+            }
+        }
+    }
+}

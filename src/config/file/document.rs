@@ -1,0 +1,61 @@
+//! From the bytes of a file to one value; nothing is known of its fields here.
+
+use serde_json::Value;
+use serde_saphyr::{DuplicateKeyPolicy, Options};
+
+/// What a file holds.
+#[derive(Debug)]
+pub struct Document {
+    /// Its first document.
+    pub value: Value,
+    /// What is odd about it, in words for its owner.
+    pub oddities: Vec<String>,
+}
+
+/// Reads YAML, and JSON as a part of it.
+///
+/// Parity: like kube-proxy, strictly at first; a field that is there twice is an oddity, and the
+/// last one counts. Only the first document counts.
+pub fn read(text: &str) -> Result<Document, String> {
+    let mut oddities = Vec::new();
+    let documents = match documents(text, DuplicateKeyPolicy::Error) {
+        Ok(documents) => documents,
+        Err(strict) => {
+            let lenient = documents_or_complaint(text)?;
+            oddities.push(format!("{}; the last one counts", told(&strict)));
+            lenient
+        }
+    };
+    if documents.len() > 1 {
+        oddities.push(format!("{} documents, of which the first counts", documents.len()));
+    }
+    let value = documents.into_iter().next().unwrap_or(Value::Null);
+    Ok(Document { value, oddities })
+}
+
+fn documents_or_complaint(text: &str) -> Result<Vec<Value>, String> {
+    documents(text, DuplicateKeyPolicy::LastWins).map_err(|error| told(&error))
+}
+
+fn documents(text: &str, policy: DuplicateKeyPolicy) -> Result<Vec<Value>, serde_saphyr::Error> {
+    let mut options = Options::default();
+    options.duplicate_keys = policy;
+    let mut bytes = text.as_bytes();
+    let documents = serde_saphyr::read_with_options::<_, Value>(&mut bytes, options);
+    documents.filter(|read| !matches!(read, Ok(Value::Null))).collect()
+}
+
+/// The error on one line, with its place.
+fn told(error: &serde_saphyr::Error) -> String {
+    let reason = match error.without_snippet() {
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("{key} is there twice")
+        }
+        other => other.to_string(),
+    };
+    let reason = reason.lines().next().unwrap_or_default();
+    match error.location() {
+        Some(place) if !reason.contains("line ") => format!("line {}: {reason}", place.line()),
+        _ => reason.to_string(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Command line and file, one over the other: which of two values counts, as in kube-proxy.
+//!
+//! Without a file the flags count. A file replaces all flags but a few, which `is_kept` names.
+//! Invariant: nothing is read but the arguments.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::Config;
+use super::file::fields::{self, FIELDS, OF_OTHER_MODES};
+use super::file::{File, write};
+use super::flags::{self, Given};
+use super::problem::{Name, Problems};
+use super::resolve::{self, Origins};
+
+/// A configuration, and what there is to tell about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The same, as kube-proxy's file has it.
+    pub effective: Value,
+    /// What the owner should know.
+    pub notes: Vec<Note>,
+}
+
+/// Something that is as it is, although somebody may expect otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Something about the file.
+    Oddity(String),
+    /// No mode is named.
+    NoMode,
+    /// Flags that the file replaces.
+    Overridden(Vec<String>),
+    /// Flags, fields and sections that do nothing here, and why.
+    WithoutEffect(Vec<String>),
+}
+
+/// Logging flags: given, they count besides a file.
+const LOGGING: [&str; 8] = [
+    "v",
+    "vmodule",
+    "logging-format",
+    "log-flush-frequency",
+    "log-text-split-stream",
+    "log-text-info-buffer-size",
+    "log-json-split-stream",
+    "log-json-info-buffer-size",
+];
+
+/// Flags that say what this run is to do, or that no file can say.
+const OF_THE_RUN: [&str; 6] =
+    ["config", "write-config-to", "cleanup", "init-only", "once", "master"];
+
+/// The configuration of a command line, and of the file that it names.
+pub fn load(
+    given: &Given,
+    file: Option<&File>,
+    os_host_name: &str,
+    problems: Problems,
+) -> Result<Loaded, Problems> {
+    let (kept, overridden): (Given, Given) = match file {
+        None => (given.clone(), Given::new()),
+        Some(_) => given.clone().into_iter().partition(|(flag, text)| is_kept(flag, text)),
+    };
+    let origins = origins(&kept, file);
+    let said = file.iter().flat_map(|file| &file.values);
+    let mut values: Given =
+        said.map(|(flag, field)| (flag.to_string(), field.text.clone())).collect();
+    values.extend(kept);
+    default_addresses(&mut values);
+    let (flags, mut all) = flags::with_values(&values);
+    let notes = notes(&values, &origins, overridden, file);
+    let config = resolve::with_origins(&flags, origins, os_host_name, problems)?;
+    all.insert("proxy-mode".into(), "ipvs".into());
+    for (flag, address) in
+        [("healthz-bind-address", config.healthz), ("metrics-bind-address", config.metrics)]
+    {
+        let text = address.map(|address| address.to_string()).unwrap_or_default();
+        all.insert(flag.into(), text);
+    }
+    Ok(Loaded { config, effective: write::value(&all, file), notes })
+}
+
+/// The fields that stand for flags which do not count, whether or not the file has them.
+fn origins(kept: &Given, file: Option<&File>) -> Origins {
+    let mut origins = Origins::new();
+    let Some(file) = file else { return origins };
+    let name = |path: &str| Name::Field { path: path.to_string(), file: file.name.clone() };
+    for (flag, path) in FIELDS.iter().filter_map(|field| Some((field.flag()?, field.path))) {
+        if !kept.contains_key(flag) {
+            origins.entry(flag).or_insert_with(|| name(path));
+        }
+    }
+    let said = file.values.iter().filter(|(flag, _)| !kept.contains_key(**flag));
+    origins.extend(said.map(|(flag, field)| (*flag, name(field.path))));
+    origins
+}
+
+/// Whether a flag counts although there is a file.
+///
+/// Flags that kube-proxy does not have count, too, so that its file need not be changed for them.
+fn is_kept(flag: &str, text: &str) -> bool {
+    let is_host_name = flag == "hostname-override" && !text.is_empty();
+    is_host_name || OF_THE_RUN.contains(&flag) || LOGGING.contains(&flag) || fields::is_own(flag)
+}
+
+/// Parity: where a bind address is of IPv6, health and metrics are by default, too.
+fn default_addresses(values: &mut Given) {
+    let bind = values.get("bind-address").and_then(|text| text.parse::<IpAddr>().ok());
+    if bind.is_some_and(|address| address.is_ipv6()) {
+        for (flag, address) in
+            [("healthz-bind-address", "[::]:10256"), ("metrics-bind-address", "[::1]:10249")]
+        {
+            values.entry(flag.to_string()).or_insert_with(|| address.to_string());
+        }
+    }
+}
+
+fn notes(values: &Given, origins: &Origins, overridden: Given, file: Option<&File>) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if let Some(file) = file {
+        notes.extend(file.oddities.iter().cloned().map(Note::Oddity));
+        if !values.contains_key("proxy-mode") {
+            notes.push(Note::NoMode);
+        }
+    }
+    if !overridden.is_empty() {
+        notes.push(Note::Overridden(
+            overridden.into_keys().map(|flag| format!("--{flag}")).collect(),
+        ));
+    }
+    let without_effect = without_effect(values, origins, file);
+    if !without_effect.is_empty() {
+        notes.push(Note::WithoutEffect(without_effect));
+    }
+    notes
+}
+
+/// What is set to other than its default, and does nothing.
+fn without_effect(values: &Given, origins: &Origins, file: Option<&File>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (flag, accepted) in flags::accepted() {
+        if values.get(&flag).is_some_and(|text| !accepted.is_default(text)) {
+            let name = origins.get(flag.as_str()).cloned();
+            let name = name.unwrap_or_else(|| Name::Flag(flag.clone()));
+            found.push(format!("{name} ({})", accepted.reason));
+        }
+    }
+    let Some(file) = file else { return found };
+    let is_of_other_mode = |path: &str| OF_OTHER_MODES.iter().any(|name| path.starts_with(name));
+    let sections = file.sections.iter().filter(|name| is_of_other_mode(name));
+    found.extend(sections.map(|name| format!("{name} (another mode)")));
+    let others = file.others.keys().filter(|path| !is_of_other_mode(path));
+    found.extend(others.map(ToString::to_string));
+    found
+}

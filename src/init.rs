@@ -1,0 +1,62 @@
+//! `--init-only`: the settings that need more rights than the daemon has otherwise.
+//!
+//! Run once with those rights, it leaves the daemon with `CAP_NET_ADMIN` and a read-only
+//! `/proc/sys` enough: a setting that holds what is wanted is never written.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::config::Policy;
+use crate::desired::{Desired, foundation};
+use crate::kernel::{Error, Kernel};
+use crate::model::observed::Scope;
+use crate::model::tables::Tables;
+use crate::plan::drain::Drains;
+use crate::plan::mirror::Mirror;
+use crate::plan::{self, Extent};
+use crate::reconcile::report::Report;
+
+/// Makes the settings, and nothing else.
+pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Report, Error> {
+    let observed = kernel.observe(&Scope::Everything)?;
+    let wanted = foundation::tables(policy, &observed.host, &[]);
+    let mut desired = Desired::default();
+    desired.set_foundation(only_settings(wanted));
+    let mut mirror = Mirror::default();
+    mirror.replace(only_settings(observed.tables));
+    let mut report = Report::default();
+    // Nothing drains here, so the moment does not matter.
+    let now = Instant::now();
+    for step in plan::build(&desired, &mirror, &Drains::default(), &Extent::All, now) {
+        let failures = kernel.apply(&step);
+        let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
+        mirror.note(&step, &failed);
+        report.note(&step, &failures, |_| false);
+    }
+    Ok(report)
+}
+
+/// As if there were nothing else.
+fn only_settings(tables: Tables) -> Tables {
+    Tables { settings: tables.settings, ..Tables::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::fake_kernel::FakeKernel;
+    use crate::testing::objects;
+
+    #[test]
+    fn settings_are_made_and_nothing_else() {
+        let mut kernel = FakeKernel::default();
+        let before = kernel.tables.clone();
+        let policy = objects::policy();
+        let report = run(&mut kernel, &policy).expect("readable");
+        assert!(report.changes() > 0 && report.failed.is_empty(), "{report}");
+        let wanted = foundation::tables(&policy, &kernel.host, &[]).settings;
+        assert!(wanted.iter().all(|(path, value)| kernel.tables.settings.get(path) == Some(value)));
+        assert_eq!(Tables { settings: before.settings.clone(), ..kernel.tables.clone() }, before);
+        assert_eq!(run(&mut kernel, &policy).expect("readable").changes(), 0);
+    }
+}
