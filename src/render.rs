@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::model::ipset::{SetKey, SetSpec};
 use crate::model::iptables::{Rules, Ruleset, TableName};
 use crate::model::ipvs::{Forwarding, RealKey, RealServer, Server, ServerKey};
-use crate::model::link::DEVICE;
+use crate::model::link::{DEVICE, ROUTE_DEVICE, ROUTE_METRIC, ROUTE_PROTOCOL, Route};
 use crate::model::net::{Family, Protocol};
 use crate::model::tables::Tables;
 
@@ -29,6 +29,10 @@ pub fn text(tables: &Tables) -> String {
         sections.push(section(&format!("{family} rules ({tool})"), rules(ruleset)));
     }
     sections.push(section(&format!("addresses on {DEVICE} (ip address)"), addresses(tables)));
+    let routes = routes(tables);
+    if !routes.is_empty() {
+        sections.push(section("routes (ip route show table local)", routes));
+    }
     sections.push(section("settings below /proc/sys", settings(tables)));
     sections.join("\n")
 }
@@ -138,7 +142,24 @@ fn addresses(tables: &Tables) -> Vec<String> {
         // They are bound so that nothing takes them for a source address.
         Family::V6 => format!("inet6 {address}/128 preferred_lft 0sec"),
     };
-    tables.addresses.iter().map(line).collect()
+    let bound = tables.addresses.iter().filter(|(_, binding)| binding.address);
+    bound.map(|(address, _)| line(address)).collect()
+}
+
+fn routes(tables: &Tables) -> Vec<String> {
+    let line = |address: &IpAddr, route: Route| {
+        let source = route.source.map(|source| format!(" src {source}")).unwrap_or_default();
+        let scope = match Family::of(*address) {
+            Family::V4 => " scope host",
+            Family::V6 => "",
+        };
+        format!(
+            "local {address} dev {ROUTE_DEVICE} proto {ROUTE_PROTOCOL}{scope}{source} \
+             metric {ROUTE_METRIC}"
+        )
+    };
+    let routes = tables.addresses.iter().filter_map(|(ip, binding)| Some((ip, binding.route?)));
+    routes.map(|(address, route)| line(address, route)).collect()
 }
 
 fn settings(tables: &Tables) -> Vec<String> {

@@ -8,7 +8,9 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 use kube_ipvs_proxy::cluster::{Kind, Update, objects};
-use kube_ipvs_proxy::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy};
+use kube_ipvs_proxy::config::{
+    Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
+};
 use kube_ipvs_proxy::model::net::PerFamily;
 
 /// Nodes of the cluster; pods are spread over them evenly.
@@ -176,6 +178,7 @@ pub fn policy() -> Policy {
         excluded: Vec::new(),
         ipvs_timeouts: IpvsTimeouts::default(),
         conntrack: Conntrack::default(),
+        vip_binding: VipBinding::Address,
     }
 }
 

@@ -120,6 +120,7 @@ mod tests {
     use tracing::Level;
 
     use super::*;
+    use crate::model::link::Binding;
     use crate::plan::step::Change;
     use crate::testing::log::logged;
 
@@ -127,9 +128,9 @@ mod tests {
     fn each_change_that_took_effect_is_a_line() {
         let address = |last| IpAddr::from([10, 96, 0, last]);
         let step = Step::Addresses(vec![
-            Change::add(address(1), ()),
-            Change::add(address(2), ()),
-            Change::remove(address(3), ()),
+            Change::add(address(1), Binding::ADDRESS),
+            Change::add(address(2), Binding::ADDRESS),
+            Change::remove(address(3), Binding::ADDRESS),
         ]);
         let failure = Failure { index: 1, error: Error::NotPermitted };
         let lines = logged(Level::DEBUG, || log_changes(&step, &[failure]));

@@ -114,6 +114,8 @@ pub struct Policy {
     pub node_port_addresses: NodePortAddresses,
     /// How long IPVS remembers connections.
     pub ipvs_timeouts: IpvsTimeouts,
+    /// How service addresses are made local.
+    pub vip_binding: VipBinding,
     /// How the kernel tracks connections.
     pub conntrack: Conntrack,
 }
@@ -153,6 +155,16 @@ impl Policy {
     pub fn excludes(&self, address: &IpAddr) -> bool {
         self.excluded.iter().any(|range| range.contains(address))
     }
+}
+
+/// How service addresses are made local.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum VipBinding {
+    /// As addresses of the dummy device.
+    #[default]
+    Address,
+    /// By routes, with the node's address as the source of its own connections.
+    Route,
 }
 
 /// On which addresses of the node its node ports are open (spec 2.4).

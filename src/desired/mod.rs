@@ -22,6 +22,8 @@ use ipnet::IpNet;
 use crate::cluster::ObjectName;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{RealKey, ServerKey};
+use crate::model::link::Binding;
+use crate::model::net::{Family, PerFamily};
 use crate::model::tables::Tables;
 use front::{Front, HealthCheck, Rank, ServiceRows};
 use users::Users;
@@ -74,6 +76,7 @@ pub struct Desired {
     /// What of single Services is not programmed, whoever else there is.
     rejected: BTreeMap<ObjectName, Vec<String>>,
     excluded: Vec<IpNet>,
+    bindings: PerFamily<Binding>,
 }
 
 impl Desired {
@@ -104,6 +107,14 @@ impl Desired {
         tables.rulesets = foundation.rulesets;
         tables.device = foundation.device;
         Touched { foundation: is_new, ..Touched::default() }
+    }
+
+    /// Replaces how the addresses of each family are bound; all of them may be touched.
+    pub fn set_bindings(&mut self, bindings: PerFamily<Binding>) {
+        self.bindings = bindings;
+        for (address, binding) in &mut self.tables.addresses {
+            *binding = *bindings.get(Family::of(*address));
+        }
     }
 
     /// Replaces the ranges that service addresses come from.
@@ -286,9 +297,9 @@ impl Desired {
             return;
         }
         if let Some(address) = new
-            && users.join(&address, rows.contains(&address))
+            && users.join(&address, rows.contains_key(&address))
         {
-            rows.insert(address);
+            rows.insert(address, *self.bindings.get(Family::of(address)));
             touched.addresses.insert(address);
         }
         if let Some(address) = old

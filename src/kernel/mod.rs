@@ -18,6 +18,7 @@ pub mod linux;
 pub mod lock;
 pub mod modules;
 pub mod netlink;
+pub mod route;
 pub mod sysctl;
 
 pub use error::Error;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::conntrack::Flow;
 use super::ipset::{Entry, SetKey};
 use super::ipvs::{Connections, RealKey, Server, ServerKey};
+use super::link::Binding;
 use super::net::PerFamily;
 use super::tables::Tables;
 
@@ -46,8 +47,8 @@ pub enum Part {
     Foundation(Box<Observed>),
     /// The entries of one set that exists.
     Entries(SetKey, BTreeSet<Entry>),
-    /// The addresses on the device.
-    Addresses(BTreeSet<IpAddr>),
+    /// The addresses on the device, and those with a route of ours.
+    Addresses(BTreeMap<IpAddr, Binding>),
     /// The keys of all virtual servers; one that is absent here is gone.
     Keys(BTreeSet<ServerKey>),
     /// Some virtual servers with their real servers.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::ipset::{Entry, Member, SetId, SetKey, SetSpec};
 use super::iptables::Ruleset;
 use super::ipvs::{Server, ServerKey};
+use super::link::Binding;
 use super::net::Family;
 use super::sysctl::Settings;
 
@@ -28,8 +29,8 @@ pub struct Tables {
     pub servers: BTreeMap<ServerKey, Arc<Server>>,
     /// Entries of the sets.
     pub entries: BTreeSet<Entry>,
-    /// Addresses bound to the dummy device.
-    pub addresses: BTreeSet<IpAddr>,
+    /// Service addresses that are local, each with how; addresses of others on the dummy device.
+    pub addresses: BTreeMap<IpAddr, Binding>,
 }
 
 impl Tables {

@@ -5,7 +5,7 @@
 //! may be torn, and one of them is read again quickly.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::mirror::Mirror;
@@ -13,6 +13,7 @@ use super::step::Step;
 use crate::desired::Touched;
 use crate::model::ipset::{Entry, SetKey};
 use crate::model::ipvs::ServerKey;
+use crate::model::link::Binding;
 use crate::model::observed::{Observed, Part};
 use crate::model::tables::Tables;
 
@@ -72,9 +73,11 @@ impl Audit {
             }
             Part::Entries(set, entries) => {
                 found.corrected.entries = self.entries(seen, *set, entries);
+                mirror.correct_entries(&found.corrected.entries);
             }
             Part::Addresses(addresses) => {
                 found.corrected.addresses = self.addresses(seen, addresses);
+                mirror.correct_addresses(&found.corrected.addresses, addresses);
             }
             Part::Keys(keys) => {
                 let differing = on_one_side(seen.servers.keys(), keys.iter());
@@ -88,7 +91,6 @@ impl Audit {
                 found.suspects = other.copied().collect();
             }
         }
-        mirror.correct(&found.corrected);
         found
     }
 
@@ -103,8 +105,10 @@ impl Audit {
         differing.filter(|entry| !self.written.entries.contains(entry)).copied().collect()
     }
 
-    fn addresses(&self, seen: &Tables, there: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
-        let differing = seen.addresses.symmetric_difference(there);
+    /// Addresses that are bound otherwise than in the mirror, or on one side only.
+    fn addresses(&self, seen: &Tables, there: &BTreeMap<IpAddr, Binding>) -> BTreeSet<IpAddr> {
+        let differing = on_one_side(seen.addresses.iter(), there.iter()).into_iter();
+        let differing = differing.map(|(address, _)| address);
         differing.filter(|address| !self.written.addresses.contains(address)).copied().collect()
     }
 }
@@ -112,10 +116,7 @@ impl Audit {
 /// What only one of two ascending sequences has.
 ///
 /// Cost: both are gone through once. Looking each up in the other would hold the loop too long.
-fn on_one_side<'a, T: Ord>(
-    left: impl Iterator<Item = &'a T>,
-    right: impl Iterator<Item = &'a T>,
-) -> Vec<&'a T> {
+fn on_one_side<T: Ord>(left: impl Iterator<Item = T>, right: impl Iterator<Item = T>) -> Vec<T> {
     let (mut left, mut right) = (left.peekable(), right.peekable());
     let mut alone = Vec::new();
     loop {

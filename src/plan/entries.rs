@@ -201,8 +201,9 @@ fn stays(wanted: &Tables, entry: &Entry) -> bool {
 
 /// Whether nobody can reach the front that the entry is about: its address comes yet, or is gone.
 fn is_nowhere(mirror: &Mirror, entry: &Entry) -> bool {
-    let is_there =
-        |ip: &IpAddr| mirror.host_addresses.contains(ip) || mirror.tables.addresses.contains(ip);
+    let is_there = |ip: &IpAddr| {
+        mirror.host_addresses.contains(ip) || mirror.tables.addresses.contains_key(ip)
+    };
     front_of(entry).is_some_and(|front| !is_there(&front.address))
 }
 

@@ -11,12 +11,13 @@ use super::entries::front_of;
 use super::halfway::Halfway;
 use super::mirror::{Mirror, Trust};
 use super::step::{Change, Step};
-use super::{RealChange, owned};
+use super::{AddressChange, RealChange, owned};
 use crate::desired::Desired;
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::iptables::{ChainKey, Rules};
 use crate::model::ipvs::ServerKey;
+use crate::model::link::Binding;
 use crate::model::net::{Family, PerFamily};
 use crate::model::sysctl::is_tuning;
 use crate::model::tables::Tables;
@@ -86,9 +87,12 @@ impl<'a> Guard<'a> {
                 None => !self.seen.lists(SetId::Pass, &change.key) && self.is_shielded(&change.key),
             })),
             Step::Reals(changes) => Step::Reals(self.reals(changes)),
-            Step::Addresses(changes) => Step::Addresses(keep(changes, |change| {
-                change.to.is_none() || self.may_bind(change.key)
-            })),
+            Step::Addresses(changes) => {
+                Step::Addresses(keep(changes, |change| match change.takes_away() {
+                    true => self.is_bound_otherwise(change),
+                    false => self.may_bind(change.key),
+                }))
+            }
         })
     }
 
@@ -127,7 +131,7 @@ impl<'a> Guard<'a> {
             .filter(|entry| !self.seen.entries.contains(entry))
             .filter_map(front_of);
         let is_reached = |front: ServerKey| {
-            self.seen.addresses.contains(&front.address) && self.seen.serves(&front)
+            self.seen.addresses.contains_key(&front.address) && self.seen.serves(&front)
         };
         fronts.into_iter().any(is_reached)
     }
@@ -174,7 +178,7 @@ impl<'a> Guard<'a> {
             (set, _, Some(front)) if SetId::FRONTS.contains(&set) => {
                 !self.seen.servers.contains_key(&front) || self.seen.lists(SetId::Servers, &front)
             }
-            (SetId::IpvsIps, Member::Ip(address), _) => !self.seen.addresses.contains(&address),
+            (SetId::IpvsIps, Member::Ip(address), _) => !self.seen.addresses.contains_key(&address),
             _ => true,
         };
         is_idle && self.halfway.may_untreat(entry)
@@ -185,8 +189,8 @@ impl<'a> Guard<'a> {
     fn is_shielded(&self, front: &ServerKey) -> bool {
         let address = front.address;
         let is_ours =
-            self.wanted.addresses.contains(&address) || owned::address(self.seen, address);
-        let is_bound = self.seen.addresses.contains(&address) && is_ours;
+            self.wanted.addresses.contains_key(&address) || owned::address(self.seen, address);
+        let is_bound = self.seen.addresses.contains_key(&address) && is_ours;
         !is_bound || self.is_guarded(front.family())
     }
 
@@ -203,6 +207,12 @@ impl<'a> Guard<'a> {
         self.seen.device
             && self.is_guarded(Family::of(address))
             && self.seen.entries.contains(&proof)
+    }
+
+    /// Whether what is to be left of how an address is bound is there indeed.
+    fn is_bound_otherwise(&self, change: &AddressChange) -> bool {
+        let there = self.seen.addresses.get(&change.key).copied().unwrap_or(Binding::NOTHING);
+        change.to.is_none_or(|left| there.covers(left))
     }
 
     /// Servers whose clients are not yet treated as new real servers call for.

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::step::{Change, Step};
-use crate::desired::Touched;
 use crate::model::ipset::{Entry, SetId, SetKey};
 use crate::model::iptables::{ChainKey, Ruleset, TableName};
 use crate::model::ipvs::{Server, ServerKey};
+use crate::model::link::Binding;
 use crate::model::net::Family;
 use crate::model::observed::Observed;
 use crate::model::sysctl::is_tuning;
@@ -107,15 +107,24 @@ impl Mirror {
         }
     }
 
-    /// Takes over that these rows are there if they were not, and the other way round.
-    pub fn correct(&mut self, rows: &Touched) {
-        for entry in &rows.entries {
+    /// Takes over that these entries are there if they were not, and the other way round.
+    pub fn correct_entries(&mut self, entries: &BTreeSet<Entry>) {
+        for entry in entries {
             self.put(*entry, !self.tables.entries.contains(entry));
         }
-        for address in &rows.addresses {
-            if !self.tables.addresses.remove(address) {
-                self.tables.addresses.insert(*address);
-            }
+    }
+
+    /// Takes over how some addresses are bound.
+    pub fn correct_addresses(
+        &mut self,
+        addresses: &BTreeSet<IpAddr>,
+        there: &BTreeMap<IpAddr, Binding>,
+    ) {
+        for address in addresses {
+            match there.get(address) {
+                Some(binding) => self.tables.addresses.insert(*address, *binding),
+                None => self.tables.addresses.remove(address),
+            };
         }
     }
 
@@ -192,7 +201,7 @@ impl Mirror {
             }
             Step::Device(present) if failed.is_empty() => {
                 tables.device = *present;
-                tables.addresses.retain(|_| *present);
+                tables.addresses.retain(|_, _| *present);
             }
             Step::Rules(change) if failed.is_empty() => {
                 let loaded = Loaded { written: change.to.clone(), printed: None };
@@ -213,14 +222,7 @@ impl Mirror {
                     self.put(change.key, change.to.is_some());
                 }
             }
-            Step::Addresses(changes) => {
-                for change in effective(changes, failed) {
-                    match change.to {
-                        Some(()) => tables.addresses.insert(change.key),
-                        None => tables.addresses.remove(&change.key),
-                    };
-                }
-            }
+            Step::Addresses(changes) => note_map(&mut tables.addresses, changes, failed),
             Step::Servers(changes) => {
                 for change in effective(changes, failed) {
                     match (&change.to, tables.servers.get_mut(&change.key)) {

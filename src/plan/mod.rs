@@ -24,6 +24,7 @@ use crate::desired::{Desired, Touched};
 use crate::model::ipset::{Entry, SetId, SetKey, SetSpec};
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
+use crate::model::link::Binding;
 use crate::model::net::Family;
 use crate::model::tables::Tables;
 use drain::Drains;
@@ -133,7 +134,7 @@ fn everything(wanted: &Tables, seen: &Tables) -> Touched {
         foundation: true,
         servers: wanted.servers.keys().chain(seen.servers.keys()).copied().collect(),
         entries: wanted.entries.union(&seen.entries).copied().collect(),
-        addresses: wanted.addresses.union(&seen.addresses).copied().collect(),
+        addresses: wanted.addresses.keys().chain(seen.addresses.keys()).copied().collect(),
     }
 }
 
@@ -223,7 +224,7 @@ fn dismantling(wanted: &Tables, seen: &Tables) -> Vec<Step> {
         .filter(|(_, ruleset)| !ruleset.has_effect_of(&nothing))
         .map(|(family, ruleset)| rules_change(*family, ruleset, &nothing));
     // An address of somebody else on the device keeps the device.
-    let is_empty = seen.addresses.iter().all(|address| owned::address(seen, *address));
+    let is_empty = seen.addresses.keys().all(|address| owned::address(seen, *address));
     let device = (seen.device && !wanted.device && is_empty).then_some(Step::Device(false));
     let sets = seen.sets.iter().filter(|(key, _)| !wanted.sets.contains_key(key));
     let sets = Step::Sets(sets.map(|(key, spec)| Change::remove(*key, *spec)).collect());
@@ -246,21 +247,29 @@ fn obsolete_chains(wanted: &Tables, seen: &Tables) -> Step {
     Step::Chains(obsolete.map(|chain| Change::remove(chain, ())).collect())
 }
 
-/// Addresses to bind, and those of ours to unbind.
-type AddressChanges = (Vec<Change<IpAddr, ()>>, Vec<Change<IpAddr, ()>>);
+type AddressChange = Change<IpAddr, Binding>;
 
-fn addresses(wanted: &Tables, seen: &Tables, touched: &BTreeSet<IpAddr>) -> AddressChanges {
-    let in_wanted = |address: &&IpAddr| wanted.addresses.contains(address);
-    let in_seen = |address: &&IpAddr| seen.addresses.contains(address);
-    let bound = touched.iter().filter(in_wanted).filter(|address| !in_seen(address));
-    let unbound = touched
-        .iter()
-        .filter(in_seen)
-        .filter(|address| !in_wanted(address) && owned::address(seen, **address));
-    (
-        bound.map(|address| Change::add(*address, ())).collect(),
-        unbound.map(|address| Change::remove(*address, ())).collect(),
-    )
+/// What to add to how addresses are bound, and what to take away from those of ours.
+///
+/// Order: one that is to be bound otherwise is bound both ways in between.
+fn addresses(
+    wanted: &Tables,
+    seen: &Tables,
+    touched: &BTreeSet<IpAddr>,
+) -> (Vec<AddressChange>, Vec<AddressChange>) {
+    let (mut bound, mut unbound) = (Vec::new(), Vec::new());
+    for address in touched {
+        let there = seen.addresses.get(address).copied();
+        let to = wanted.addresses.get(address).copied();
+        let made = to.map_or(there, |to| Some(there.unwrap_or(Binding::NOTHING).with(to)));
+        if made != there {
+            bound.push(Change { key: *address, from: there, to: made });
+        }
+        if made != to && owned::address(seen, *address) {
+            unbound.push(Change { key: *address, from: made, to });
+        }
+    }
+    (bound, unbound)
 }
 
 type RealChange = Change<(ServerKey, RealKey), RealServer>;

@@ -8,6 +8,7 @@ use crate::model::conntrack::Flow;
 use crate::model::ipset::{Entry, SetKey, SetSpec};
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{RealKey, RealServer, ServerKey, VirtualServer};
+use crate::model::link::Binding;
 use crate::model::net::Family;
 
 /// One row brought from what is there to what is wanted.
@@ -38,6 +39,14 @@ impl<K, V> Change<K, V> {
     }
 }
 
+impl Change<IpAddr, Binding> {
+    /// Whether it takes a way away in which the address is local; else it adds one.
+    pub fn takes_away(&self) -> bool {
+        let from = self.from.unwrap_or(Binding::NOTHING);
+        self.to.is_none_or(|to| from.covers(to))
+    }
+}
+
 /// A batch of changes of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -57,8 +66,8 @@ pub enum Step {
     Servers(Vec<Change<ServerKey, VirtualServer>>),
     /// Real servers added, changed or removed.
     Reals(Vec<Change<(ServerKey, RealKey), RealServer>>),
-    /// Addresses bound or unbound.
-    Addresses(Vec<Change<IpAddr, ()>>),
+    /// Addresses bound, bound otherwise, or unbound.
+    Addresses(Vec<Change<IpAddr, Binding>>),
     /// UDP flows removed from connection tracking; the client's next packet makes a new one.
     Flows(Vec<Change<Flow, ()>>),
 }

@@ -7,11 +7,12 @@
 //! ```
 
 use std::fmt::{self, Display, Formatter};
+use std::net::IpAddr;
 
 use super::step::{Change, Step};
 use crate::model::ipset::{SetKey, SetSpec};
 use crate::model::ipvs::{RealServer, VirtualServer};
-use crate::model::link::DEVICE;
+use crate::model::link::{Binding, DEVICE};
 
 impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -41,7 +42,10 @@ impl Display for Step {
                 let changes: Vec<_> = changes.iter().map(text).collect();
                 write_all(f, kind, &changes, real_server)
             }
-            Step::Addresses(changes) => write_all(f, kind, changes, |()| String::new()),
+            Step::Addresses(changes) => {
+                let changes: Vec<_> = changes.iter().map(address).collect();
+                write_all(f, kind, &changes, String::clone)
+            }
             Step::Flows(changes) => write_all(f, kind, changes, |()| String::new()),
         }
     }
@@ -72,6 +76,13 @@ fn set_spec(change: &Change<SetKey, SetSpec>) -> impl Fn(SetSpec) -> String {
         Some(most) if has_grown => format!("{} of {most}", spec.kind.name()),
         _ => spec.kind.name().to_string(),
     }
+}
+
+/// How it is bound, where that is not the plain way from the beginning.
+fn address(change: &Change<IpAddr, Binding>) -> Change<IpAddr, String> {
+    let is_plain = change.from.is_none() && change.to == Some(Binding::ADDRESS);
+    let text = |binding: Binding| if is_plain { String::new() } else { binding.to_string() };
+    Change { key: change.key, from: change.from.map(text), to: change.to.map(text) }
 }
 
 fn real_server(real: &RealServer) -> String {

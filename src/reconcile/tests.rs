@@ -13,7 +13,9 @@ use super::once::Patience;
 use super::*;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Node, Object, ObjectName, Parsed, Service, ServicePort};
-use crate::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Periods, Policy};
+use crate::config::{
+    Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Periods, Policy, VipBinding,
+};
 use crate::kernel::{Error, Failure};
 use crate::model::ipvs::Connections;
 use crate::model::net::{PerFamily, Protocol};
@@ -80,6 +82,7 @@ fn refused() -> Error {
 
 fn engine() -> Engine {
     let policy = Policy {
+        vip_binding: VipBinding::Address,
         node_name: "n1".into(),
         scheduler: "rr".into(),
         masquerade_all: false,

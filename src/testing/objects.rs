@@ -7,7 +7,7 @@ use crate::cluster::{
     Endpoint, EndpointPort, EndpointSlice, Hints, Kind, Node, Object, ObjectName, Parsed,
     Scheduling, Service, ServicePort, TrafficPolicy, Update,
 };
-use crate::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy};
+use crate::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy, VipBinding};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::net::{Family, PerFamily, Protocol};
 
@@ -92,6 +92,7 @@ pub fn policy() -> Policy {
         excluded: Vec::new(),
         ipvs_timeouts: IpvsTimeouts::default(),
         conntrack: Conntrack::default(),
+        vip_binding: VipBinding::Address,
     }
 }
 

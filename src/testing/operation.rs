@@ -2,11 +2,13 @@
 //!
 //! An operation is a [`Step`] of a single change. Invariant: a refused operation changes nothing.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::restore;
 use crate::model::ipset::{Entry, Member, SetKey, SetSpec};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
+use crate::model::link::Binding;
 use crate::model::net::Family;
 use crate::model::tables::Tables;
 use crate::plan::iptables;
@@ -62,17 +64,30 @@ pub fn perform(tables: &mut Tables, operation: &Step) -> Result<(), Refusal> {
         // Not among the tables.
         Step::Flows(_) => Ok(()),
         Step::Addresses(changes) => changes.iter().try_for_each(|change| match change.to {
-            Some(()) if !tables.device => Err(format!("{}: no such device", change.key)),
-            Some(()) => {
-                tables.addresses.insert(change.key);
-                Ok(())
+            Some(to) if to.address && !tables.device => {
+                Err(format!("{}: no such device", change.key))
             }
-            None => {
-                tables.addresses.remove(&change.key);
+            _ => {
+                bind(tables, change);
                 Ok(())
             }
         }),
     }
+}
+
+/// Does what the change asks for, whatever else is there.
+fn bind(tables: &mut Tables, change: &Change<IpAddr, Binding>) {
+    let there = tables.addresses.get(&change.key).copied().unwrap_or(Binding::NOTHING);
+    let from = change.from.unwrap_or(Binding::NOTHING);
+    let to = change.to.unwrap_or(Binding::NOTHING);
+    let binding = Binding {
+        address: to.address || there.address && !from.address,
+        route: to.route.or(there.route.filter(|_| from.route.is_none())),
+    };
+    match binding == Binding::NOTHING {
+        true => tables.addresses.remove(&change.key),
+        false => tables.addresses.insert(change.key, binding),
+    };
 }
 
 fn restore(tables: &mut Tables, family: Family, payload: &str) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ use kube_ipvs_proxy::cluster::Update;
 use kube_ipvs_proxy::config::Policy;
 use kube_ipvs_proxy::kernel::ipvs::proc;
 use kube_ipvs_proxy::model::ipvs::{RealServer, Server, VirtualServer};
+use kube_ipvs_proxy::model::link::Binding;
 use kube_ipvs_proxy::plan::step::{Change, Step};
 use kube_ipvs_proxy::testing::fake_kernel::{FakeKernel, Fault, Faults};
 use kube_ipvs_proxy::testing::node::Node;
@@ -88,7 +89,7 @@ fn check_existing(existing: Existing) {
         kernel.tables.servers.insert(key, Server { config, reals: [].into() }.into());
     }
     if existing.is_bound {
-        kernel.tables.addresses.insert(key.address);
+        kernel.tables.addresses.insert(key.address, Binding::ADDRESS);
     }
     let (scheduler, persistence) = existing.wanted;
     let web = service("ns/svc", &["10.20.30.41"], &[existing.port]);

@@ -193,5 +193,5 @@ fn check_unserved((policies, endpoints, expected): Unserved) {
     let inside = is_empty && !endpoints.is_empty();
     let outside = !members(&node, "KUBE-NO-LOCAL-ENDPOINTS").is_empty();
     assert_eq!([inside, outside], expected);
-    assert!(tables.addresses.contains(&ip("172.20.1.1")));
+    assert!(tables.addresses.contains_key(&ip("172.20.1.1")));
 }

@@ -116,7 +116,7 @@ pub fn members(node: &Node, set: &str) -> String {
 
 /// The addresses on the device, in order, separated by blanks.
 pub fn addresses(node: &Node) -> String {
-    let addresses = node.kernel.tables.addresses.iter();
+    let addresses = node.kernel.tables.addresses.keys();
     addresses.map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 

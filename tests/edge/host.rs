@@ -8,6 +8,7 @@ use kube_ipvs_proxy::kernel::netlink::{Connection, Message, Protocol as Netlink,
 use kube_ipvs_proxy::kernel::{Kernel, LinuxKernel};
 use kube_ipvs_proxy::model::ipset::{Entry, SetId, SetKey};
 use kube_ipvs_proxy::model::ipvs::{FLAG_MH_PORT, RealKey, RealServer, ServerKey, VirtualServer};
+use kube_ipvs_proxy::model::link::Binding;
 use kube_ipvs_proxy::model::net::{Family, Protocol};
 use kube_ipvs_proxy::model::observed::{Observed, Scope};
 use kube_ipvs_proxy::plan::step::{Change, Step};
@@ -222,28 +223,30 @@ fn device_addresses_sets_and_settings() {
     });
     let setting = ("net/ipv4/vs/conntrack".to_owned(), "1".to_owned());
     let sets = Family::ALL.map(|family| SetKey { id: SetId::Pass, family });
+    let bound = |ip: IpAddr| Change::add(ip, Binding::ADDRESS);
     for _ in 0..2 {
         let change = Change::add(setting.0.clone(), setting.1.clone());
         apply(&mut kernel, Step::Settings(vec![change]));
         apply(&mut kernel, Step::Sets(sets.map(|key| Change::add(key, key.id.spec())).to_vec()));
         apply(&mut kernel, Step::Device(true));
         apply(&mut kernel, Step::Entries(entries.map(|entry| Change::add(entry, ())).to_vec()));
-        apply(&mut kernel, Step::Addresses(addresses.map(|ip| Change::add(ip, ())).to_vec()));
+        apply(&mut kernel, Step::Addresses(addresses.map(bound).to_vec()));
     }
     assert_eq!(kernel.activity().setting_writes, 1);
     let tables = observe(&mut kernel).tables;
     assert_eq!(tables.settings[&setting.0], setting.1);
     assert!(tables.device);
-    assert_eq!(tables.addresses, addresses.into());
+    assert_eq!(tables.addresses, addresses.map(|ip| (ip, Binding::ADDRESS)).into());
     assert_eq!(tables.entries, entries.into());
     assert_eq!(tables.sets, sets.map(|key| (key, key.id.spec())).into());
     for _ in 0..2 {
-        apply(&mut kernel, Step::Addresses(addresses.map(|ip| Change::remove(ip, ())).to_vec()));
+        let unbound = addresses.map(|ip| Change::remove(ip, Binding::ADDRESS));
+        apply(&mut kernel, Step::Addresses(unbound.to_vec()));
         apply(&mut kernel, Step::Entries(entries.map(|entry| Change::remove(entry, ())).to_vec()));
         apply(&mut kernel, Step::Device(false));
         apply(&mut kernel, Step::Sets(sets.map(|key| Change::remove(key, key.id.spec())).to_vec()));
     }
-    let failures = kernel.apply(&Step::Addresses(vec![Change::add(addresses[0], ())]));
+    let failures = kernel.apply(&Step::Addresses(vec![bound(addresses[0])]));
     assert!(chain(&failures[0].error).contains("ENODEV"), "{}", chain(&failures[0].error));
     assert!(!observe(&mut kernel).tables.device);
 }

@@ -1,6 +1,8 @@
 //! The flags that decide rows, one per line.
 
-use kube_ipvs_proxy::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy};
+use kube_ipvs_proxy::config::{
+    Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
+};
 use kube_ipvs_proxy::model::net::{Family, PerFamily};
 use kube_ipvs_proxy::testing::objects::NODE;
 
@@ -18,6 +20,7 @@ pub fn policy(text: &str) -> Policy {
         excluded: Vec::new(),
         ipvs_timeouts: IpvsTimeouts::default(),
         conntrack: Conntrack::default(),
+        vip_binding: VipBinding::Address,
     };
     for line in text.lines() {
         let (flag, value) = line.split_once('=').unwrap_or((line, "true"));

@@ -38,9 +38,25 @@ pub fn rules(namespace: &Namespace, family: Family) -> String {
     }
 }
 
-/// Devices with their addresses as `ip address`, one line each.
+/// Devices with their addresses as `ip address`, one line each; addresses that are bound by a
+/// route follow in the same form.
 pub fn addresses(namespace: &Namespace) -> String {
-    namespace.output("ip", &["-oneline", "address"])
+    let routed = routes(namespace).into_iter().map(|route| {
+        let address = route.split(' ').nth(1).unwrap_or_default();
+        let (family, prefix) = if address.contains(':') { ("inet6", 128) } else { ("inet", 32) };
+        format!("0: kube-ipvs0    {family} {address}/{prefix} by {route}\n")
+    });
+    namespace.output("ip", &["-oneline", "address"]) + &routed.collect::<String>()
+}
+
+/// The routes of the daemon, of both families, as `ip route`.
+pub fn routes(namespace: &Namespace) -> Vec<String> {
+    let of_family = |family| {
+        let arguments = [family, "route", "show", "table", "local", "proto", "73"];
+        let listing = namespace.output("ip", &arguments);
+        listing.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    ["-4", "-6"].into_iter().flat_map(of_family).collect()
 }
 
 /// Everything above, but for counters and for what differs from one reading to the next.

@@ -19,7 +19,7 @@ const DAEMON: &str = env!("CARGO_BIN_EXE_kube-ipvs-proxy");
 const DAEMON_VARIABLE: &str = "KUBE_IPVS_PROXY_BIN";
 /// Set by `tests/lab/run`.
 const LAB_VARIABLE: &str = "LAB";
-const PASSED_ON: [&str; 3] = ["RUST_BACKTRACE", "RUST_LOG", "CI"];
+const PASSED_ON: [&str; 4] = ["RUST_BACKTRACE", "RUST_LOG", "CI", "VIP_BINDING"];
 const TOOLS: [&str; 5] = ["conntrack", "ip", "ipset", "iptables-save", "ipvsadm"];
 
 /// What this machine lacks for the tests to run right here.

@@ -131,9 +131,10 @@ pub fn distance(old: &Tables, new: &Tables) -> usize {
         let reals: BTreeSet<_> = old.keys().chain(new.keys()).collect();
         usize::from(config) + reals.iter().filter(|real| old.get(real) != new.get(real)).count()
     });
+    let addresses: BTreeSet<_> = old.addresses.keys().chain(new.addresses.keys()).collect();
     servers.sum::<usize>()
         + old.entries.symmetric_difference(&new.entries).count()
-        + old.addresses.symmetric_difference(&new.addresses).count()
+        + addresses.iter().filter(|ip| old.addresses.get(ip) != new.addresses.get(ip)).count()
 }
 
 /// Whether draining real servers may still be there.

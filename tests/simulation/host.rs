@@ -8,6 +8,7 @@ use kube_ipvs_proxy::model::conntrack::Flow;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId, SetKey};
 use kube_ipvs_proxy::model::iptables::{ChainKey, Rules, Ruleset, TableName};
 use kube_ipvs_proxy::model::ipvs::{Connections, RealServer, Server, VirtualServer};
+use kube_ipvs_proxy::model::link::Binding;
 use kube_ipvs_proxy::model::net::{Family, PerFamily};
 use kube_ipvs_proxy::model::observed::Host;
 use kube_ipvs_proxy::model::tables::Tables;
@@ -77,7 +78,7 @@ pub fn new(random: &mut Random) -> FakeKernel {
     }
     if random.one_in(3) {
         kernel.tables.device = true;
-        kernel.tables.addresses.insert(ip(FOREIGN_ADDRESS));
+        kernel.tables.addresses.insert(ip(FOREIGN_ADDRESS), Binding::ADDRESS);
     }
     if random.one_in(4) {
         kernel.host.router_advertised.insert("eth0".into());
@@ -88,7 +89,7 @@ pub fn new(random: &mut Random) -> FakeKernel {
 /// What is there of others.
 pub fn foreign(tables: &Tables) -> (Vec<(&str, Option<&Arc<Server>>)>, bool) {
     let servers = FOREIGN_SERVERS.iter().map(|text| (*text, tables.servers.get(&front(text))));
-    (servers.collect(), tables.addresses.contains(&ip(FOREIGN_ADDRESS)))
+    (servers.collect(), tables.addresses.contains_key(&ip(FOREIGN_ADDRESS)))
 }
 
 /// Whether a server is of another program.
@@ -137,7 +138,7 @@ fn take_over_from_kube_proxy(kernel: &mut FakeKernel, random: &mut Random) {
         tables.servers.insert(key, server("rr", &reals));
         tables.entries.insert(Entry::of_front(set, &key));
         tables.entries.insert(Entry { set: SetId::IpvsIps, member: Member::Ip(key.address) });
-        tables.addresses.insert(key.address);
+        tables.addresses.insert(key.address, Binding::ADDRESS);
     }
     tables.rulesets.insert(Family::V4, kube_proxy_rules());
     if random.one_in(3) {
@@ -233,7 +234,7 @@ pub fn drift(tables: &mut Tables, random: &mut Random) {
         (5, _) => tables.rulesets.clear(),
         (8 | 9, _) => damage_rules(tables, random),
         (6, _) => {
-            tables.addresses.retain(|address| *address == foreign_address() || random.one_in(2));
+            tables.addresses.retain(|address, _| *address == foreign_address() || random.one_in(2));
         }
         (7, _) => tables.entries.retain(|entry| {
             !matches!(entry.set, SetId::Pass | SetId::LoopBack | SetId::ServiceCidr)

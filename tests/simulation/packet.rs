@@ -239,7 +239,7 @@ impl Host<'_> {
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {
-        self.tables.addresses.contains(&address) || self.addresses.contains(&address)
+        self.tables.addresses.contains_key(&address) || self.addresses.contains(&address)
     }
 }
 

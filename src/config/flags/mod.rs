@@ -191,6 +191,15 @@ pub struct PolicyFlags {
     /// How long IPVS remembers connections.
     #[command(flatten)]
     pub timeouts: TimeoutFlags,
+    /// How service addresses are made the node's own: address (on kube-ipvs0), or route.
+    ///
+    /// As addresses they are listed with the others, other agents see them, and processes of the
+    /// node connect from them; binding takes the kernel longer the more there are. As routes, in
+    /// the table local by lo with protocol 73, they are listed nowhere else, processes connect from
+    /// the node's address, and the ten-thousandth costs what the first does. Can be changed by a
+    /// restart, without a gap.
+    #[arg(long, value_name = "WAY", default_value = "address")]
+    pub vip_binding: String,
     /// How the kernel tracks connections.
     #[command(flatten)]
     pub conntrack: ConntrackFlags,

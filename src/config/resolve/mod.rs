@@ -14,13 +14,15 @@ use super::flags::{
 use super::problem::{Name, Problem, Problems, nearest};
 use super::{
     Config, Conntrack, DetectLocal, EndpointsSource, IpvsTimeouts, Periods, Policy, RenderConfig,
-    Run, SourceConfig, value,
+    Run, SourceConfig, VipBinding, value,
 };
 use crate::model::ipvs::SCHEDULERS;
 use crate::model::observed::Host;
 
 const DETECT_LOCAL_MODES: [&str; 4] =
     ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
+
+const VIP_BINDINGS: [&str; 2] = ["address", "route"];
 
 const ENDPOINTS_SOURCES: [&str; 3] = ["auto", "endpointslices", "endpoints"];
 
@@ -135,6 +137,7 @@ impl Resolver {
         let addresses = &flags.nodeport_addresses;
         let node_port_addresses =
             self.take("nodeport-addresses", addresses, value::node_port_addresses(addresses));
+        let vip_binding = self.vip_binding(&flags.vip_binding);
         let strict_arp = self.truth("ipvs-strict-arp", &flags.ipvs_strict_arp);
         let excluded = &flags.ipvs_exclude_cidrs;
         let excluded = self.take("ipvs-exclude-cidrs", excluded, value::ranges(excluded));
@@ -151,6 +154,7 @@ impl Resolver {
             service_cidrs: service_cidrs?,
             node_port_addresses: node_port_addresses?,
             ipvs_timeouts: ipvs_timeouts?,
+            vip_binding: vip_binding?,
             conntrack: conntrack?,
         })
     }
@@ -209,6 +213,13 @@ impl Resolver {
             self.complain("hostname-override", given, complaint);
         }
         name
+    }
+
+    fn vip_binding(&mut self, text: &str) -> Option<VipBinding> {
+        match self.choose("vip-binding", text, &VIP_BINDINGS, "address")? {
+            "route" => Some(VipBinding::Route),
+            _ => Some(VipBinding::Address),
+        }
     }
 
     fn detect_local(&mut self, flags: &PolicyFlags) -> Option<DetectLocal> {

@@ -1,6 +1,6 @@
 //! Changes the host, one step at a time: settings, sets, rules, entries.
 //!
-//! The device is in [`super::device`], servers are in [`super::servers`].
+//! The device is in [`super::device`], addresses are in [`super::addresses`], servers are in [`super::servers`].
 //! Invariant: every change of a step is tried, and each has an outcome of its own; removing what
 //! is gone and adding what is there already are successes.
 
@@ -25,9 +25,6 @@ pub(super) enum Direction {
 }
 
 impl Direction {
-    /// Both, removals first: they make room.
-    pub const ALL: [Direction; 2] = [Direction::Remove, Direction::Add];
-
     /// What a change does.
     pub fn of<K, V>(change: &Change<K, V>) -> Self {
         match change.to {

@@ -47,8 +47,9 @@ impl LinuxKernel {
         let mut foundation = self.observe_host()?;
         foundation.tables.settings = self.settings()?;
         foundation.tables.rulesets = self.rulesets()?;
-        let addresses = self.device_addresses()?;
-        foundation.tables.device = addresses.is_some();
+        let device = self.device()?;
+        foundation.tables.device = device.is_some();
+        let addresses = self.bound_addresses(device.as_ref())?;
         for key in SetKey::all() {
             let header = self.ipset.header(key.name()).map_err(|cause| cannot_list(key, cause))?;
             if let Some(header) = header {
@@ -66,7 +67,7 @@ impl LinuxKernel {
                 listing.members.iter().map(|member| Entry { set: key.id, member: *member });
             say(tell, Part::Entries(key, entries.collect()))?;
         }
-        say(tell, Part::Addresses(addresses.unwrap_or_default()))?;
+        say(tell, Part::Addresses(addresses))?;
         self.tell_servers(tell)
     }
 

@@ -6,6 +6,7 @@
 //! Invariant: sockets belong to the network namespace of the thread that calls
 //! [`LinuxKernel::new`]; all later calls are made on that thread.
 
+mod addresses;
 mod apply;
 mod audit;
 mod convert;
@@ -22,7 +23,7 @@ use self::ipv6::Ipv6;
 use super::exec::Runner;
 use super::iptables::Tools;
 use super::sysctl::Sysctl;
-use super::{Error, Failure, Kernel, conntrack, ipset, ipvs, link, modules, netlink};
+use super::{Error, Failure, Kernel, conntrack, ipset, ipvs, link, modules, netlink, route};
 use crate::model::observed::{Observed, Scope};
 use crate::plan::step::Step;
 
@@ -37,6 +38,7 @@ pub struct LinuxKernel {
     ipvs: ipvs::Client,
     ipset: ipset::Client,
     link: link::Client,
+    route: route::Client,
     conntrack: conntrack::Client,
     sysctl: Sysctl,
     runner: Runner,
@@ -70,6 +72,7 @@ impl LinuxKernel {
             move |cause| Error::Netlink { operation: "open", key: key.into(), cause }
         };
         let link = link::Client::open().map_err(connect("rtnetlink"))?;
+        let route = route::Client::open().map_err(connect("rtnetlink"))?;
         let conntrack = conntrack::Client::open().map_err(connect("nfnetlink"))?;
         let tools = Tools::detect(&mut runner).map_err(|cause| Error::Rules {
             operation: "use",
@@ -80,7 +83,7 @@ impl LinuxKernel {
         let ipv6 = Ipv6::detect(&mut runner, &sysctl, &tools)?;
         // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
         ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
-        Ok(LinuxKernel { ipvs, ipset, link, conntrack, sysctl, runner, tools, ipv6 })
+        Ok(LinuxKernel { ipvs, ipset, link, route, conntrack, sysctl, runner, tools, ipv6 })
     }
 
     /// Takes away what a run before us left halfway and no row tells of.
@@ -98,6 +101,7 @@ impl LinuxKernel {
             netlink_writes: self.ipvs.written()
                 + self.ipset.written()
                 + self.link.written()
+                + self.route.written()
                 + self.conntrack.written(),
             setting_writes: self.sysctl.written(),
         }

@@ -1,8 +1,8 @@
 //! Reads the host.
 //!
 //! It writes one thing only: kube-proxy leaves its IPv6 addresses preferred, and those that are
-//! proven ours are set right in place when they are seen. A row of an address has no value that
-//! could differ, and unbinding would cut connections.
+//! proven ours are set right in place when they are seen. A row of an address does not tell
+//! it, and unbinding would cut connections.
 //!
 //! Invariant: what could not be read is an error, never taken for absent.
 
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::{LinuxKernel, convert, host, refused};
 use crate::kernel::ipset::Listing;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
-use crate::kernel::{Error, addresses, link, netlink};
+use crate::kernel::{Error, addresses, netlink};
 use crate::model::ipset::{Entry, SetKey, SetSpec};
 use crate::model::iptables::Ruleset;
 use crate::model::ipvs::{Server, ServerKey};
@@ -32,11 +32,10 @@ impl LinuxKernel {
         observed.tables.settings = self.settings()?;
         self.observe_sets(&mut observed.tables)?;
         observed.tables.rulesets = self.rulesets()?;
-        if let Some(addresses) = self.device_addresses()? {
-            observed.tables.device = true;
-            observed.tables.addresses = addresses;
-            self.stop_preferring_ours(&observed.tables)?;
-        }
+        let device = self.device()?;
+        observed.tables.device = device.is_some();
+        observed.tables.addresses = self.bound_addresses(device.as_ref())?;
+        self.stop_preferring_ours(&observed.tables)?;
         self.observe_all_servers(&mut observed)?;
         Ok(observed)
     }
@@ -143,21 +142,11 @@ impl LinuxKernel {
         Ok(rulesets)
     }
 
-    /// Addresses on the dummy device; none if there is no such device.
-    pub(super) fn device_addresses(&mut self) -> Result<Option<BTreeSet<IpAddr>>, Error> {
-        let failed = |cause: netlink::Error| refused("read device", DEVICE, cause);
-        let Some(link) = self.device()? else { return Ok(None) };
-        let mut addresses: BTreeSet<IpAddr> =
-            self.link.addresses(&link).map_err(failed)?.into_iter().collect();
-        // The kernel's own, should someone have brought the device up.
-        addresses.retain(|ip| !link::is_link_local(*ip));
-        Ok(Some(addresses))
-    }
-
     /// Sets addresses of ours right that a program before us bound as preferred.
     fn stop_preferring_ours(&mut self, tables: &Tables) -> Result<(), Error> {
         let is_ours = |ip: &IpAddr| ip.is_ipv6() && owned::address(tables, *ip);
-        if !tables.addresses.iter().any(is_ours) {
+        let mut bound = tables.addresses.iter().filter(|(_, binding)| binding.address);
+        if !bound.any(|(ip, _)| is_ours(ip)) {
             return Ok(());
         }
         let failed = |cause: netlink::Error| refused("read device", DEVICE, cause);

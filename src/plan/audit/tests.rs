@@ -22,7 +22,7 @@ fn mirror() -> Mirror {
     mirror.replace(Tables {
         servers: [(front("tcp 10.96.0.1:80"), server(1).into())].into(),
         entries: [entry("10.96.0.1")].into(),
-        addresses: [ip("10.96.0.1")].into(),
+        addresses: [(ip("10.96.0.1"), Binding::ADDRESS)].into(),
         ..Tables::default()
     });
     mirror
@@ -33,7 +33,7 @@ fn other_rows() -> [Part; 4] {
     let key = front("tcp 10.96.0.2:80");
     [
         Part::Entries(entry("10.96.0.2").key(), [entry("10.96.0.2")].into()),
-        Part::Addresses([ip("10.96.0.2")].into()),
+        Part::Addresses([(ip("10.96.0.2"), Binding::ADDRESS)].into()),
         Part::Keys([key].into()),
         Part::Servers([(key, server(1))].into()),
     ]
@@ -45,7 +45,7 @@ fn a_reading_that_agrees_finds_nothing() {
     for part in [
         Part::Foundation(Box::default()),
         Part::Entries(entry("10.96.0.1").key(), [entry("10.96.0.1")].into()),
-        Part::Addresses([ip("10.96.0.1")].into()),
+        Part::Addresses([(ip("10.96.0.1"), Binding::ADDRESS)].into()),
         Part::Keys([key].into()),
         Part::Servers([(key, server(1))].into()),
     ] {
@@ -67,7 +67,7 @@ fn entries_and_addresses_correct_the_mirror_and_servers_are_suspected() {
     assert_eq!(entries.corrected.entries, [entry("10.96.0.1"), entry("10.96.0.2")].into());
     assert_eq!(addresses.corrected.addresses, [ip("10.96.0.1"), ip("10.96.0.2")].into());
     assert_eq!(mirror.tables.entries, [entry("10.96.0.2")].into());
-    assert_eq!(mirror.tables.addresses, [ip("10.96.0.2")].into());
+    assert_eq!(mirror.tables.addresses, [(ip("10.96.0.2"), Binding::ADDRESS)].into());
     assert_eq!(keys.suspects, [front("tcp 10.96.0.1:80")].into());
     assert_eq!(rows.suspects, [front("tcp 10.96.0.2:80")].into());
     assert_eq!(mirror.tables.servers, servers, "suspicion is no proof");
@@ -88,7 +88,7 @@ fn what_was_written_since_it_began_is_not_judged() {
     let mut audit = Audit::default();
     let keys = ["10.96.0.1", "10.96.0.2"];
     audit.wrote(&Step::Entries(keys.map(|key| Change::add(entry(key), ())).into()));
-    audit.wrote(&Step::Addresses(keys.map(|key| Change::add(ip(key), ())).into()));
+    audit.wrote(&Step::Addresses(keys.map(|key| Change::add(ip(key), Binding::ADDRESS)).into()));
     let key = front("tcp 10.96.0.1:80");
     audit.wrote(&Step::Servers(vec![Change::remove(key, server(1).config)]));
     let key = (front("tcp 10.96.0.2:80"), real("10.244.1.1:8080"));

@@ -21,12 +21,15 @@ fn observed(node: &mut Node) -> Mirror {
 fn failed_changes_of_a_step_are_not_noted() {
     let mut mirror = Mirror::default();
     let step = Step::Addresses(vec![
-        Change::add(ip("10.96.0.1"), ()),
-        Change::add(ip("10.96.0.2"), ()),
-        Change::add(ip("10.96.0.3"), ()),
+        Change::add(ip("10.96.0.1"), Binding::ADDRESS),
+        Change::add(ip("10.96.0.2"), Binding::ADDRESS),
+        Change::add(ip("10.96.0.3"), Binding::ADDRESS),
     ]);
     mirror.note(&step, &[1].into());
-    assert_eq!(mirror.tables.addresses, [ip("10.96.0.1"), ip("10.96.0.3")].into());
+    assert_eq!(
+        mirror.tables.addresses,
+        ["10.96.0.1", "10.96.0.3"].map(|text| (ip(text), Binding::ADDRESS)).into()
+    );
     mirror.note(&Step::Device(false), &[0].into());
     assert_eq!(mirror.tables.addresses.len(), 2, "the device is still there");
     mirror.note(&Step::Device(false), &[].into());
@@ -110,7 +113,7 @@ fn a_cleanup_leaves_what_was_there_before() {
         let mut kernel = before.clone();
         if has_foreign_address {
             kernel.tables.device = true;
-            kernel.tables.addresses.insert(ip("192.0.2.7"));
+            kernel.tables.addresses.insert(ip("192.0.2.7"), Binding::ADDRESS);
         }
         let untouched = kernel.tables.clone();
         let mut node = Node::on(kernel, [web(), two_pods()]);

@@ -7,6 +7,7 @@ use crate::cluster::{Endpoint, Kind, Update};
 use crate::model::ipset::{Entry, Member, SetId, SetKey};
 use crate::model::iptables::TableName;
 use crate::model::ipvs::{Connections, RealServer, Server, VirtualServer};
+use crate::model::link::Binding;
 use crate::model::net::Family;
 use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
 use crate::testing::node::Node;
@@ -207,7 +208,7 @@ fn run_by_kube_proxy() -> FakeKernel {
     for text in ["tcp 10.96.0.1:80", "tcp 10.96.0.9:80"] {
         let key = front(text);
         tables.servers.insert(key, server.clone());
-        tables.addresses.insert(key.address);
+        tables.addresses.insert(key.address, Binding::ADDRESS);
         tables.entries.insert(Entry::of_front(SetId::ClusterIp, &key));
         tables.entries.insert(Entry { set: SetId::IpvsIps, member: Member::Ip(key.address) });
     }

@@ -6,8 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Engine;
+use crate::config::VipBinding;
 use crate::desired::node_ports;
-use crate::model::net::Family;
+use crate::model::link::Binding;
+use crate::model::net::{Family, PerFamily};
 
 impl Engine {
     /// Where programs listen that are to answer on the node's addresses: on those that node ports
@@ -28,6 +30,22 @@ impl Engine {
             node_ports::addresses(choice, family, &self.host.addresses, known)
         };
         Family::ALL.into_iter().flat_map(of_family).collect()
+    }
+
+    /// How service addresses are bound; the source of routes is the node's address, first of all
+    /// that the cluster knows it by, if the host has it.
+    pub(super) fn bindings(&self) -> PerFamily<Binding> {
+        let known = self.node.as_ref().map_or(&[][..], |node| &node.addresses);
+        let source = |family| {
+            let is_usable =
+                |ip: &IpAddr| Family::of(*ip) == family && self.host.addresses.contains(ip);
+            known.iter().copied().find(is_usable)
+        };
+        let binding = |family| match self.policy.vip_binding {
+            VipBinding::Address => Binding::ADDRESS,
+            VipBinding::Route => Binding::route(source(family)),
+        };
+        PerFamily { v4: binding(Family::V4), v6: binding(Family::V6) }
     }
 
     /// Ranges of service addresses, configured or learnt.

@@ -200,7 +200,7 @@ fn a_cluster_ip_is_bound_unless_the_host_has_it_itself() {
         };
         node.engine.note_host_changed(node.now);
         assert!(node.sync().is_complete());
-        assert_eq!(node.kernel.tables.addresses.contains(&cluster_ip), !has_it);
+        assert_eq!(node.kernel.tables.addresses.contains_key(&cluster_ip), !has_it);
     }
 }
 
