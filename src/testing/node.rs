@@ -57,6 +57,12 @@ impl Node {
         self.tell(objects::listed(updates));
     }
 
+    /// The same with another policy.
+    pub fn restart_with(&mut self, policy: Policy, updates: impl IntoIterator<Item = Update>) {
+        self.policy = policy;
+        self.restart(updates);
+    }
+
     /// Time passes.
     pub fn wait(&mut self, seconds: u64) {
         self.now += Duration::from_secs(seconds);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
+use crate::binding;
 use crate::client;
 use crate::cluster::{self, Manifests, SOON, Service};
 use crate::dump;
@@ -153,12 +154,17 @@ fn changes_by_others_are_repaired() {
 
     let front_text = front.to_string();
     let address = format!("{}/32", front.ip());
+    let mut unbinding = vec!["address", "del", &address, "dev", "kube-ipvs0"];
+    if binding::current() == "route" {
+        let words = "dev lo table local proto 73 metric 73".split(' ');
+        unbinding = ["route", "del", "local", &address].into_iter().chain(words).collect();
+    }
     let damages: [(&str, &[&str]); 5] = [
         ("ipvsadm", &["-D", "-t", &front_text]),
         ("ipvsadm", &["-E", "-t", &front_text, "-s", "sh"]),
         ("iptables", &["-t", "nat", "-F", "KUBE-SERVICES"]),
         ("ipset", &["flush", "KUBE-IPVS-PASS"]),
-        ("ip", &["address", "del", &address, "dev", "kube-ipvs0"]),
+        ("ip", &unbinding),
     ];
     let state = || {
         let rules = dump::rules(&world.node, Family::Ipv4);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::binding;
 use crate::daemon::Daemon;
 use crate::namespace::Namespace;
 use crate::wait;
@@ -29,6 +30,7 @@ pub const SOON: Duration = Duration::from_secs(40);
 
 /// The node's name as endpoints give it.
 pub const NODE: &str = "node-1";
+const SECOND_NODE: &str = "node-2";
 
 /// A folder of manifests, gone when dropped.
 pub struct Manifests {
@@ -42,7 +44,9 @@ impl Manifests {
         let name = format!("manifests-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir(&folder).expect("a folder for manifests");
-        Self { folder }
+        let manifests = Self { folder };
+        manifests.put("nodes.yaml", &nodes());
+        manifests
     }
 
     pub fn path(&self) -> &str {
@@ -238,6 +242,25 @@ pub fn service_address(family: Family, number: u8) -> IpAddr {
     }
 }
 
+/// The nodes as the cluster knows them.
+fn nodes() -> String {
+    let node = |name, address: fn(Family) -> IpAddr| {
+        node_manifest(name, &Family::BOTH.map(|family| address(family).to_string()))
+    };
+    node(NODE, World::node_address) + &node(SECOND_NODE, World::second_node_address)
+}
+
+/// A node that the cluster knows by these addresses.
+pub fn node_manifest(name: &str, addresses: &[String]) -> String {
+    let address = |address: &String| format!("{{type: InternalIP, address: '{address}'}}");
+    let addresses: Vec<String> = addresses.iter().map(address).collect();
+    format!(
+        "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n\
+         status: {{addresses: [{}]}}\n",
+        addresses.join(", ")
+    )
+}
+
 /// The daemon's flags in every test; those that are given again later count.
 fn flags() -> Vec<String> {
     vec![
@@ -246,6 +269,7 @@ fn flags() -> Vec<String> {
         format!("--service-cidr={SERVICE_CIDRS}"),
         format!("--healthz-bind-address={HEALTHZ}"),
         format!("--metrics-bind-address={METRICS}"),
+        format!("--vip-binding={}", binding::current()),
         "--v=2".into(),
     ]
 }

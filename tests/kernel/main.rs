@@ -9,6 +9,8 @@
 mod addresses;
 mod affinity;
 mod api_server;
+mod binding;
+mod bindings;
 #[path = "../watch/server.rs"]
 #[allow(dead_code, reason = "the watch tests ask more of it")]
 mod captured_server;
@@ -58,6 +60,17 @@ macro_rules! trials {
 }
 use trials;
 
+/// The same tests once more, with service addresses bound by routes.
+macro_rules! trials_by_route {
+    ($($name:ident),* $(,)?) => {
+        vec![$(libtest_mimic::Trial::test(concat!(stringify!($name), "_by_route"), || {
+            crate::binding::by_route($name);
+            Ok(())
+        })),*]
+    };
+}
+use trials_by_route;
+
 /// What the README's commands read.
 const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
@@ -79,6 +92,7 @@ fn tests() -> Vec<Trial> {
         traffic::tests(),
         truth_table::tests(),
         addresses::tests(),
+        bindings::tests(),
         source_ranges::tests(),
         affinity::tests(),
         scale::tests(),

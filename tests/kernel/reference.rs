@@ -50,6 +50,7 @@ fn reference_state_but_for_named_differences() {
         let manifests = Manifests::new();
         manifests.put("objects.json", OBJECTS);
         let flags: Vec<&str> = DEFAULTS.into_iter().chain(captured.flags()).collect();
+        let flags = [&flags[..], &["--vip-binding=address"]].concat();
         let daemon = cluster::start(&world, &manifests, &flags);
         let of_folder = comparison::complaints(&captured, &state(&world, &captured));
         complaints.extend(of_folder.iter().map(|text| format!("{}: {text}", captured.name)));

@@ -10,11 +10,17 @@ use crate::whoami::Transport;
 use crate::world::{Family, Place, World};
 
 pub fn tests() -> Vec<Trial> {
-    crate::trials![
+    let mut trials = crate::trials![
         traffic_of_a_pod_elsewhere_keeps_its_source,
         traffic_is_spread_evenly,
         traffic_of_all_is_masqueraded_on_request,
-    ]
+    ];
+    trials.extend(crate::trials_by_route![
+        traffic_of_a_pod_elsewhere_keeps_its_source,
+        traffic_is_spread_evenly,
+        traffic_of_all_is_masqueraded_on_request,
+    ]);
+    trials
 }
 
 /// From other nodes a service address is reached only where a route leads here.

@@ -54,7 +54,7 @@ fn the_size_of_a_set_is_what_was_added_less_what_was_removed() {
     mirror.note(&Step::Entries(removed.into()), &[].into());
     assert_eq!(size(&mirror), 2, "one was not there");
     let entries = [entry(3), entry(5), entry(6)].into();
-    mirror.correct(&Touched { entries, ..Touched::default() });
+    mirror.correct_entries(&entries);
     assert_eq!(size(&mirror), 3, "one was there");
     let gone = Change::remove(entry(0).key(), SetId::IpvsIps.spec());
     mirror.note(&Step::Sets(vec![gone]), &[].into());

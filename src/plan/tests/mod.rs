@@ -349,6 +349,7 @@ fn jumps_of_ours_are_put_back_first() {
     assert_eq!(node.changes(), "");
 }
 
+mod bindings;
 mod draining;
 mod flows;
 mod mirror;

@@ -12,11 +12,17 @@ use world::TwoNodes;
 use crate::outcome;
 
 pub fn tests() -> Vec<Trial> {
-    crate::trials![
+    let mut trials = crate::trials![
         truth_of_the_cluster_policy,
         truth_of_the_local_policy_with_an_endpoint,
         truth_of_the_local_policy_without_one,
-    ]
+    ];
+    trials.extend(crate::trials_by_route![
+        truth_of_the_cluster_policy,
+        truth_of_the_local_policy_with_an_endpoint,
+        truth_of_the_local_policy_without_one,
+    ]);
+    trials
 }
 
 fn truth_of_the_cluster_policy() {
