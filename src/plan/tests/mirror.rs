@@ -1,7 +1,7 @@
 //! What the mirror holds after steps and readings, and that nothing of ours outlives a cleanup.
 
 use super::*;
-use crate::desired::{Desired, Touched};
+use crate::desired::Desired;
 use crate::kernel::Kernel;
 use crate::model::iptables::TableName;
 use crate::model::observed::Scope;
