@@ -109,12 +109,19 @@ impl Desired {
         Touched { foundation: is_new, ..Touched::default() }
     }
 
-    /// Replaces how the addresses of each family are bound; all of them may be touched.
-    pub fn set_bindings(&mut self, bindings: PerFamily<Binding>) {
-        self.bindings = bindings;
-        for (address, binding) in &mut self.tables.addresses {
-            *binding = *bindings.get(Family::of(*address));
+    /// Replaces how the addresses of each family are bound.
+    pub fn set_bindings(&mut self, bindings: PerFamily<Binding>) -> Touched {
+        let mut touched = Touched::default();
+        if std::mem::replace(&mut self.bindings, bindings) == bindings {
+            return touched;
         }
+        for (address, binding) in &mut self.tables.addresses {
+            let wanted = *bindings.get(Family::of(*address));
+            if std::mem::replace(binding, wanted) != wanted {
+                touched.addresses.insert(*address);
+            }
+        }
+        touched
     }
 
     /// Replaces the ranges that service addresses come from.

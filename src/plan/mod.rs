@@ -73,9 +73,7 @@ pub fn build(
     let is_over = |server: &ServerKey, real: &RealKey| drains.is_over(server, real, now);
     let servers = Servers::new(desired, seen, &touched.servers, is_ours, is_over);
     let mut entries = Entries::new(wanted, mirror, &touched.entries);
-    let (bound, unbound) = addresses(wanted, seen, &touched.addresses);
-    let (yielded, unbound) =
-        unbound.into_iter().partition(|change| mirror.host_addresses.contains(&change.key));
+    let addresses = Addresses::new(wanted, mirror, &touched.addresses);
 
     let sets = sets(wanted, mirror, entries.missing(), touched.foundation);
     let mut steps = Vec::new();
@@ -92,13 +90,15 @@ pub fn build(
     let inherited: Vec<Entry> =
         inherited.iter().map(|key| Entry::of_front(SetId::Servers, key)).collect();
     steps.extend([
+        // Order: until then processes of the node connect from an address that it may not have.
+        Step::Addresses(addresses.rerouted),
         // Order: all that is inherited is on record before anything else is, as the record of
         // one says that the rest is somebody else's.
         Step::Entries(inherited.iter().map(|entry| Change::add(*entry, ())).collect()),
         entries.at(Moment::Prove),
         // Order: no client misses an address that the host has besides; its node ports are open
         // only once it is no longer one of a Service.
-        Step::Addresses(yielded),
+        Step::Addresses(addresses.yielded),
         entries.at(Moment::Allow),
         entries.at(Moment::Restrict),
         entries.at(Moment::Prepare),
@@ -109,10 +109,10 @@ pub fn build(
         entries.at(Moment::Close),
         Step::Reals(servers.lowered),
         entries.at(Moment::KeepSource),
-        Step::Addresses(bound),
+        Step::Addresses(addresses.bound),
         entries.at(Moment::Open),
         entries.at(Moment::CloseGone),
-        Step::Addresses(unbound),
+        Step::Addresses(addresses.unbound),
         Step::Servers(servers.removed),
         entries.at(Moment::Admit),
         entries.at(Moment::Clear),
@@ -249,27 +249,41 @@ fn obsolete_chains(wanted: &Tables, seen: &Tables) -> Step {
 
 type AddressChange = Change<IpAddr, Binding>;
 
-/// What to add to how addresses are bound, and what to take away from those of ours.
-///
-/// Order: one that is to be bound otherwise is bound both ways in between.
-fn addresses(
-    wanted: &Tables,
-    seen: &Tables,
-    touched: &BTreeSet<IpAddr>,
-) -> (Vec<AddressChange>, Vec<AddressChange>) {
-    let (mut bound, mut unbound) = (Vec::new(), Vec::new());
-    for address in touched {
-        let there = seen.addresses.get(address).copied();
-        let to = wanted.addresses.get(address).copied();
-        let made = to.map_or(there, |to| Some(there.unwrap_or(Binding::NOTHING).with(to)));
-        if made != there {
-            bound.push(Change { key: *address, from: there, to: made });
+/// Changes of how addresses are bound, split by what must come before what.
+#[derive(Default)]
+struct Addresses {
+    /// Routes that get another source, and nothing else.
+    rerouted: Vec<AddressChange>,
+    /// Ways to add; one that is to be bound otherwise is bound both ways in between.
+    bound: Vec<AddressChange>,
+    /// Addresses that the host has besides, to give up.
+    yielded: Vec<AddressChange>,
+    /// Ways of ours to take away.
+    unbound: Vec<AddressChange>,
+}
+
+impl Addresses {
+    fn new(wanted: &Tables, mirror: &Mirror, touched: &BTreeSet<IpAddr>) -> Self {
+        let seen = &mirror.tables;
+        let mut changes = Addresses::default();
+        for address in touched {
+            let there = seen.addresses.get(address).copied();
+            let to = wanted.addresses.get(address).copied();
+            let made = to.map_or(there, |to| Some(there.unwrap_or(Binding::NOTHING).with(to)));
+            let has_route = there.is_some_and(|there| there.route.is_some());
+            if made != there {
+                let change = Change { key: *address, from: there, to: made };
+                let is_rerouted = has_route && to.is_some_and(|to| to.route.is_some());
+                if is_rerouted { &mut changes.rerouted } else { &mut changes.bound }.push(change);
+            }
+            if made != to && owned::address(seen, *address) {
+                let is_yielded = to.is_none() && mirror.host_addresses.contains(address);
+                let change = Change { key: *address, from: made, to };
+                if is_yielded { &mut changes.yielded } else { &mut changes.unbound }.push(change);
+            }
         }
-        if made != to && owned::address(seen, *address) {
-            unbound.push(Change { key: *address, from: made, to });
-        }
+        changes
     }
-    (bound, unbound)
 }
 
 type RealChange = Change<(ServerKey, RealKey), RealServer>;

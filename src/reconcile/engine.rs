@@ -295,7 +295,7 @@ impl Engine {
         let mut touched = Touched::default();
         if dirty.node {
             self.node_addresses = self.node_addresses();
-            self.desired.set_bindings(self.bindings());
+            touched.extend(self.desired.set_bindings(self.bindings()));
             dirty.services.extend(self.desired.users_of_host().cloned());
             let pod_cidrs = self.node.as_ref().map_or(&[][..], |node| &node.pod_cidrs);
             let foundation = foundation::tables(&self.policy, &self.host, pod_cidrs);
