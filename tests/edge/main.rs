@@ -16,6 +16,7 @@ mod lab;
 mod links;
 mod locks;
 mod namespace;
+mod routes;
 mod rules;
 mod sets;
 
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     trials.extend(rules::tests().map(|test| trial("rules", test)));
     trials.extend(locks::tests().map(|test| trial("locks", test)));
     trials.extend(links::tests().map(|test| trial("links", test)));
+    trials.extend(routes::tests().map(|test| trial("routes", test)));
     trials.extend(host::tests().map(|test| trial("host", test)));
     trials.extend(flows::tests().map(|test| trial("flows", test)));
     libtest_mimic::run(&arguments, trials).exit_code()
