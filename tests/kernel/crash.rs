@@ -107,8 +107,10 @@ impl Moment {
             Self::Servers(number) => ipvs.services().is_ok_and(|found| found.len() >= number),
             Self::RealServers => file("thread-self/net/ip_vs").lines().any(is_real_server),
             Self::Ipv6Addresses(number) => {
-                let text = file("thread-self/net/if_inet6");
-                text.lines().filter(|line| line.starts_with("fd000254")).count() >= number
+                // With an address comes a route.
+                let text = file("thread-self/net/ipv6_route");
+                let bound = text.lines().filter(|line| line.starts_with("fd000254"));
+                bound.filter(|line| line.contains(" 80 ")).count() >= number
             }
         }
     }
