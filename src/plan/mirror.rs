@@ -201,7 +201,11 @@ impl Mirror {
             }
             Step::Device(present) if failed.is_empty() => {
                 tables.device = *present;
-                tables.addresses.retain(|_, _| *present);
+                // Routes are not by the device, so they stay.
+                tables.addresses.retain(|_, binding| {
+                    binding.address &= *present;
+                    *binding != Binding::NOTHING
+                });
             }
             Step::Rules(change) if failed.is_empty() => {
                 let loaded = Loaded { written: change.to.clone(), printed: None };

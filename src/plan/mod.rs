@@ -224,7 +224,8 @@ fn dismantling(wanted: &Tables, seen: &Tables) -> Vec<Step> {
         .filter(|(_, ruleset)| !ruleset.has_effect_of(&nothing))
         .map(|(family, ruleset)| rules_change(*family, ruleset, &nothing));
     // An address of somebody else on the device keeps the device.
-    let is_empty = seen.addresses.keys().all(|address| owned::address(seen, *address));
+    let mut on_device = seen.addresses.iter().filter(|(_, binding)| binding.address);
+    let is_empty = on_device.all(|(address, _)| owned::address(seen, *address));
     let device = (seen.device && !wanted.device && is_empty).then_some(Step::Device(false));
     let sets = seen.sets.iter().filter(|(key, _)| !wanted.sets.contains_key(key));
     let sets = Step::Sets(sets.map(|(key, spec)| Change::remove(*key, *spec)).collect());

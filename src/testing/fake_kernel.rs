@@ -4,6 +4,7 @@
 //! directly, as another program on the host would.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -165,6 +166,14 @@ impl FakeKernel {
         asked.into_iter().find(|(_, scheduler)| self.lacking.contains(&**scheduler))
     }
 
+    /// The source of a route that the operation asks for and the host does not have.
+    fn unknown_source(&self, operation: &Step) -> Option<IpAddr> {
+        let Step::Addresses(changes) = operation else { return None };
+        let added = changes.iter().filter(|change| !change.takes_away());
+        let mut sources = added.filter_map(|change| change.to?.route?.source);
+        sources.find(|source| !self.host.addresses.contains(source))
+    }
+
     fn perform(&mut self, operation: &Step) -> Result<(), Error> {
         if let Some(chain) = self.held(operation) {
             return Err(refused(&format!("{chain} is in use")));
@@ -172,6 +181,9 @@ impl FakeKernel {
         if let Some((server, scheduler)) = self.unknown_scheduler(operation) {
             let cause = netlink::Error::Refused(Refusal::of(Errno::ENOENT as i32));
             return Err(Error::NoScheduler { scheduler, server, cause });
+        }
+        if let Some(source) = self.unknown_source(operation) {
+            return Err(refused(&format!("no such source as {source}")));
         }
         operation::perform(&mut self.tables, operation).map_err(|why| refused(&why))?;
         if let Step::Flows(changes) = operation {

@@ -49,9 +49,10 @@ pub fn perform(tables: &mut Tables, operation: &Step) -> Result<(), Refusal> {
         Step::Sets(changes) => changes.iter().try_for_each(|change| set(tables, change)),
         Step::Device(present) => {
             tables.device = *present;
-            if !present {
-                tables.addresses.clear();
-            }
+            tables.addresses.retain(|_, binding| {
+                binding.address &= *present;
+                *binding != Binding::NOTHING
+            });
             Ok(())
         }
         Step::Rules(change) => restore(tables, change.family, &change.payload),

@@ -48,6 +48,8 @@ pub enum Event {
     Restart,
     /// The same on a host that has come to know IPv6, or to know it no longer.
     RestartWith { v6: bool },
+    /// The same, and it binds service addresses in the other way from now on.
+    Rebind,
     /// A few syncs in which nothing goes wrong lead to what is wanted, without an audit.
     CatchUp,
 }
@@ -89,6 +91,7 @@ fn one(random: &mut Random) -> Event {
         34 => Event::RestartWith { v6: random.one_in(2) },
         36..41 => Event::Aspect { number, which: random.below(ASPECTS), shape: any },
         41..43 => Event::HostAddress { choice: any },
+        _ if any.is_multiple_of(2) => Event::Rebind,
         _ => Event::Restart,
     }
 }

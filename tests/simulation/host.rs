@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kube_ipvs_proxy::config::{DetectLocal, NodePortAddresses};
+use kube_ipvs_proxy::config::{DetectLocal, NodePortAddresses, VipBinding};
 use kube_ipvs_proxy::model::conntrack::Flow;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId, SetKey};
 use kube_ipvs_proxy::model::iptables::{ChainKey, Rules, Ruleset, TableName};
@@ -59,6 +59,11 @@ pub fn node_port_addresses(random: &mut Random) -> NodePortAddresses {
         1 => NodePortAddresses::Cidrs(["192.0.2.10/32"].iter().flat_map(|c| c.parse()).collect()),
         _ => NodePortAddresses::All,
     }
+}
+
+/// How service addresses are bound.
+pub fn vip_binding(random: &mut Random) -> VipBinding {
+    if random.one_in(2) { VipBinding::Route } else { VipBinding::Address }
 }
 
 /// A host as some earlier life left it: empty, with things of others, or run by kube-proxy.
@@ -235,12 +240,22 @@ pub fn drift(tables: &mut Tables, random: &mut Random) {
         (8 | 9, _) => damage_rules(tables, random),
         (6, _) => {
             tables.addresses.retain(|address, _| *address == foreign_address() || random.one_in(2));
+            lose_sources(tables, random);
         }
         (7, _) => tables.entries.retain(|entry| {
             !matches!(entry.set, SetId::Pass | SetId::LoopBack | SetId::ServiceCidr)
                 || random.one_in(2)
         }),
         _ => drift_of_sets(tables),
+    }
+}
+
+/// Some routes lose their source.
+///
+/// No address is bound in another way: that would be the doing of somebody else, and stay.
+fn lose_sources(tables: &mut Tables, random: &mut Random) {
+    for route in tables.addresses.values_mut().filter_map(|binding| binding.route.as_mut()) {
+        route.source = route.source.filter(|_| random.one_in(2));
     }
 }
 

@@ -115,8 +115,7 @@ impl Host<'_> {
         let is_own = client == Client::Node;
         let source = match client {
             Client::Other(address) => address,
-            // Kernel: towards an address of the host the source is that very address.
-            Client::Node => to.address,
+            Client::Node => self.own_source(to.address),
         };
         let mut packet = Packet { source, to, is_own, is_marked: false };
         let nat_hook = if is_own { "OUTPUT" } else { "PREROUTING" };
@@ -153,6 +152,8 @@ impl Host<'_> {
 
     /// What becomes of the connection with this real server.
     fn deliver(&self, mut packet: Packet, real: &RealKey) -> Fate {
+        // A route gives processes of the node what masquerade would.
+        let has_nodes_address = packet.is_own && packet.source != packet.to.address;
         packet.to = ServerKey { address: real.address, port: real.port, ..packet.to };
         let verdict = self.walk(TableName::Nat, "POSTROUTING", &mut packet);
         let masqueraded = matches!(verdict, Verdict::Masquerade);
@@ -163,7 +164,10 @@ impl Host<'_> {
             false => (self.is_local)(real) || (self.is_pod)(packet.source),
         };
         match masqueraded || comes_back {
-            true => Fate::Served { kept: !masqueraded, masqueraded },
+            true => {
+                let masqueraded = masqueraded || has_nodes_address;
+                Fate::Served { kept: !masqueraded, masqueraded }
+            }
             false => Fate::Lost,
         }
     }
@@ -236,6 +240,15 @@ impl Host<'_> {
                 _ => false,
             }),
         }
+    }
+
+    /// The source of a connection that the node makes.
+    ///
+    /// Kernel: towards an address of the host it is that very address, unless a route says
+    /// otherwise; the route that comes with an address goes before ours.
+    fn own_source(&self, to: IpAddr) -> IpAddr {
+        let binding = self.tables.addresses.get(&to).filter(|binding| !binding.address);
+        binding.and_then(|binding| binding.route?.source).unwrap_or(to)
     }
 
     fn is_own_address(&self, address: IpAddr) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use kube_ipvs_proxy::cluster::store::Store;
 use kube_ipvs_proxy::cluster::{Kind, Object, ObjectName, Parsed, Update};
-use kube_ipvs_proxy::config::{Periods, Policy};
+use kube_ipvs_proxy::config::{Periods, Policy, VipBinding};
 use kube_ipvs_proxy::model::ipvs::{RealKey, ServerKey};
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::plan::step::Step;
@@ -70,12 +70,14 @@ impl World {
         policy.masquerade_all = random.one_in(4);
         policy.detect_local = host::detect_local(random).unwrap_or(policy.detect_local);
         policy.node_port_addresses = host::node_port_addresses(random);
+        let kernel = host::new(random);
+        policy.vip_binding = host::vip_binding(random);
         World {
             engine: engine(&policy),
             policy,
             cluster: Cluster::default(),
             shapes: BTreeMap::new(),
-            kernel: host::new(random),
+            kernel,
             reader: Reader::default(),
             now: Instant::now(),
             has_unseen_drift: false,
@@ -104,6 +106,13 @@ impl World {
             Event::Restart => self.restart()?,
             Event::RestartWith { v6 } => {
                 self.kernel.host.families.v6 = v6;
+                self.restart()?;
+            }
+            Event::Rebind => {
+                self.policy.vip_binding = match self.policy.vip_binding {
+                    VipBinding::Address => VipBinding::Route,
+                    VipBinding::Route => VipBinding::Address,
+                };
                 self.restart()?;
             }
             Event::CatchUp if self.has_unseen_drift => {}
@@ -174,6 +183,7 @@ impl World {
             | Event::KilledSync { .. }
             | Event::Restart
             | Event::RestartWith { .. }
+            | Event::Rebind
             | Event::CatchUp => unreachable!("met already"),
         }
     }
