@@ -64,6 +64,11 @@ impl Binding {
         Binding { address: self.address || other.address, route: other.route.or(self.route) }
     }
 
+    /// Whether it has the ways of another; the sources of routes may differ.
+    pub fn has_ways_of(self, other: Binding) -> bool {
+        self.address == other.address && self.route.is_some() == other.route.is_some()
+    }
+
     /// Whether nothing has to be added for another to be there.
     pub fn covers(self, other: Binding) -> bool {
         self.with(other) == self
@@ -109,6 +114,8 @@ mod tests {
         ] {
             assert_eq!(binding.covers(other), covers, "{binding}, {other}");
         }
+        assert!(route.has_ways_of(Binding::route(None)));
+        assert!(!both.has_ways_of(route) && !both.has_ways_of(Binding::ADDRESS));
         assert_eq!(both.to_string(), "address and route src 192.0.2.1");
     }
 }

@@ -128,6 +128,25 @@ pub fn build(
     steps
 }
 
+/// Addresses of the extent that are bound in another way than they are to be.
+///
+/// They answer all the same, so a plan changes but a few of them.
+pub fn bound_otherwise(desired: &Desired, mirror: &Mirror, extent: &Extent) -> BTreeSet<IpAddr> {
+    let (wanted, seen) = (&desired.tables().addresses, &mirror.tables.addresses);
+    let is_otherwise =
+        |address: &&IpAddr| is_bound_otherwise(seen.get(*address), wanted.get(*address));
+    match extent {
+        Extent::All => seen.keys().filter(is_otherwise).copied().collect(),
+        Extent::Touched(touched) => {
+            touched.addresses.iter().filter(is_otherwise).copied().collect()
+        }
+    }
+}
+
+fn is_bound_otherwise(there: Option<&Binding>, to: Option<&Binding>) -> bool {
+    there.zip(to).is_some_and(|(there, to)| !there.has_ways_of(*to))
+}
+
 /// All rows of both sides.
 fn everything(wanted: &Tables, seen: &Tables) -> Touched {
     Touched {
@@ -250,6 +269,12 @@ fn obsolete_chains(wanted: &Tables, seen: &Tables) -> Step {
 
 type AddressChange = Change<IpAddr, Binding>;
 
+/// Most addresses that one plan binds in another way.
+///
+/// Kernel: removing one of 10,000 IPv6 addresses of a device takes milliseconds, in which nothing
+/// else is changed.
+pub const MOST_REBOUND: usize = 64;
+
 /// Changes of how addresses are bound, split by what must come before what.
 #[derive(Default)]
 struct Addresses {
@@ -267,9 +292,15 @@ impl Addresses {
     fn new(wanted: &Tables, mirror: &Mirror, touched: &BTreeSet<IpAddr>) -> Self {
         let seen = &mirror.tables;
         let mut changes = Addresses::default();
+        let mut rebound = 0;
         for address in touched {
-            let there = seen.addresses.get(address).copied();
-            let to = wanted.addresses.get(address).copied();
+            let [there, to] = [seen, wanted].map(|tables| tables.addresses.get(address).copied());
+            if is_bound_otherwise(there.as_ref(), to.as_ref()) {
+                rebound += 1;
+                if rebound > MOST_REBOUND {
+                    continue;
+                }
+            }
             let made = to.map_or(there, |to| Some(there.unwrap_or(Binding::NOTHING).with(to)));
             let has_route = there.is_some_and(|there| there.route.is_some());
             if made != there {

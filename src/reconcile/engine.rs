@@ -72,6 +72,8 @@ pub struct Engine {
     has_synced: bool,
     /// Whether the last whole plan left chains behind.
     has_leftover: bool,
+    /// Addresses that the next syncs bind in another way, a few each.
+    to_rebind: BTreeSet<IpAddr>,
     /// When the drains are to be looked at.
     wake: Option<Instant>,
     /// What the last sync looked at, if it could not do all of it.
@@ -115,6 +117,7 @@ impl Engine {
             founded: None,
             has_synced: false,
             has_leftover: false,
+            to_rebind: BTreeSet::new(),
             wake: None,
             unfinished: None,
             pace: Pace::new(periods),
@@ -197,10 +200,14 @@ impl Engine {
             self.clean_flows(kernel, &clock, &mut report);
         }
         report.drains = self.drains.len();
+        report.rebinding = self.to_rebind.len();
         report.drift = std::mem::take(&mut self.drift);
         report.is_founded = self.is_founded();
         self.wake = self.drains.next_look();
         self.pace.ended(clock(), report.is_complete());
+        if report.is_complete() && report.rebinding > 0 {
+            self.pace.request(clock());
+        }
         report
     }
 
@@ -232,6 +239,7 @@ impl Engine {
             self.carry_out(kernel, &extent, now, report);
         }
         self.has_synced = true;
+        self.note_bound_otherwise(&extent);
         if extent.is_of_foundation() {
             self.has_leftover = !report.leftover.is_empty();
         }

@@ -45,7 +45,7 @@ pub enum Error {
     Timer(#[from] std::io::Error),
 }
 
-/// Syncs until nothing fails and nothing drains, or patience ends; the report sums up all syncs.
+/// Syncs until nothing fails, is left to do or drains, or patience ends; the report sums up all syncs.
 pub fn run(
     engine: Engine,
     kernel: impl Kernel,
@@ -69,6 +69,7 @@ async fn sync_to_the_end(cycle: &mut Cycle<impl Kernel>, patience: Patience) -> 
     loop {
         let wait = cycle.wait();
         let waited = match (total.is_complete(), total.drains) {
+            (true, _) if total.rebinding > 0 => wait.await,
             (true, 0) => return total,
             (true, _) => timeout_at(drained_by, wait).await.unwrap_or(Err(Ended::Stopped)),
             (false, _) if attempts == patience.attempts => return total,

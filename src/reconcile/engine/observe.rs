@@ -111,8 +111,9 @@ impl Engine {
         if !self.doubt.servers.is_empty() {
             return None;
         }
-        let read = Touched { servers, ..Touched::default() };
-        Some(widened(self.unfinished.take(), read))
+        let addresses = self.next_to_rebind();
+        let due = Touched { servers, addresses, ..Touched::default() };
+        Some(widened(self.unfinished.take(), due))
     }
 
     /// Counts the suspects that are otherwise than noted indeed.

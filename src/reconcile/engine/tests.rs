@@ -1,8 +1,11 @@
 //! What the engine reads again, when, and what it does meanwhile.
 
 use crate::cluster::Update;
+use crate::config::{Policy, VipBinding};
 use crate::model::ipset::SetId;
+use crate::model::link::Binding;
 use crate::model::observed::Host;
+use crate::plan;
 use crate::plan::step::Step;
 use crate::testing::fake_kernel::{FAULTS, Fault, Faults};
 use crate::testing::node::Node;
@@ -313,4 +316,49 @@ fn a_missing_scheduler_is_asked_for_after_an_audit_beside_the_work() {
     node.engine.end_audit(Ok(()), node.now);
     assert!(node.sync().is_complete());
     assert_eq!(scheduler(&node, "tcp 10.96.0.2:80"), "sed");
+}
+
+/// Services with an address each, bound as addresses, and from now on to be bound by routes.
+fn restarted_with_other_binding(services: usize) -> Node {
+    let objects: Vec<Update> = (1..=services).flat_map(objects).collect();
+    let mut node = Node::new(objects.clone());
+    assert!(node.sync().is_complete());
+    node.restart_with(Policy { vip_binding: VipBinding::Route, ..policy() }, objects);
+    node
+}
+
+fn bound_by_routes(node: &Node) -> usize {
+    let bindings = node.kernel.tables.addresses.values();
+    bindings.filter(|binding| **binding == Binding::route(None)).count()
+}
+
+#[test]
+fn a_change_waits_for_a_few_addresses_that_are_bound_otherwise_not_for_all() {
+    let services = 3 * plan::MOST_REBOUND;
+    let mut node = restarted_with_other_binding(services);
+    for number in 1..=3 {
+        assert!(node.engine.next_sync().is_none_or(|due| due == node.now), "at once");
+        node.tell(objects(services + number));
+        let report = node.sync();
+        assert!(report.is_complete() && is_served(&node, services + number), "{report}");
+        // The new one is bound by a route from the beginning.
+        assert_eq!(bound_by_routes(&node), number * (plan::MOST_REBOUND + 1));
+        assert_eq!(report.rebinding, (3 - number) * plan::MOST_REBOUND);
+    }
+    assert!(node.engine.next_sync().is_some_and(|due| due > node.now), "all is done");
+    assert_eq!(node.changes(), "");
+}
+
+#[test]
+fn addresses_that_cannot_be_bound_otherwise_are_tried_again_after_a_pause() {
+    let mut node = restarted_with_other_binding(2 * plan::MOST_REBOUND);
+    let binds = |step: &Step| step.to_string().contains("10.96.1.1 ");
+    node.kernel.faults = Faults::When(binds, Fault::Refused);
+    let report = node.sync();
+    assert_eq!((report.failed.len(), report.postponed), (1, 1), "{report}");
+    assert!(node.engine.next_sync().is_some_and(|due| due > node.now));
+    node.kernel.faults = Faults::None;
+    node.wait(1);
+    while node.sync().rebinding > 0 {}
+    assert_eq!(bound_by_routes(&node), 2 * plan::MOST_REBOUND);
 }
