@@ -92,8 +92,9 @@ pub fn new(random: &mut Random) -> FakeKernel {
 }
 
 /// What is there of others.
-pub fn foreign(tables: &Tables) -> (Vec<(&str, Option<&Arc<Server>>)>, bool) {
-    let servers = FOREIGN_SERVERS.iter().map(|text| (*text, tables.servers.get(&front(text))));
+pub fn foreign(tables: &Tables) -> (Vec<(&str, Option<&Server>)>, bool) {
+    let server = |text| tables.servers.get(&front(text)).map(Arc::as_ref);
+    let servers = FOREIGN_SERVERS.iter().map(|text| (*text, server(text)));
     (servers.collect(), tables.addresses.contains_key(&ip(FOREIGN_ADDRESS)))
 }
 
