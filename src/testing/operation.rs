@@ -76,14 +76,14 @@ pub fn perform(tables: &mut Tables, operation: &Step) -> Result<(), Refusal> {
     }
 }
 
-/// Does what the change asks for, whatever else is there.
+/// Does what the change asks for, and no more, whatever else is there.
 fn bind(tables: &mut Tables, change: &Change<IpAddr, Binding>) {
     let there = tables.addresses.get(&change.key).copied().unwrap_or(Binding::NOTHING);
     let from = change.from.unwrap_or(Binding::NOTHING);
     let to = change.to.unwrap_or(Binding::NOTHING);
     let binding = Binding {
-        address: to.address || there.address && !from.address,
-        route: to.route.or(there.route.filter(|_| from.route.is_none())),
+        address: if from.address == to.address { there.address } else { to.address },
+        route: if from.route == to.route { there.route } else { to.route },
     };
     match binding == Binding::NOTHING {
         true => tables.addresses.remove(&change.key),
