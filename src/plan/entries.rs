@@ -104,7 +104,7 @@ impl Entries {
         let seen = &mirror.tables;
         let change =
             |entry: &Entry| match (wanted.entries.contains(entry), seen.entries.contains(entry)) {
-                (true, false) => Some((coming(seen, entry), Change::add(*entry, ()))),
+                (true, false) => Some((coming(wanted, seen, entry), Change::add(*entry, ()))),
                 (false, true) => Some((going(wanted, mirror, entry), Change::remove(*entry, ()))),
                 _ => None,
             };
@@ -122,9 +122,11 @@ impl Entries {
         Step::Entries(changes.map(|(_, change)| change.clone()).collect())
     }
 
-    /// Takes out what is missing of fronts that answer already.
+    /// Takes out what fronts that answer already need before other rules come into force: what is
+    /// missing, and restrictions that damaged rules may not have enforced and new ones must not.
     pub fn take_answering(&mut self, wanted: &Tables, mirror: &Mirror) -> Entries {
         let seen = &mirror.tables;
+        let halfway = Halfway::new(wanted, mirror);
         let serving = seen.servers.iter().filter(|(_, server)| server.is_serving());
         let ports: BTreeSet<(Protocol, u16)> =
             serving.map(|(front, _)| (front.protocol, front.port)).collect();
@@ -134,14 +136,18 @@ impl Entries {
             (None, None) => false,
         };
         let is_for_the_rules = |(moment, change): &(Moment, Change<Entry, ()>)| {
-            let is_in_time = match moment {
-                Moment::Prove => false,
+            let entry = &change.key;
+            let is_in_time = match (moment, change.to) {
+                (Moment::Admit, None) => stays(wanted, entry) && halfway.may_untreat(entry),
+                // Whom the rules that are there keep out, other rules may let in.
+                (Moment::Close, None) => true,
+                (Moment::Prove, _) | (_, None) => false,
                 // Who is refused by the filter that is there waits for the rest of the rules.
-                Moment::Open => !mirror.filters(change.key.member.family()),
-                Moment::KeepSource => Halfway::new(wanted, mirror).may_spare(&change.key),
+                (Moment::Open, _) => !mirror.filters(entry.member.family()),
+                (Moment::KeepSource, _) => halfway.may_spare(entry),
                 _ => true,
             };
-            change.to.is_some() && is_in_time && answers(&change.key)
+            is_in_time && answers(entry)
         };
         let (taken, rest) = self.changes.drain(..).partition(is_for_the_rules);
         self.changes = rest;
@@ -149,9 +155,13 @@ impl Entries {
     }
 }
 
-fn coming(seen: &Tables, entry: &Entry) -> Moment {
+fn coming(wanted: &Tables, seen: &Tables, entry: &Entry) -> Moment {
     match Effect::of(entry.set) {
         Effect::Proves => Moment::Prove,
+        // Whoever is kept out until now is to meet no endpoint of a front that closes.
+        Effect::Allows if front_of(entry).is_some_and(|front| closes(wanted, seen, &front)) => {
+            Moment::Open
+        }
         Effect::Allows => Moment::Allow,
         Effect::Restricts => Moment::Restrict,
         // Where there is no masquerade yet, it must not come alone.
@@ -218,6 +228,11 @@ fn service_address(entry: &Entry) -> Option<IpAddr> {
 /// Whether not everybody is to use the front.
 fn is_guarded(wanted: &Tables, front: &ServerKey) -> bool {
     wanted.lists(SetId::LoadBalancerFw, front)
+}
+
+/// Whether a front that not everybody may use has no endpoint left.
+fn closes(wanted: &Tables, seen: &Tables, front: &ServerKey) -> bool {
+    is_guarded(seen, front) && !wanted.lists(SetId::Pass, front)
 }
 
 /// The front that an entry is about, if it names one.

@@ -165,7 +165,9 @@ impl<'a> Guard<'a> {
     /// A front that the filter keeps shut needs all rules; one that it does not is open already.
     fn may_open(&self, front: &ServerKey) -> bool {
         let family = front.family();
-        (self.is_guarded(family) || !self.mirror.filters(family)) && self.halfway.may_open(front)
+        let is_shut = self.mirror.filters(family);
+        let is_ready = self.is_guarded(family) && !self.halfway.masquerades_wrongly(front);
+        (is_ready || !is_shut) && self.halfway.may_open(front)
     }
 
     /// A proof of ownership stays as long as what it proves, and an entry as long as clients need it.
@@ -174,9 +176,14 @@ impl<'a> Guard<'a> {
             // A server that is left to others needs no proof any more.
             (_, _, Some(front)) if self.desired.excludes(&front.address) => true,
             (SetId::Servers, _, Some(front)) => !self.seen.servers.contains_key(&front),
-            // After a takeover the journal has to name the server before these sets may not.
+            // After a takeover the journal has to name the server before these sets may not, and
+            // until other rules are in force they let clients of a bound address pass.
             (set, _, Some(front)) if SetId::FRONTS.contains(&set) => {
-                !self.seen.servers.contains_key(&front) || self.seen.lists(SetId::Servers, &front)
+                let is_reached = self.wanted.servers.contains_key(&front)
+                    && self.seen.addresses.contains(&front.address);
+                let is_noted = self.seen.lists(SetId::Servers, &front);
+                (is_noted || !self.seen.servers.contains_key(&front))
+                    && (!is_reached || self.is_guarded(front.family()))
             }
             (SetId::IpvsIps, Member::Ip(address), _) => !self.seen.addresses.contains_key(&address),
             _ => true,

@@ -84,7 +84,11 @@ impl<'a> Halfway<'a> {
             Effect::KeepsSource(from) => self.seen.entries.contains(&entry.in_set(from)),
             _ => false,
         };
-        !(is_masqueraded && self.any_front(entry, |front| self.has_strangers(front)))
+        let needs_masquerade = |front: &ServerKey| {
+            let restriction = Entry::of_front(SetId::NoLocalEndpoints, front);
+            self.has_strangers(front) || self.is_missing(&restriction)
+        };
+        !(is_masqueraded && self.any_front(entry, needs_masquerade))
     }
 
     /// Whether an entry may go that changes how clients are treated.
@@ -111,15 +115,17 @@ impl<'a> Halfway<'a> {
 
     /// Whether every wanted treatment is there that comes before the moment.
     fn lacks_nothing(self, front: &ServerKey, moment: Moment) -> bool {
-        let is_missing = |entry: &Entry| {
-            self.wanted.entries.contains(entry) && !self.seen.entries.contains(entry)
-        };
         let comes_before = |entry: &Entry| match Effect::of(entry.set) {
             Effect::Opens => false,
             Effect::KeepsSource(_) => moment == Moment::Opening,
             _ => true,
         };
-        !treatments(front).any(|entry| comes_before(&entry) && is_missing(&entry))
+        !treatments(front).any(|entry| comes_before(&entry) && self.is_missing(&entry))
+    }
+
+    /// Whether the entry is wanted and not there.
+    fn is_missing(self, entry: &Entry) -> bool {
+        self.wanted.entries.contains(entry) && !self.seen.entries.contains(entry)
     }
 
     /// Whether clients keep their address though they are to be masqueraded.
@@ -135,6 +141,13 @@ impl<'a> Halfway<'a> {
             spared_by(entry.set).is_some_and(|spared| is_too_many(&entry.in_set(spared)))
                 || is_node_port(entry) && is_too_many(&bound)
         })
+    }
+
+    /// Whether clients are masqueraded though they are to keep their address.
+    pub fn masquerades_wrongly(self, front: &ServerKey) -> bool {
+        let has_too_many =
+            |set: SetId| self.seen.lists(set, front) && !self.wanted.lists(set, front);
+        SetId::FRONTS.into_iter().any(has_too_many)
     }
 
     /// Whether clients come through.

@@ -171,8 +171,10 @@ fn foundation(wanted: &Tables, mirror: &Mirror, sets: Step, admitted: &Entries) 
         admitted.at(Moment::Allow),
         admitted.at(Moment::Restrict),
         admitted.at(Moment::Prepare),
+        admitted.at(Moment::Close),
         admitted.at(Moment::KeepSource),
         admitted.at(Moment::Open),
+        admitted.at(Moment::Admit),
     ];
     let rules = wanted.rulesets.iter().filter(|(family, ruleset)| !mirror.holds(**family, ruleset));
     let rules = rules.map(|(family, ruleset)| {

@@ -153,7 +153,8 @@ fn instant<'a>(
 /// Whether it is the doing of rules that come into force.
 ///
 /// Clients may be seen as before or as after it for a moment. Where they are masqueraded no longer,
-/// no order of rows could keep the endpoint that relied on it. Where they are refused what was shut
+/// no order of rows could keep the endpoint that relied on it; where they are dropped no longer,
+/// they hear as little from endpoints of other nodes until these go. Where they are refused what was shut
 /// to all others, it was because somebody damaged the rules, and lasts until the front opens.
 fn is_by_rules(case: &Case, now: Fate) -> bool {
     let was_masqueraded = matches!(case.before, Fate::Served { masqueraded: true, .. });
@@ -161,7 +162,10 @@ fn is_by_rules(case: &Case, now: Fate) -> bool {
     case.rules_change
         && match now {
             Fate::Served { .. } => reaches_a_pod(case.before) || reaches_a_pod(case.after),
-            Fate::Lost => was_masqueraded && !is_masqueraded,
+            Fate::Lost => {
+                let comes_in = case.before == Fate::Dropped && reaches_a_pod(case.after);
+                was_masqueraded && !is_masqueraded || comes_in
+            }
             Fate::Refused => case.was_shut,
             _ => false,
         }
