@@ -56,6 +56,8 @@ pub enum SetId {
     Pass,
     /// Ranges that service addresses are allocated from; unallocated ones are refused.
     ServiceCidr,
+    /// Addresses of virtual servers that get another scheduler: meanwhile IPVS would refuse.
+    Hold,
 }
 
 /// The kernel type of a set.
@@ -144,7 +146,7 @@ struct Row {
 /// Names, types and rule comments of all sets; IPv4 name first.
 ///
 /// Parity: names of IPv6 sets are cut to 31 characters.
-const CATALOGUE: [Row; 21] = [
+const CATALOGUE: [Row; 22] = [
     Row {
         id: SetId::LoopBack,
         names: ["KUBE-LOOP-BACK", "KUBE-6-LOOP-BACK"],
@@ -291,6 +293,13 @@ const CATALOGUE: [Row; 21] = [
         kind: SetType::HashNet,
         maxelem: Some(1024),
         comment: "Kubernetes service ip that no service has",
+    },
+    Row {
+        id: SetId::Hold,
+        names: ["KUBE-IPVS-HOLD", "KUBE-6-IPVS-HOLD"],
+        kind: SetType::HashIp,
+        maxelem: Some(1024),
+        comment: "Kubernetes service ip that is given another scheduler",
     },
 ];
 

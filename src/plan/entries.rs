@@ -4,7 +4,7 @@
 //! out, or counts on endpoints that can do without it, is never there with the wrong endpoints.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::halfway::Halfway;
 use super::mirror::Mirror;
@@ -30,6 +30,8 @@ pub enum Effect {
     Prepares,
     /// Opens the front.
     Opens,
+    /// Holds back what the kernel would refuse of itself for an instant.
+    HoldsBack,
 }
 
 impl Effect {
@@ -55,6 +57,7 @@ impl Effect {
             | SetId::IpvsIps
             | SetId::ServiceCidr => Effect::Prepares,
             SetId::Pass => Effect::Opens,
+            SetId::Hold => Effect::HoldsBack,
         }
     }
 }
@@ -71,6 +74,8 @@ pub enum Moment {
     Restrict,
     /// Everything else that a front needs comes before its servers.
     Prepare,
+    /// Refusals are held back while servers get another scheduler.
+    Hold,
     /// A front that has no endpoint left closes before it loses the last, and one that nobody
     /// reaches before its address is bound for another.
     Close,
@@ -90,6 +95,8 @@ pub enum Moment {
     Disallow,
     /// A proof goes after what it proved.
     Disprove,
+    /// Refusals are told again.
+    Release,
 }
 
 /// Changes of entries, each with its moment.
@@ -108,7 +115,21 @@ impl Entries {
                 (false, true) => Some((going(wanted, mirror, entry), Change::remove(*entry, ()))),
                 _ => None,
             };
-        Entries { changes: touched.iter().filter_map(change).collect() }
+        let touched = touched.iter().filter(|entry| entry.set != SetId::Hold);
+        Entries { changes: touched.filter_map(change).collect() }
+    }
+
+    /// Holds refusals back at the addresses, for the time of the plan, and at no other: those that
+    /// a plan left behind which was cut short are released.
+    pub fn hold(&mut self, seen: &Tables, addresses: impl Iterator<Item = IpAddr>) {
+        let entry = |address| Entry { set: SetId::Hold, member: Member::Ip(address) };
+        let from_first = seen.entries.range(entry(Ipv4Addr::UNSPECIFIED.into())..);
+        let left = from_first.take_while(|entry| entry.set == SetId::Hold);
+        let left: BTreeSet<Entry> = left.copied().collect();
+        let held: BTreeSet<Entry> = addresses.map(entry).collect();
+        let coming = held.difference(&left).map(|entry| (Moment::Hold, Change::add(*entry, ())));
+        let going = held.union(&left).map(|entry| (Moment::Release, Change::remove(*entry, ())));
+        self.changes.extend(coming.chain(going));
     }
 
     /// Entries that are to come.
@@ -171,6 +192,7 @@ fn coming(wanted: &Tables, seen: &Tables, entry: &Entry) -> Moment {
         Effect::KeepsSource(_) => Moment::KeepSource,
         Effect::Prepares => Moment::Prepare,
         Effect::Opens => Moment::Open,
+        Effect::HoldsBack => Moment::Hold,
     }
 }
 
@@ -201,6 +223,7 @@ fn going(wanted: &Tables, mirror: &Mirror, entry: &Entry) -> Moment {
         Effect::Prepares => Moment::Clear,
         Effect::Opens if stays(wanted, entry) || is_nowhere(mirror, entry) => Moment::Close,
         Effect::Opens => Moment::CloseGone,
+        Effect::HoldsBack => Moment::Release,
     }
 }
 

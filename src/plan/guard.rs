@@ -82,7 +82,10 @@ impl<'a> Guard<'a> {
             })),
             Step::Servers(changes) => Step::Servers(keep(changes, |change| match change.to {
                 // Ownership must be provable before there is something to own.
-                Some(_) => self.seen.lists(SetId::Servers, &change.key),
+                Some(_) => {
+                    self.seen.lists(SetId::Servers, &change.key)
+                        && (!change.is_of_scheduler() || self.is_held(change.key.address))
+                }
                 // A port that lets traffic pass without a server would reach a host process.
                 None => !self.seen.lists(SetId::Pass, &change.key) && self.is_shielded(&change.key),
             })),
@@ -180,7 +183,7 @@ impl<'a> Guard<'a> {
             // until other rules are in force they let clients of a bound address pass.
             (set, _, Some(front)) if SetId::FRONTS.contains(&set) => {
                 let is_reached = self.wanted.servers.contains_key(&front)
-                    && self.seen.addresses.contains(&front.address);
+                    && self.seen.addresses.contains_key(&front.address);
                 let is_noted = self.seen.lists(SetId::Servers, &front);
                 (is_noted || !self.seen.servers.contains_key(&front))
                     && (!is_reached || self.is_guarded(front.family()))
@@ -206,6 +209,12 @@ impl<'a> Guard<'a> {
         let rules = || self.wanted.rulesets.get(&family);
         let are_in_force = || rules().is_some_and(|rules| self.mirror.holds(family, rules));
         *self.has_rules.get(family).get_or_init(are_in_force)
+    }
+
+    /// Whether refusals by the kernel itself are held back at the address.
+    fn is_held(&self, address: IpAddr) -> bool {
+        let hold = Entry { set: SetId::Hold, member: Member::Ip(address) };
+        self.seen.entries.contains(&hold) && self.is_guarded(Family::of(address))
     }
 
     /// No address may be live before its rules, and without the proof that it is ours.

@@ -109,7 +109,7 @@ impl<'a> Halfway<'a> {
                 let is_treated = self.lacks_nothing(front, Moment::Growing);
                 self.is_open(front) && (self.has_strangers(front) || !is_treated)
             }),
-            Effect::Proves | Effect::Opens => true,
+            Effect::Proves | Effect::Opens | Effect::HoldsBack => true,
         }
     }
 

@@ -73,6 +73,7 @@ pub fn build(
     let is_over = |server: &ServerKey, real: &RealKey| drains.is_over(server, real, now);
     let servers = Servers::new(desired, seen, &touched.servers, is_ours, is_over);
     let mut entries = Entries::new(wanted, mirror, &touched.entries);
+    entries.hold(seen, servers.rescheduled());
     let addresses = Addresses::new(wanted, mirror, &touched.addresses);
 
     let sets = sets(wanted, mirror, entries.missing(), touched.foundation);
@@ -102,6 +103,7 @@ pub fn build(
         entries.at(Moment::Allow),
         entries.at(Moment::Restrict),
         entries.at(Moment::Prepare),
+        entries.at(Moment::Hold),
         Step::Servers(servers.added),
         Step::Reals(servers.raised),
         // Order: a front is shut before its last real server goes, else its port would answer with
@@ -120,6 +122,7 @@ pub fn build(
         entries.at(Moment::Disallow),
         entries.at(Moment::Disprove),
         Step::Entries(inherited.iter().map(|entry| Change::remove(*entry, ())).collect()),
+        entries.at(Moment::Release),
     ]);
     if touched.foundation {
         steps.extend(dismantling(wanted, seen));
@@ -358,6 +361,12 @@ impl Servers {
             }
         }
         changes
+    }
+
+    /// Addresses of servers that get another scheduler.
+    fn rescheduled(&self) -> impl Iterator<Item = IpAddr> {
+        let changes = self.added.iter().filter(|change| change.is_of_scheduler());
+        changes.map(|change| change.key.address)
     }
 
     /// What must be there and is not, or is otherwise.

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use crate::model::conntrack::Flow;
-use crate::model::ipset::{Entry, SetKey, SetSpec};
+use crate::model::ipset::{Entry, SetId, SetKey, SetSpec};
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{RealKey, RealServer, ServerKey, VirtualServer};
 use crate::model::link::Binding;
@@ -44,6 +44,16 @@ impl Change<IpAddr, Binding> {
     pub fn takes_away(&self) -> bool {
         let from = self.from.unwrap_or(Binding::NOTHING);
         self.to.is_none_or(|to| from.covers(to))
+    }
+}
+
+impl Change<ServerKey, VirtualServer> {
+    /// Whether a virtual server that is there gets another scheduler.
+    ///
+    /// Kernel: it has none for an RCU grace period, and refuses connections that begin then.
+    pub fn is_of_scheduler(&self) -> bool {
+        let schedulers = self.from.as_ref().zip(self.to.as_ref());
+        schedulers.is_some_and(|(from, to)| from.scheduler != to.scheduler)
     }
 }
 
@@ -103,7 +113,11 @@ impl Step {
     pub fn without_removals(self) -> Step {
         match self {
             Step::Sets(changes) => Step::Sets(kept(changes)),
-            Step::Entries(changes) => Step::Entries(kept(changes)),
+            Step::Entries(mut changes) => {
+                // What holds refusals back must not outlive the plan.
+                changes.retain(|change| change.to.is_some() || change.key.set == SetId::Hold);
+                Step::Entries(changes)
+            }
             Step::Servers(changes) => Step::Servers(kept(changes)),
             Step::Addresses(changes) => Step::Addresses(kept(changes)),
             Step::Reals(mut changes) => {

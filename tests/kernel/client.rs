@@ -27,7 +27,16 @@ pub fn connect_tcp(from: &Namespace, to: SocketAddr) -> io::Result<Answer> {
 
 /// Like [`ask`], from the namespace that the thread is in.
 pub fn ask_here(transport: Transport, to: SocketAddr) -> io::Result<Answer> {
-    let mut socket = connect(transport, to)?;
+    ask_patiently(transport, to, TIMEOUT)
+}
+
+/// The same with another limit for connecting.
+pub fn ask_patiently(
+    transport: Transport,
+    to: SocketAddr,
+    patience: Duration,
+) -> io::Result<Answer> {
+    let mut socket = connect(transport, to, patience)?;
     let answer = exchange(&mut socket, LAST_REQUEST)?;
     if transport != Transport::Udp {
         // The pod closes first, so that ports do not run out on the client's side.
@@ -44,7 +53,7 @@ pub struct Conversation {
 impl Conversation {
     /// Connects from inside a namespace.
     pub fn open(from: &Namespace, transport: Transport, to: SocketAddr) -> io::Result<Self> {
-        from.run(|| connect(transport, to)).map(|socket| Self { socket })
+        from.run(|| connect(transport, to, TIMEOUT)).map(|socket| Self { socket })
     }
 
     /// Asks over the open connection.
@@ -53,12 +62,12 @@ impl Conversation {
     }
 }
 
-fn connect(transport: Transport, to: SocketAddr) -> io::Result<Socket> {
+fn connect(transport: Transport, to: SocketAddr, patience: Duration) -> io::Result<Socket> {
     let socket =
         Socket::new(Domain::for_address(to), transport.socket_type(), Some(transport.protocol()))?;
     socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     socket.set_write_timeout(Some(TIMEOUT))?;
-    socket.connect_timeout(&to.into(), TIMEOUT)?;
+    socket.connect_timeout(&to.into(), patience)?;
     Ok(socket)
 }
 

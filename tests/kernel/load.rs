@@ -21,6 +21,8 @@ pub struct Amount {
     pub requests: usize,
     /// From start to end.
     pub time: Duration,
+    /// For one connection to be made.
+    pub patience: Duration,
 }
 
 /// What came of it.
@@ -45,6 +47,7 @@ struct Orders {
     to: SocketAddr,
     start: Instant,
     time: Duration,
+    patience: Duration,
     requests_left: Arc<AtomicUsize>,
     answered: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
@@ -53,12 +56,12 @@ struct Orders {
 impl Amount {
     /// A number of requests from a few clients at a time.
     pub const fn requests(requests: usize) -> Self {
-        Self { clients: 4, requests, time: Duration::from_secs(300) }
+        Self { requests, ..Self::at_most(Duration::from_secs(300)) }
     }
 
     /// Requests without a pause until the load is stopped, or for the given time at most.
     pub const fn at_most(time: Duration) -> Self {
-        Self { clients: 4, requests: usize::MAX, time }
+        Self { clients: 4, requests: usize::MAX, time, patience: client::TIMEOUT }
     }
 }
 
@@ -95,6 +98,7 @@ impl Load {
             to,
             start: Instant::now(),
             time: amount.time,
+            patience: amount.patience,
             requests_left: Arc::new(AtomicUsize::new(amount.requests)),
             answered: Arc::default(),
             stopping: Arc::default(),
@@ -144,7 +148,7 @@ impl Orders {
     fn carry_out(&self) -> Tally {
         let mut tally = Tally::default();
         while self.has_another_request() {
-            match client::ask_here(self.transport, self.to) {
+            match client::ask_patiently(self.transport, self.to, self.patience) {
                 Ok(answer) => {
                     *tally.answers.entry(answer.pod).or_default() += 1;
                     self.answered.fetch_add(1, Ordering::Relaxed);

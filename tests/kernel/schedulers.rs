@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Trial> {
     crate::trials![
         schedulers_are_chosen_by_annotation,
         schedulers_change_and_connections_live,
+        schedulers_change_and_nobody_is_refused,
         schedulers_that_the_kernel_lacks_cost_only_their_service,
     ]
 }
@@ -89,8 +90,6 @@ fn schedulers_are_chosen_by_annotation() {
     wait::until("the default", SOON, || scheduling(&world, &front).as_deref() == Some("wlc"));
 }
 
-/// Kernel: between two schedulers a virtual server has none, for one RCU grace period. A connection
-/// that begins in that moment is refused; those that are there, and later ones, notice nothing.
 fn schedulers_change_and_connections_live() {
     let world = World::new();
     let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
@@ -135,6 +134,62 @@ fn schedulers_change_and_connections_live() {
     wait::until("other flags", SOON, || shown("mh -b mh-fallback"));
     load.wait_for_answers(20);
     assert_eq!(load.stop().failures, Vec::<String>::new());
+}
+
+/// Kernel: between two schedulers a virtual server has none, for one RCU grace period. Connections
+/// that begin in that moment succeed with the client's next attempt, a second later.
+fn schedulers_change_and_nobody_is_refused() {
+    let world = World::new();
+    world.refuse_without_limit();
+    let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let client = world.pod("client", Place::Node, 9);
+    let _servers = pods.each_ref().map(|pod| pod.serve(Transport::Tcp, cluster::POD_PORT));
+    let behind = pods.each_ref();
+    let service = Service::new("web", 128, &behind);
+    let manifests = Manifests::new();
+    manifests.put("web.yaml", &service.manifest());
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    let amount = Amount {
+        clients: 1,
+        patience: Duration::from_secs(10),
+        ..Amount::at_most(Duration::from_secs(120))
+    };
+    let clients = [&client.namespace, &world.node]
+        .map(|from| Family::BOTH.map(|family| (from, service.front(family))));
+    let load = |(from, front)| (front, Load::start(from, Transport::Tcp, front, amount));
+    let loads = clients.as_flattened().iter().copied().map(load).collect::<Vec<_>>();
+    let held = || Family::BOTH.map(|family| refusals_held_back(&world, family));
+    let mut schedulers = ["lc", "mh", "sh", "wrr", "wlc", "rr"].iter().cycle();
+    // As often as it takes until somebody of either family has met the moment.
+    wait::until("refusals that are held back", Duration::from_secs(60), || {
+        let scheduler = schedulers.next().expect("a cycle");
+        manifests.put("web.yaml", &annotated(&service, scheduler, ""));
+        let shown = |family| scheduling(&world, &service.front(family).to_string());
+        let is_set =
+            |family| shown(family).is_some_and(|found| found.split(' ').next() == Some(scheduler));
+        wait::until(scheduler, SOON, || Family::BOTH.into_iter().all(is_set));
+        held().iter().all(|held| *held > 0)
+    });
+    for (front, load) in loads {
+        load.wait_for_answers(1);
+        let tally = load.stop();
+        assert_eq!(tally.failures, Vec::<String>::new(), "{front}");
+    }
+    let sets = dump::sets(&world.node);
+    let is_held = |line: &str| line.starts_with("add ") && line.contains("IPVS-HOLD");
+    assert!(!sets.lines().any(is_held), "{sets}");
+}
+
+/// How many refusals the kernel has made of itself and nobody was told.
+fn refusals_held_back(world: &World, family: Family) -> u64 {
+    let tool = match family {
+        Family::Ipv4 => "iptables",
+        Family::Ipv6 => "ip6tables",
+    };
+    let listing = world.node.output(tool, &["-nvxL", "KUBE-IPVS-OUT-FILTER"]);
+    let rule = listing.lines().find(|line| line.contains("IPVS-HOLD src"));
+    let count = rule.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    count.unwrap_or_else(|| panic!("no count in\n{listing}"))
 }
 
 /// Keeps the kernel from loading modules, until dropped.

@@ -44,6 +44,9 @@ pub fn every_instant(
     for operation in history {
         let at = |error| format!("after {}: {error}", operation.to_string().trim_end());
         order(&state, operation, wanted).map_err(at)?;
+        if let Some(clients) = &clients {
+            clients.look_meanwhile(&state, operation).map_err(at)?;
+        }
         operation::perform(&mut state, operation)?;
         let exposed_now = exposed(&state);
         let newly = exposed_now.difference(&exposed_before).next();

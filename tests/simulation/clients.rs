@@ -84,12 +84,25 @@ impl<'a> Clients<'a> {
         Ok(Clients { cases, rules: old, addresses, reached: &kernel.tables })
     }
 
+    /// Looks at those whom the operation touches while it is carried out.
+    pub fn look_meanwhile(&self, before: &Tables, operation: &Step) -> Verdict {
+        let Step::Servers(changes) = operation else { return Ok(()) };
+        let Some(change) = changes.iter().find(|change| change.is_of_scheduler()) else {
+            return Ok(());
+        };
+        let instant = instant(before, &self.rules, self.addresses);
+        self.judge(&Host { unscheduled: Some(change.key), ..instant }, operation)
+    }
+
     /// Looks at those whom the operation may have touched.
     pub fn look(&mut self, now: &Tables, operation: &Step, reader: &mut Reader) -> Verdict {
         if matches!(operation, Step::Rules(_)) {
             self.rules = reader.read_all(now)?;
         }
-        let instant = instant(now, &self.rules, self.addresses);
+        self.judge(&instant(now, &self.rules, self.addresses), operation)
+    }
+
+    fn judge(&self, instant: &Host<'_>, operation: &Step) -> Verdict {
         for case in self.cases.iter().filter(|case| may_touch(operation, &case.front)) {
             let now = instant.fate(case.client, case.front);
             let Case { client, front, before, after, .. } = case;
@@ -147,6 +160,7 @@ fn instant<'a>(
         addresses,
         is_local: |real: &RealKey| cluster::is_local(real.address),
         is_pod: cluster::is_pod,
+        unscheduled: None,
     }
 }
 
@@ -175,6 +189,7 @@ fn is_fair(before: Fate, now: Fate, after: Fate) -> bool {
     let served = |fate| matches!(fate, Fate::Served { .. });
     match now {
         Fate::Refused | Fate::Dropped | Fate::Elsewhere => !(served(before) && served(after)),
+        Fate::Delayed => true,
         Fate::Lost | Fate::Host => now == before || now == after,
         // Whoever is let in meanwhile is treated as those who were in already.
         Fate::Served { .. } if before == Fate::Dropped && served(after) => true,

@@ -35,6 +35,8 @@ pub enum Fate {
     Refused,
     /// The client is not told.
     Dropped,
+    /// The client is not told, and served when it asks again.
+    Delayed,
     /// A process of the host gets it.
     Host,
     /// It leaves for wherever the default route leads.
@@ -50,6 +52,8 @@ struct Packet {
     is_own: bool,
     /// Whether it is to be masqueraded.
     is_marked: bool,
+    /// Whether it is not a request, but IPVS's word that there is no server.
+    is_refusal: bool,
 }
 
 /// Rules as the kernel holds them.
@@ -70,6 +74,7 @@ enum Match {
     Source(bool, IpNet),
     FromInterface(bool),
     Protocol(Protocol),
+    IsRefusal,
     SourceIsLocal(bool),
     DestinationIsLocal(bool),
     Marked(bool),
@@ -107,6 +112,8 @@ pub struct Host<'a> {
     pub is_local: fn(&RealKey) -> bool,
     /// Whether a client is a pod of this node.
     pub is_pod: fn(IpAddr) -> bool,
+    /// A virtual server that has no scheduler, as it is given another one.
+    pub unscheduled: Option<ServerKey>,
 }
 
 impl Host<'_> {
@@ -117,7 +124,7 @@ impl Host<'_> {
             Client::Other(address) => address,
             Client::Node => self.own_source(to.address),
         };
-        let mut packet = Packet { source, to, is_own, is_marked: false };
+        let mut packet = Packet { source, to, is_own, is_marked: false, is_refusal: false };
         let nat_hook = if is_own { "OUTPUT" } else { "PREROUTING" };
         if let Verdict::Refuse = self.walk(TableName::Nat, nat_hook, &mut packet) {
             return Fate::Refused;
@@ -144,10 +151,24 @@ impl Host<'_> {
 
     fn balance(&self, packet: Packet) -> Fate {
         let Some(server) = self.tables.servers.get(&packet.to) else { return Fate::Host };
+        if self.unscheduled == Some(packet.to) && self.is_silenced(packet) {
+            return Fate::Delayed;
+        }
+        if self.unscheduled == Some(packet.to) {
+            return Fate::Refused;
+        }
         let live = server.reals.iter().filter(|(_, value)| value.weight > 0);
         let fates = live.map(|(real, _)| self.deliver(packet, real));
         // IPVS itself refuses where it has nowhere to go.
         fates.reduce(worse).unwrap_or(Fate::Refused)
+    }
+
+    /// Whether IPVS's refusal of the connection is dropped.
+    fn is_silenced(&self, packet: Packet) -> bool {
+        let to = ServerKey { address: packet.source, ..packet.to };
+        let source = packet.to.address;
+        let mut refusal = Packet { source, to, is_own: true, is_marked: false, is_refusal: true };
+        matches!(self.walk(TableName::Filter, "OUTPUT", &mut refusal), Verdict::Drop)
     }
 
     /// What becomes of the connection with this real server.
@@ -201,7 +222,8 @@ impl Host<'_> {
             Match::Set(is, key, fields) => self.is_in(*key, fields, packet) == *is,
             Match::Source(is, net) => net.contains(&packet.source) == *is,
             Match::FromInterface(is) => (!packet.is_own && (self.is_pod)(packet.source)) == *is,
-            Match::Protocol(protocol) => packet.to.protocol == *protocol,
+            Match::Protocol(protocol) => !packet.is_refusal && packet.to.protocol == *protocol,
+            Match::IsRefusal => packet.is_refusal,
             Match::SourceIsLocal(is) => {
                 (packet.is_own || self.is_own_address(packet.source)) == *is
             }
@@ -319,7 +341,12 @@ fn rule(line: &str) -> Option<Rule> {
             }
             "-s" => matches.push(Match::Source(plain, words.next()?.parse().ok()?)),
             "-i" => matches.push(Match::FromInterface(words.next().is_some() && plain)),
-            "-p" => matches.push(Match::Protocol(protocol(words.next()?)?)),
+            "-p" => matches.push(match words.next()? {
+                "icmp" | "ipv6-icmp" => Match::IsRefusal,
+                name => Match::Protocol(protocol(name)?),
+            }),
+            "--icmp-type" if words.next()? == "3/3" => {}
+            "--icmpv6-type" if words.next()? == "1/4" => {}
             "--match-set" => {
                 let key = SetKey::from_name(words.next()?)?;
                 let fields = words.next()?.split(',').map(|field| field == "src").collect();

@@ -124,7 +124,8 @@ fn policies(number: usize, kind: &str, mut random: Random) -> Value {
     })
 }
 
-/// When it was made; besides, whether clients stick, and whether another proxy serves it.
+/// When it was made; besides, whether clients stick, whether another proxy serves it, and how they
+/// are spread.
 fn metadata(number: usize, spec: &mut Value, mut random: Random) -> Value {
     if random.one_in(3) {
         let timeout = 300 * (1 + random.below(2));
@@ -139,6 +140,10 @@ fn metadata(number: usize, spec: &mut Value, mut random: Random) -> Value {
     if random.one_in(16) {
         let label = json!({"service.kubernetes.io/service-proxy-name": "another"});
         add(&mut metadata, json!({"labels": label}));
+    }
+    if random.one_in(4) {
+        let annotation = json!({"ipvs.kube-ipvs-proxy.io/scheduler": "lc"});
+        add(&mut metadata, json!({"annotations": annotation}));
     }
     metadata
 }

@@ -59,7 +59,7 @@ impl Writer {
                 ("KUBE-PROXY-FIREWALL", vec![self.firewall()]),
                 ("KUBE-SOURCE-RANGES-FIREWALL", self.source_ranges()),
                 ("KUBE-IPVS-FILTER", self.access(policy, pod_cidrs)),
-                ("KUBE-IPVS-OUT-FILTER", unallocated.to_vec()),
+                ("KUBE-IPVS-OUT-FILTER", [&unallocated[..], &[self.held()]].concat()),
             ],
             [
                 ("INPUT", "kubernetes ipvs access filter", "KUBE-IPVS-FILTER"),
@@ -93,6 +93,20 @@ impl Writer {
         let range = self.matching(SetId::ServiceCidr, "dst");
         let elsewhere = "-m addrtype ! --dst-type LOCAL";
         self.refusals(&format!("{} {range} {elsewhere}", comment(SetId::ServiceCidr)))
+    }
+
+    /// Drops the kernel's own refusals from addresses whose servers get another scheduler: clients
+    /// that are not told try again.
+    ///
+    /// Kernel: a virtual server has no scheduler for an RCU grace period then, and IPVS answers what
+    /// it cannot schedule with an unreachable port.
+    fn held(&self) -> String {
+        let (protocol, unreachable) = match self.family {
+            Family::V4 => ("icmp", "-m icmp --icmp-type 3/3"),
+            Family::V6 => ("ipv6-icmp", "-m icmp6 --icmpv6-type 1/4"),
+        };
+        let held = self.matching(SetId::Hold, "src");
+        format!("-p {protocol} {} {held} {unreachable} -j DROP", comment(SetId::Hold))
     }
 
     /// What may go on to IPVS, and what is refused or dropped before.

@@ -75,6 +75,8 @@ fn the_families_differ_in_sets_addresses_and_icmp_only() {
                 .replace("127.0.0.0/8", "::1/128")
                 .replace("10.244.0.0/16", "fd00:244::/32")
                 .replace("icmp-port-unreachable", "icmp6-port-unreachable")
+                .replace("-p icmp", "-p ipv6-icmp")
+                .replace("-m icmp --icmp-type 3/3", "-m icmp6 --icmpv6-type 1/4")
         });
         assert_eq!(v4.collect::<Vec<_>>(), lines(&policy, Family::V6, table));
     }
@@ -110,7 +112,7 @@ fn no_rule_needs_more_than_the_common_matches() {
             let words: Vec<&str> = line.split(' ').collect();
             let matches = words.windows(2).filter(|pair| pair[0] == "-m").map(|pair| pair[1]);
             for name in matches {
-                let known = ["comment", "set", "mark", "conntrack", "addrtype"];
+                let known = ["comment", "set", "mark", "conntrack", "addrtype", "icmp", "icmp6"];
                 assert!(known.contains(&name), "{name} in {line}");
             }
         }

@@ -76,6 +76,7 @@ fn a_cold_start_builds_from_the_ground_up() {
          sets      + KUBE-IPVS-SERVERS  hash:ip,port
          sets      + KUBE-IPVS-PASS  hash:ip,port
          sets      + KUBE-SERVICE-CIDR  hash:net
+         sets      + KUBE-IPVS-HOLD  hash:ip
          rules     ~ IPv4
          device    + kube-ipvs0
          entries   + KUBE-IPVS-SERVERS 10.96.0.1,tcp:80
@@ -225,6 +226,7 @@ fn a_takeover_admits_what_serves_before_the_filter_and_removes_what_is_proven() 
         after_settings.to_string(),
         "sets      + KUBE-IPVS-PASS  hash:ip,port
          sets      + KUBE-SERVICE-CIDR  hash:net
+         sets      + KUBE-IPVS-HOLD  hash:ip
          entries   + KUBE-IPVS-PASS 10.96.0.1,tcp:80
          rules     ~ IPv4
          entries   + KUBE-IPVS-SERVERS 10.96.0.1,tcp:80
@@ -353,5 +355,6 @@ mod bindings;
 mod draining;
 mod flows;
 mod mirror;
+mod schedulers;
 mod sets;
 mod takeover;

@@ -40,6 +40,7 @@ const EQUAL_PORTS: &str = "port numbers of service addresses that equal a node p
 const JOURNAL: &str = "all virtual servers of the family are its own";
 const BUCKETS: &str = "hash sets begin with 1,024 buckets";
 const FORWARDING: &str = "IPv6 forwarding is left as it is";
+const SCHEDULER: &str = "the scheduler changes with the flag";
 const SOURCE_ADDRESS: &str = "IPv6 service addresses may be chosen as source addresses";
 
 /// Drops clients from outside, so it is there only where pods can be told from them.
@@ -110,6 +111,10 @@ pub const ALWAYS: &[Difference] = &[
     ours(BUCKETS, "buckets KUBE@IPVS-SERVERS hashsize 16384"),
     ours(BUCKETS, "buckets KUBE@IPVS-PASS hashsize 16384"),
     ours(BUCKETS, "buckets KUBE@SERVICE-CIDR hashsize 1024"),
+    ours(BUCKETS, "buckets KUBE@IPVS-HOLD hashsize 1024"),
+
+    ours(SCHEDULER, "set create KUBE@IPVS-HOLD hash:ip *"),
+    ours(SCHEDULER, "IPv@ filter -A KUBE-IPVS-OUT-FILTER -p *icmp * -m set --match-set KUBE@IPVS-HOLD src -m icmp* -j DROP"),
 
     reference(FORWARDING, "setting net.ipv6.conf.all.forwarding = 0"),
     ours(FORWARDING, "setting net.ipv6.conf.all.forwarding = 1"),

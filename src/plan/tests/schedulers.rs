@@ -1,0 +1,66 @@
+//! A change of the scheduler, and the refusals that are held back meanwhile.
+
+use super::*;
+
+fn spread_by(scheduler: &str) -> Update {
+    let service = service("default/web", &["10.96.0.1"], &["tcp 80"]);
+    service.scheduling(Some(scheduler), None).applied()
+}
+
+fn is_hold(entry: &Entry) -> bool {
+    entry.set == SetId::Hold
+}
+
+#[test]
+fn refusals_are_held_back_while_the_scheduler_changes() {
+    let mut node = serving();
+    node.tell([spread_by("lc")]);
+    check(
+        node.changes(),
+        "entries   + KUBE-IPVS-HOLD 10.96.0.1
+         servers   ~ tcp 10.96.0.1:80  rr to lc
+         entries   - KUBE-IPVS-HOLD 10.96.0.1",
+    );
+    check(node.changes(), "");
+}
+
+#[test]
+fn the_scheduler_stays_where_refusals_cannot_be_held_back() {
+    let mut node = serving();
+    node.tell([spread_by("lc")]);
+    let is_hold = |step: &Step| step.to_string().contains("KUBE-IPVS-HOLD 10");
+    node.kernel.faults = Faults::When(is_hold, Fault::Refused);
+    assert!(!node.sync().is_complete());
+    let server = front("tcp 10.96.0.1:80");
+    assert_eq!(&*node.kernel.tables.servers[&server].config.scheduler, "rr");
+    node.kernel.faults = Faults::None;
+    node.wait(60);
+    assert!(node.sync().is_complete());
+    assert_eq!(&*node.kernel.tables.servers[&server].config.scheduler, "lc");
+}
+
+#[test]
+fn what_a_killed_change_holds_back_is_released_by_the_next_start() {
+    let mut node = serving();
+    node.tell([spread_by("lc")]);
+    node.kernel.dies_after = Some(2);
+    node.sync();
+    assert!(node.kernel.tables.entries.iter().any(is_hold));
+    node.kernel.dies_after = None;
+    node.restart([spread_by("lc"), two_pods()]);
+    check(node.changes(), "entries   - KUBE-IPVS-HOLD 10.96.0.1");
+}
+
+#[test]
+fn what_could_not_be_released_is_by_the_next_sync() {
+    let mut node = serving();
+    node.tell([spread_by("lc")]);
+    let is_release = |step: &Step| step.to_string().contains("- KUBE-IPVS-HOLD");
+    node.kernel.faults = Faults::When(is_release, Fault::Refused);
+    node.sync();
+    node.kernel.faults = Faults::None;
+    node.tell([one_pod()]);
+    let changes = node.changes();
+    assert!(changes.ends_with("entries   - KUBE-IPVS-HOLD 10.96.0.1\n"), "{changes}");
+    assert!(!node.kernel.tables.entries.iter().any(is_hold));
+}
