@@ -121,7 +121,7 @@ fn is_real_server(line: &str) -> bool {
 }
 
 /// Asserts what must hold at any moment.
-fn assert_safe(world: &World, when: &str) {
+pub fn assert_safe(world: &World, when: &str) {
     let sets = Sets(dump::sets(&world.node));
     let servers = servers(&world.node);
     for server in &servers {

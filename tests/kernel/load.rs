@@ -23,6 +23,8 @@ pub struct Amount {
     pub time: Duration,
     /// For one connection to be made.
     pub patience: Duration,
+    /// Between an answer and the same client's next request.
+    pub pause: Duration,
 }
 
 /// What came of it.
@@ -48,6 +50,7 @@ struct Orders {
     start: Instant,
     time: Duration,
     patience: Duration,
+    pause: Duration,
     requests_left: Arc<AtomicUsize>,
     answered: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
@@ -61,7 +64,8 @@ impl Amount {
 
     /// Requests without a pause until the load is stopped, or for the given time at most.
     pub const fn at_most(time: Duration) -> Self {
-        Self { clients: 4, requests: usize::MAX, time, patience: client::TIMEOUT }
+        let (patience, pause) = (client::TIMEOUT, Duration::ZERO);
+        Self { clients: 4, requests: usize::MAX, time, patience, pause }
     }
 }
 
@@ -99,6 +103,7 @@ impl Load {
             start: Instant::now(),
             time: amount.time,
             patience: amount.patience,
+            pause: amount.pause,
             requests_left: Arc::new(AtomicUsize::new(amount.requests)),
             answered: Arc::default(),
             stopping: Arc::default(),
@@ -155,6 +160,7 @@ impl Orders {
                 }
                 Err(error) => tally.failures.push(format!("{:?}: {error}", self.start.elapsed())),
             }
+            thread::sleep(self.pause);
         }
         tally
     }

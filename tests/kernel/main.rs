@@ -21,6 +21,7 @@ mod cluster;
 mod comparison;
 mod control_plane;
 mod crash;
+mod crash_in_change;
 mod daemon;
 mod datagrams;
 mod dump;
@@ -104,6 +105,7 @@ fn tests() -> Vec<Trial> {
         api_server::tests(),
         takeover::tests(),
         crash::tests(),
+        crash_in_change::tests(),
         steps::tests(),
         settings::tests(),
         schedulers::tests(),
