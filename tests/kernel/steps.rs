@@ -3,8 +3,9 @@
 //! Whoever is served before a change and after it is served at every stop, and seen as before it or
 //! as after it; whoever is served neither before nor after it never is.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,8 +33,11 @@ pub fn tests() -> Vec<Trial> {
 /// Requests at a time; those that are dropped only wait.
 const WORKERS: usize = 12;
 
-/// What comes of a request: whom the pod sees, or the error.
-type Outcome = Result<std::net::IpAddr, String>;
+/// What comes of requests: whom the pods see, or the first error.
+type Outcome = Result<BTreeSet<IpAddr>, String>;
+
+/// Requests of a client at a front: as many as it has endpoints, which take turns.
+const REQUESTS: usize = 2;
 
 /// A client at a front.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,7 +143,10 @@ fn unfair(step: &str, before: &Outcomes, now: &Outcomes, after: &Outcomes) -> Ve
     let unfair = now.iter().filter(|(case, now)| {
         let sides = [&before[*case], &after[*case]];
         match now {
-            Ok(source) => !sides.iter().any(|side| side.as_ref() == Ok(source)),
+            Ok(sources) => {
+                let known: Vec<&IpAddr> = sides.into_iter().flatten().flatten().collect();
+                !sources.iter().all(|source| known.contains(&source))
+            }
             Err(_) => sides.iter().all(|side| side.is_ok()),
         }
     });
@@ -280,8 +287,10 @@ impl Network {
     }
 
     fn ask(&self, case: &Case) -> Outcome {
-        let answer = client::connect_tcp(self.client(case.client), case.to);
-        answer.map(|answer| answer.source()).map_err(|error| error.kind().to_string())
+        let ask = |_| client::connect_tcp(self.client(case.client), case.to);
+        let answers = (0..REQUESTS).map(ask);
+        let sources = answers.map(|answer| answer.map(|answer| answer.source()));
+        sources.collect::<io::Result<_>>().map_err(|error| error.kind().to_string())
     }
 }
 
