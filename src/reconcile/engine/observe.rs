@@ -56,6 +56,8 @@ impl Engine {
         self.founded = None;
         self.audit = None;
         self.suspects.clear();
+        let known = self.mirror.tables.servers.keys().copied().collect();
+        self.drains.track(&self.desired, &self.mirror.tables, &known, now);
         self.drains.look(&observed.connections, now);
         self.adopt_host(observed.host);
         self.host_is_stale = false;
@@ -99,6 +101,8 @@ impl Engine {
                     self.drains.look(&observed.connections, now);
                     self.count_drift(&observed);
                     self.mirror.refresh(&servers, observed);
+                    // What others raised meanwhile does not drain any more: it may have clients.
+                    self.drains.track(&self.desired, &self.mirror.tables, &servers, now);
                     self.doubt.servers.clear();
                 }
                 Err(error) => {
