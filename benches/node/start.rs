@@ -15,6 +15,7 @@ use crate::cluster::{API_PORT, Cluster, NODE_ADDRESS};
 use crate::node::{self, Held};
 use crate::proxy::Proxy;
 use crate::table::Row;
+use crate::wait;
 
 /// How long a cold start may take before it is given up.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -150,11 +151,12 @@ const WORK: [(&str, &str); 6] = [
 
 fn own_phases(proxy: &mut Proxy) -> (Instant, Instant) {
     proxy.wait_until_ready(LIMIT);
+    // Its log is read by another thread.
+    wait::until("the first sync is told", LIMIT, || !proxy.syncs().is_empty());
     let syncs = proxy.syncs();
     match (syncs.first(), syncs.last()) {
         (Some(first), Some(last)) => (first.ended - first.took, last.ended),
-        // A start that finds everything in place has nothing to tell.
-        _ => (proxy.started, Instant::now()),
+        _ => panic!("a ready daemon has told of its first sync\n{}", proxy.log()),
     }
 }
 

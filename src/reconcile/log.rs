@@ -51,7 +51,8 @@ impl Log {
                 )
             };
         }
-        match report.changes() > 0 || !report.is_complete() {
+        // Of the first one it is to be seen that it ended, even where everything is in place.
+        match self.sync == 1 || report.changes() > 0 || !report.is_complete() {
             true => say!(info),
             false => say!(debug),
         }
