@@ -8,8 +8,6 @@
 //! Invariant: whatever ends the daemon, the data plane stays as it is.
 
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -18,25 +16,26 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::edges::{self, Counted};
 use super::origin::Origin;
+use super::reload::Reload;
+use super::servers::{Servers, Sources};
 use super::{Exit, audit, host};
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Update};
 use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::kernel::addresses::Changes;
-use crate::kernel::lock::{self, Lock};
+use crate::kernel::lock;
 use crate::reconcile::engine::Engine;
 use crate::reconcile::once::{self, Patience};
 use crate::reconcile::report::Report;
 use crate::reconcile::status::Status;
-use crate::reconcile::{self, Ended, HostChanged, Wires};
-use crate::serve::health::Health;
-use crate::serve::{listen, metrics, service_health};
+use crate::reconcile::{self, Ended, HostChanged, Reconfigured, Wires};
+use crate::telemetry::SetVerbosity;
 use crate::telemetry::metrics::Metrics;
 use crate::watch::{Error, Source};
 
@@ -53,47 +52,140 @@ const PATIENCE: Patience =
     Patience { lists: Duration::from_secs(30), attempts: 5, drains: Duration::from_secs(13) };
 
 /// Runs until a signal, or until something ends that should not.
-pub(super) fn run(_origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
-    let config = loaded.config;
-    edges::set_oom_score(config.oom_score);
+pub(super) fn run(
+    origin: &Origin,
+    mut loaded: Loaded,
+    set_verbosity: &SetVerbosity,
+) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         // Signals count from the start: a stop while edges open must not be lost.
-        let signals = Signals::new()?;
-        let mut parts = Parts::open(&config).await?;
-        parts.wires.auditor = Some(audit::start()?);
-        let stop = parts.wires.stop.clone();
-        let servers = serve(&config, &parts.wires.metrics, &parts.status, &stop);
-        // Order: what changes after the first look at the host is heard of.
-        let changes = Changes::open().context("cannot follow the addresses of the host")?;
-        host::follow(changes, parts.host.clone())?;
-        let Working { mut source, mut done, lock: _held } = parts.start(reconcile::run)?;
-        let outcome = tokio::select! {
-            biased;
-            name = signals.next() => {
-                info!(signal = name, "stopping, the data plane stays in place");
-                stop.cancel();
-                end_of_loop(&mut done).await
+        let mut around =
+            Around { signals: Signals::new()?, reload: Reload::new(origin), origin, set_verbosity };
+        let mut source = edges::open_source(&loaded.config).await?;
+        let _held = lock::take()?;
+        let metrics = Metrics::new();
+        loop {
+            edges::set_oom_score(loaded.config.oom_score);
+            let parts = Parts::open(&loaded.config, source, metrics.clone())?;
+            match live(parts, &mut loaded, &mut around).await? {
+                End::Stopped => return Ok(Exit::Done),
+                End::Anew(new, opened) => (loaded, source) = (*new, opened),
             }
-            ended = &mut done => match ended {
-                Ok(Ok(Ended::Stopped)) => Ok(()),
-                Ok(Ok(Ended::SourceGone)) => Err(why(source.await)),
-                Ok(Err(error)) => Err(error).context("cannot run the loop"),
-                Err(_) => Err(anyhow::anyhow!("the loop broke off")),
-            },
-            ended = &mut source => Err(why(ended)),
-        };
-        stop.cancel();
-        servers.wait().await;
-        outcome.map(|()| Exit::Done)
+        }
     })
 }
 
+/// What outlives a configuration.
+struct Around<'a> {
+    signals: Signals,
+    reload: Reload<'a>,
+    origin: &'a Origin,
+    set_verbosity: &'a SetVerbosity,
+}
+
+impl Around<'_> {
+    /// Follows what concerns neither the loop nor the servers.
+    fn adopt(&self, new: &Loaded) {
+        (self.set_verbosity)(new.config.verbosity);
+        edges::set_oom_score(new.config.oom_score);
+        self.origin.log(&new.notes);
+        info!("configuration has changed, and is in force");
+    }
+
+    /// Opens the source of another configuration; without it, the one before stays.
+    async fn open(&mut self, new: &Loaded) -> Option<Source> {
+        match edges::open_source(&new.config).await {
+            Ok(source) => {
+                (self.set_verbosity)(new.config.verbosity);
+                self.origin.log(&new.notes);
+                info!("configuration has changed, starting anew, the data plane stays in place");
+                Some(source)
+            }
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                warn!(error, "configuration cannot be used, the one before stays");
+                self.reload.refuse(&new.config);
+                None
+            }
+        }
+    }
+}
+
+/// Whether the loop and the source can stay; what they are asked is asked by the node's name.
+fn can_change_live(old: &Config, new: &Config) -> bool {
+    old.source == new.source && old.policy.node_name == new.policy.node_name
+}
+
+fn reconfigured(config: &Config) -> Reconfigured {
+    Reconfigured { policy: config.policy.clone(), periods: config.periods }
+}
+
+/// How a life ends well.
+enum End {
+    /// By a signal.
+    Stopped,
+    /// Another configuration needs other edges; its source is open.
+    Anew(Box<Loaded>, Source),
+}
+
+/// Runs everything until it has to end; follows what can be changed meanwhile.
+async fn live(
+    mut parts: Parts,
+    loaded: &mut Loaded,
+    around: &mut Around<'_>,
+) -> anyhow::Result<End> {
+    parts.wires.auditor = Some(audit::start()?);
+    let (tell, configuration) = watch::channel(None);
+    parts.wires.configuration = configuration;
+    let (stop, metrics) = (parts.wires.stop.clone(), parts.wires.metrics.clone());
+    let sources = Sources { metrics, status: parts.status.clone(), stop: stop.clone() };
+    let mut servers = Servers::start(loaded, sources);
+    // Order: what changes after the first look at the host is heard of.
+    let changes = Changes::open().context("cannot follow the addresses of the host")?;
+    host::follow(changes, parts.host.clone())?;
+    let Working { mut source, mut done } = parts.start(reconcile::run)?;
+    let end = loop {
+        tokio::select! {
+            biased;
+            name = around.signals.next() => {
+                info!(signal = name, "stopping, the data plane stays in place");
+                stop.cancel();
+                end_of_loop(&mut done).await;
+                break Ok(End::Stopped);
+            }
+            ended = &mut done => break Err(match ended {
+                Ok(Ok(Ended::SourceGone)) => why(source.await),
+                other => why_loop(other),
+            }),
+            ended = &mut source => break Err(why(ended)),
+            new = around.reload.next(loaded) => {
+                if can_change_live(&loaded.config, &new.config) {
+                    let old = std::mem::replace(loaded, new);
+                    around.adopt(loaded);
+                    servers.adopt(&old.config, loaded).await;
+                    tell.send_replace(Some(reconfigured(&loaded.config)));
+                } else if let Some(opened) = around.open(&new).await {
+                    stop.cancel();
+                    if end_of_loop(&mut done).await {
+                        break Ok(End::Anew(Box::new(new), opened));
+                    }
+                    break Err(anyhow::anyhow!("cannot start anew: the last sync does not end"));
+                }
+            }
+        }
+    };
+    stop.cancel();
+    servers.wait().await;
+    end
+}
 /// Syncs until all is in place, or patience ends.
 pub(super) fn once(config: Config) -> anyhow::Result<Report> {
     runtime()?.block_on(async {
-        let parts = Parts::open(&config).await?;
+        let source = edges::open_source(&config).await?;
+        let _held = lock::take()?;
+        let parts = Parts::open(&config, source, Metrics::new())?;
         let job = |engine, kernel, wires| once::run(engine, kernel, wires, PATIENCE);
-        let Working { mut source, done, lock: _held } = parts.start(job)?;
+        let Working { mut source, done } = parts.start(job)?;
         tokio::select! {
             biased;
             ended = done => Ok(ended.context("the loop broke off")??),
@@ -102,14 +194,21 @@ pub(super) fn once(config: Config) -> anyhow::Result<Report> {
     })
 }
 
-/// Waits for the sync that is under way.
-async fn end_of_loop(done: &mut oneshot::Receiver<io::Result<Ended>>) -> anyhow::Result<()> {
-    match timeout(LAST_SYNC, done).await {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            warn!("the last sync does not end, leaving it");
-            Ok(())
-        }
+/// Waits for the sync that is under way; false if it does not end.
+async fn end_of_loop(done: &mut oneshot::Receiver<io::Result<Ended>>) -> bool {
+    let has_ended = timeout(LAST_SYNC, done).await.is_ok();
+    if !has_ended {
+        warn!("the last sync does not end, leaving it");
+    }
+    has_ended
+}
+
+/// Why the loop ended although nobody told it to.
+fn why_loop(ended: Result<io::Result<Ended>, oneshot::error::RecvError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(_)) => anyhow::anyhow!("the loop ended"),
+        Ok(Err(error)) => anyhow::Error::from(error).context("cannot run the loop"),
+        Err(_) => anyhow::anyhow!("the loop broke off"),
     }
 }
 
@@ -131,31 +230,26 @@ struct Parts {
     updates: mpsc::Sender<Update>,
     host: mpsc::Sender<HostChanged>,
     status: watch::Receiver<Status>,
-    lock: Lock,
 }
 
 /// What runs.
 struct Working<T> {
     source: AbortOnDropHandle<Result<(), Error>>,
     done: oneshot::Receiver<T>,
-    /// Held as long as this process works; a pattern that leaves it out would drop it.
-    lock: Lock,
 }
 
 impl Parts {
-    async fn open(config: &Config) -> anyhow::Result<Self> {
-        let source = edges::open_source(config).await?;
-        let lock = lock::take()?;
-        let metrics = Metrics::new();
+    fn open(config: &Config, source: Source, metrics: Metrics) -> anyhow::Result<Self> {
         let kernel = edges::open_kernel(metrics.clone())?;
         let store = Store::new(&Kind::ALL);
         let engine = Engine::new(config.policy.clone(), config.periods, store);
         let (sender, updates) = mpsc::channel(QUEUE);
         let (publish, status) = watch::channel(Status::default());
         let (tell, host) = mpsc::channel(1);
+        let (_, configuration) = watch::channel(None);
         let stop = CancellationToken::new();
-        let wires = Wires { updates, host, auditor: None, publish, metrics, stop };
-        Ok(Parts { source, engine, kernel, wires, updates: sender, host: tell, status, lock })
+        let wires = Wires { updates, host, configuration, auditor: None, publish, metrics, stop };
+        Ok(Parts { source, engine, kernel, wires, updates: sender, host: tell, status })
     }
 
     /// Starts the source, and the job on a thread of its own.
@@ -163,38 +257,13 @@ impl Parts {
         self,
         job: impl FnOnce(Engine, Counted, Wires) -> T + Send + 'static,
     ) -> io::Result<Working<T>> {
-        let Parts { source, engine, kernel, wires, updates, lock, .. } = self;
+        let Parts { source, engine, kernel, wires, updates, .. } = self;
         let source = tokio::spawn(source.run(updates, wires.stop.clone()));
         let (finished, done) = oneshot::channel();
         let work = move || drop(finished.send(job(engine, kernel, wires)));
         std::thread::Builder::new().name("reconcile".into()).spawn(work)?;
-        Ok(Working { source: AbortOnDropHandle::new(source), done, lock })
+        Ok(Working { source: AbortOnDropHandle::new(source), done })
     }
-}
-
-/// Starts the servers that are configured.
-fn serve(
-    config: &Config,
-    counted: &Metrics,
-    status: &watch::Receiver<Status>,
-    stop: &CancellationToken,
-) -> TaskTracker {
-    let servers = TaskTracker::new();
-    let start = |flag: &'static str, address: Option<SocketAddr>, answers: listen::Answers| {
-        if let Some(address) = address {
-            let place = listen::Place { setting: flag, address, bind: listen::bind };
-            servers.spawn(listen::serve(place, answers, stop.clone()));
-        }
-    };
-    let health = Health::new(status.clone(), counted.clone(), config.periods.sync);
-    start("healthz-bind-address", config.healthz, Arc::new(move |path| health.answer(path)));
-    let longest_wait = config.periods.sync * 2;
-    servers.spawn(service_health::run(status.clone(), longest_wait, stop.clone()));
-    let counted = counted.clone();
-    let answers = Arc::new(move |path: &str| metrics::answer(path, &counted));
-    start("metrics-bind-address", config.metrics, answers);
-    servers.close();
-    servers
 }
 
 /// The signals that ask us to stop.
@@ -210,7 +279,7 @@ impl Signals {
     }
 
     /// Waits for one and tells its name.
-    async fn next(mut self) -> &'static str {
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -7,7 +7,9 @@ mod daemon;
 mod edges;
 mod host;
 mod origin;
+mod reload;
 mod render;
+mod servers;
 
 use std::ffi::OsString;
 use std::fs;
@@ -91,11 +93,11 @@ fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
         written.with_context(|| format!("cannot write the configuration to {}", path.display()))?;
         return Ok(Exit::Done);
     }
-    telemetry::start_log(config.verbosity);
+    let set_verbosity = telemetry::start_log(config.verbosity);
     info!(version = env!("CARGO_PKG_VERSION"), node = &*config.policy.node_name, "started");
     origin.log(&loaded.notes);
     match config.run {
-        Run::Daemon => daemon::run(origin, loaded),
+        Run::Daemon => daemon::run(origin, loaded, &set_verbosity),
         Run::Once => {
             let report = daemon::once(loaded.config)?;
             show(&report.to_string())?;

@@ -25,6 +25,11 @@ impl Origin {
         Origin { given: flags.given.clone(), path, host_name }
     }
 
+    /// The file, if there is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// What a person calls it.
     pub(super) fn what(&self) -> &'static str {
         match self.path {

@@ -85,6 +85,11 @@ impl Desired {
         Desired { excluded: excluded.to_vec(), ..Desired::default() }
     }
 
+    /// From now on, addresses of these ranges are left to others.
+    pub fn leave_out(&mut self, excluded: &[IpNet]) {
+        self.excluded = excluded.to_vec();
+    }
+
     /// Whether an address is left to others.
     pub fn excludes(&self, address: &IpAddr) -> bool {
         self.excluded.iter().any(|range| range.contains(address))

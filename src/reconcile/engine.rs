@@ -8,6 +8,7 @@ mod addresses;
 mod audit;
 mod flows;
 mod observe;
+mod reconfigure;
 mod schedulers;
 
 use std::collections::BTreeSet;

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Update;
+use crate::config::{Periods, Policy};
 use crate::kernel::Kernel;
 use crate::telemetry::metrics::Metrics;
 use auditor::{Auditor, Told};
@@ -37,6 +38,8 @@ pub struct Wires {
     /// Word that the host has changed. One that waits stands for all until it is taken; nobody
     /// may be telling.
     pub host: mpsc::Receiver<HostChanged>,
+    /// Another configuration, the latest; nobody may be telling.
+    pub configuration: watch::Receiver<Option<Reconfigured>>,
     /// Who reads audits beside the work; without one, the loop reads them itself.
     pub auditor: Option<Auditor>,
     /// How we are doing, for whoever wants to know.
@@ -50,6 +53,15 @@ pub struct Wires {
 /// The host has other addresses than before, or may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostChanged;
+
+/// A configuration that differs in what can change while the work goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reconfigured {
+    /// What decides rows; the node has the name that it had.
+    pub policy: Policy,
+    /// When to act.
+    pub periods: Periods,
+}
 
 /// Why the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +121,7 @@ impl<K: Kernel> Cycle<K> {
                     None => return Err(Ended::SourceGone),
                 },
                 Some(HostChanged) = self.wires.host.recv() => self.note_host_changed(),
+                Ok(()) = self.wires.configuration.changed() => self.reconfigure(),
                 // Order: last, so that no change of the cluster waits behind a comparison.
                 Some(told) = told(&mut self.wires.auditor) => self.note_audit(told),
             }
@@ -146,6 +159,14 @@ impl<K: Kernel> Cycle<K> {
     fn note_host_changed(&mut self) {
         let now = Instant::now();
         self.engine.note_host_changed(now);
+        self.requested(now);
+    }
+
+    fn reconfigure(&mut self) {
+        let new = self.wires.configuration.borrow_and_update().clone();
+        let Some(Reconfigured { policy, periods }) = new else { return };
+        let now = Instant::now();
+        self.engine.reconfigure(policy, periods, now);
         self.requested(now);
     }
 

@@ -114,8 +114,9 @@ fn wires() -> (Wires, mpsc::Sender<Update>, watch::Receiver<Status>) {
     let (publish, status) = watch::channel(Status::default());
     // Nobody tells about the host here.
     let (_, host) = mpsc::channel(1);
+    let (_, configuration) = watch::channel(None);
     let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-    let wires = Wires { updates, host, auditor: None, publish, metrics, stop };
+    let wires = Wires { updates, host, configuration, auditor: None, publish, metrics, stop };
     (wires, sender, status)
 }
 

@@ -208,13 +208,17 @@ async fn answers_are_counted_and_shown() {
     let (health, _publish) = health(&metrics);
     codes(&health).await;
     let served = metrics.clone();
-    let server =
-        start(Arc::new(move |path| super::metrics::answer(path, &served)), Bounds::default());
+    let configuration = serde_json::json!({"mode": "ipvs"});
+    let answers = move |path: &str| super::metrics::answer(path, &served, &configuration);
+    let server = start(Arc::new(answers), Bounds::default());
     let text = get(&server, "/metrics").await;
     assert!(text.contains("content-type: application/openmetrics-text; version=1.0.0"), "{text}");
     assert!(text.contains("kubeproxy_proxy_healthz_total{code=\"503\"} 1\n"), "{text}");
     assert!(text.contains("kubeproxy_proxy_livez_total{code=\"200\"} 1\n"), "{text}");
     assert!(get(&server, "/proxyMode").await.ends_with("\r\n\r\nipvs"));
+    let configz = get(&server, "/configz").await;
+    assert!(configz.contains("content-type: application/json"), "{configz}");
+    assert!(configz.ends_with(r#"{"kubeproxy.config.k8s.io":{"mode":"ipvs"}}"#), "{configz}");
     assert!(get(&server, "/healthz").await.ends_with("\r\n\r\nok"));
     assert!(get(&server, "/other").await.starts_with("HTTP/1.1 404 "));
     assert!(get(&health, "/metrics").await.starts_with("HTTP/1.1 404 "));

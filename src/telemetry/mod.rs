@@ -49,15 +49,27 @@ pub const FIELDS: [&str; 36] = [
     "retry",
 ];
 
+/// Changes how much is logged, to what another `-v` asks for.
+pub type SetVerbosity = Box<dyn Fn(u8) + Send>;
+
 /// Starts logging as text on standard error, as much as `-v` asks for.
 ///
 /// `RUST_LOG` overrides it, for the rare case that one module is of interest.
-pub fn start_log(verbosity: u8) {
-    let filter = EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new(directives(verbosity)));
+pub fn start_log(verbosity: u8) -> SetVerbosity {
+    let given = EnvFilter::try_from_default_env();
+    let is_given = given.is_ok();
+    let filter = given.unwrap_or_else(|_| EnvFilter::new(directives(verbosity)));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_filter_reloading();
+    let handle = log.reload_handle();
     // A second start keeps the first: tests of the whole program share a process.
     drop(log.try_init());
+    Box::new(move |verbosity| {
+        if !is_given {
+            // It fails only where nothing is logged any more.
+            drop(handle.reload(EnvFilter::new(directives(verbosity))));
+        }
+    })
 }
 
 /// What each level of `-v` shows; libraries stay quiet longer than we do.

@@ -10,6 +10,7 @@
 //! and never reports a list as done before all of it was sent.
 
 pub mod api;
+pub mod changes;
 mod error;
 pub mod manifests;
 

@@ -356,6 +356,11 @@ pub fn metric(world: &World, name: &str) -> f64 {
     values.iter().sum()
 }
 
+/// What the daemon's metrics address answers, head and body.
+pub fn ask_metrics_address(world: &World, path: &str) -> Option<String> {
+    get(&world.node, METRICS, path)
+}
+
 fn get(namespace: &Namespace, server: &str, path: &str) -> Option<String> {
     namespace.run(|| {
         let mut stream = TcpStream::connect(server).ok()?;

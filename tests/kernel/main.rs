@@ -36,6 +36,7 @@ mod pod_server;
 mod readme;
 mod reference;
 mod refusals;
+mod reload;
 mod scale;
 mod schedulers;
 mod settings;
@@ -108,6 +109,7 @@ fn tests() -> Vec<Trial> {
         crash_in_change::tests(),
         steps::tests(),
         settings::tests(),
+        reload::tests(),
         schedulers::tests(),
         growth::tests(),
         health_checks::tests(),

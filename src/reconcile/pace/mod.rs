@@ -37,6 +37,11 @@ impl Pace {
         }
     }
 
+    /// From now on, other periods.
+    pub fn set_periods(&mut self, periods: Periods) {
+        self.periods = periods;
+    }
+
     /// Asks for a sync as soon as the spacing allows.
     pub fn request(&mut self, now: Instant) {
         self.requested.get_or_insert(now);

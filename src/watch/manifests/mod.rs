@@ -7,7 +7,6 @@
 //! but the content of files. Invariant: a file that is broken or half written keeps what it last
 //! said; only a file or object that is really gone removes anything.
 
-mod changes;
 mod document;
 mod folder;
 
@@ -22,8 +21,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use self::changes::Changes;
 use self::folder::{Duplicate, Folder};
+use super::changes::Changes;
 use super::error::Fault;
 use super::{Error, send};
 use crate::cluster::Update;

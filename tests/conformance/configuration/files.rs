@@ -7,6 +7,15 @@ use kube_ipvs_proxy::config::file::{self, File};
 use kube_ipvs_proxy::config::flags::{Parsed, parse};
 use kube_ipvs_proxy::config::layers::{self, Loaded, Note};
 use kube_ipvs_proxy::config::problem::Problems;
+use kube_ipvs_proxy::reconcile::status::Status;
+use kube_ipvs_proxy::reconcile::{self, Ended, Wires};
+use kube_ipvs_proxy::serve::metrics;
+use kube_ipvs_proxy::telemetry::metrics::Metrics;
+use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
+use kube_ipvs_proxy::testing::node::Node;
+use kube_ipvs_proxy::testing::objects::{NODE, endpoint, on_node, service, slice_applied};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::good;
 use crate::case::{Case, case, table};
@@ -46,6 +55,9 @@ pub fn cases() -> Vec<Case> {
         case("Validation/bind-address-with-port", bind_address_with_port),
         case("Validation/addresses-without-port", addresses_without_port),
         case("Validation/oom-score", oom_scores),
+        case("TestConfigz", configz),
+        case("TestConfigChange/file", change),
+        case("TestConfigChange/error", end_of_the_source),
     ]);
     cases
 }
@@ -171,6 +183,46 @@ fn addresses_without_port() {
     let config = loaded(&[], file).unwrap().config;
     assert_eq!(config.healthz.unwrap().to_string(), "0.0.0.0:10256");
     assert_eq!(config.metrics.unwrap().to_string(), "127.0.0.1:10249");
+}
+
+fn configz() {
+    let loaded = loaded(&[], "mode: ipvs\nipvs: {scheduler: sh}\n").unwrap();
+    let answer = metrics::answer("/configz", &Metrics::new(), &loaded.effective);
+    let told: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(told.as_object().unwrap().keys().collect::<Vec<_>>(), ["kubeproxy.config.k8s.io"]);
+    let told = &told["kubeproxy.config.k8s.io"];
+    assert_eq!(told["kind"], "KubeProxyConfiguration");
+    assert_eq!(told["apiVersion"], "kubeproxy.config.k8s.io/v1alpha1");
+    assert_eq!(told["ipvs"]["scheduler"], "sh");
+}
+
+/// What another configuration comes to is what a start with it comes to.
+fn change() {
+    let file = "ipvs: {scheduler: sh}\niptables: {masqueradeBit: 9, masqueradeAll: true}\n";
+    let config = loaded(&[], &format!("hostnameOverride: {NODE}\n{file}")).unwrap().config;
+    let objects = || {
+        let pod = on_node(endpoint("10.244.0.1"));
+        let web = service("default/web", &["10.96.0.1"], &["tcp 80"]);
+        [web.applied(), slice_applied("default/web", &["tcp 8080"], &[pod])]
+    };
+    let mut node = Node::new(objects());
+    node.sync();
+    node.engine.reconfigure(config.policy.clone(), config.periods, node.now);
+    node.sync();
+    let mut fresh = Node::with(config.policy, FakeKernel::default(), objects());
+    fresh.sync();
+    assert_eq!(node.kernel.tables, fresh.kernel.tables);
+}
+
+fn end_of_the_source() {
+    let (_, updates) = mpsc::channel(1);
+    let (_, host) = mpsc::channel(1);
+    let (_tell, configuration) = watch::channel(None);
+    let (publish, _) = watch::channel(Status::default());
+    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let wires = Wires { updates, host, configuration, auditor: None, publish, metrics, stop };
+    let ended = reconcile::run(Node::new([]).engine, FakeKernel::default(), wires);
+    assert_eq!(ended.unwrap(), Ended::SourceGone);
 }
 
 fn oom_scores() {

@@ -1,6 +1,6 @@
 //! Changes of a folder: inotify events, gathered until they pause.
 //!
-//! Tells the folder reader when to look again and which files to leave alone for now.
+//! Tells who reads files of the folder when to look again, and which to leave alone for now.
 //! Invariant: no change is missed. Events queue in the kernel while the folder is read, and a
 //! watch that ends with its folder is noticed.
 

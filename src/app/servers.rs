@@ -1,0 +1,78 @@
+//! The servers that the configuration asks for: health, metrics, health checks of Services.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::config::layers::Loaded;
+use crate::reconcile::status::Status;
+use crate::serve::health::Health;
+use crate::serve::{listen, metrics, service_health};
+use crate::telemetry::metrics::Metrics;
+
+/// Running servers; they stop when told to, or with the daemon.
+pub(super) struct Servers {
+    sources: Sources,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    configuration: watch::Sender<serde_json::Value>,
+}
+
+/// What the answers are made of.
+pub(super) struct Sources {
+    pub(super) metrics: Metrics,
+    pub(super) status: watch::Receiver<Status>,
+    /// Ends the daemon.
+    pub(super) stop: CancellationToken,
+}
+
+impl Servers {
+    /// Starts the servers that are configured.
+    pub(super) fn start(loaded: &Loaded, sources: Sources) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), sources.stop.child_token());
+        let (configuration, _) = watch::channel(loaded.effective.clone());
+        let servers = Servers { sources, tasks, stop, configuration };
+        servers.serve(&loaded.config);
+        servers
+    }
+
+    /// Follows another configuration; addresses that stay the same go on being served.
+    pub(super) async fn adopt(&mut self, old: &Config, new: &Loaded) {
+        self.configuration.send_replace(new.effective.clone());
+        let what = |config: &Config| (config.healthz, config.metrics, config.periods.sync);
+        if what(old) != what(&new.config) {
+            self.stop.cancel();
+            self.wait().await;
+            (self.tasks, self.stop) = (TaskTracker::new(), self.sources.stop.child_token());
+            self.serve(&new.config);
+        }
+    }
+
+    /// Waits until they have stopped.
+    pub(super) async fn wait(&self) {
+        self.tasks.wait().await;
+    }
+
+    fn serve(&self, config: &Config) {
+        let Sources { metrics: counted, status, .. } = &self.sources;
+        let start = |flag: &'static str, address: Option<SocketAddr>, answers: listen::Answers| {
+            if let Some(address) = address {
+                let place = listen::Place { setting: flag, address, bind: listen::bind };
+                self.tasks.spawn(listen::serve(place, answers, self.stop.clone()));
+            }
+        };
+        let health = Health::new(status.clone(), counted.clone(), config.periods.sync);
+        start("healthz-bind-address", config.healthz, Arc::new(move |path| health.answer(path)));
+        let longest_wait = config.periods.sync * 2;
+        self.tasks.spawn(service_health::run(status.clone(), longest_wait, self.stop.clone()));
+        let (counted, configuration) = (counted.clone(), self.configuration.subscribe());
+        let answers =
+            Arc::new(move |path: &str| metrics::answer(path, &counted, &configuration.borrow()));
+        start("metrics-bind-address", config.metrics, answers);
+        self.tasks.close();
+    }
+}

@@ -1,0 +1,227 @@
+//! The configuration file is followed while the daemon works.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::cluster::{self, Manifests, SOON, Service};
+use crate::daemon::Daemon;
+use crate::dump;
+use crate::load::{Amount, Load};
+use crate::wait;
+use crate::whoami::Transport;
+use crate::world::{Family, Place, World};
+
+pub fn tests() -> Vec<Trial> {
+    crate::trials![
+        reload_of_twenty_changes_loses_no_request,
+        reload_refuses_what_is_wrong_and_goes_on,
+        reload_follows_what_rows_depend_on,
+    ]
+}
+
+const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+healthzBindAddress: 127.0.0.1:10256
+metricsBindAddress: 127.0.0.1:10249
+";
+
+const PLAIN: &str = "clusterCIDR: 10.244.0.0/16,fd00:244::/32\nhostnameOverride: node-1\n";
+
+/// A volume of a ConfigMap: the file is a link into a folder that is a link, which is replaced.
+struct Volume {
+    folder: PathBuf,
+    version: usize,
+}
+
+impl Volume {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("volume-{name}-{}", std::process::id()));
+        fs::create_dir(&folder).expect("a folder for the volume");
+        let mut volume = Self { folder, version: 0 };
+        volume.replace(PLAIN);
+        symlink("..data/config.conf", volume.folder.join("config.conf")).expect("a link");
+        volume
+    }
+
+    /// Puts another version in place as the kubelet does.
+    fn replace(&mut self, text: &str) {
+        self.version += 1;
+        let [old, new] = [self.version - 1, self.version].map(|version| format!("..{version}"));
+        fs::create_dir(self.folder.join(&new)).expect("a folder for the version");
+        let file = self.folder.join(&new).join("config.conf");
+        fs::write(file, format!("{HEAD}{text}")).expect("a configuration to write");
+        let link = self.folder.join("..data_tmp");
+        symlink(&new, &link).expect("a link");
+        fs::rename(link, self.folder.join("..data")).expect("a link to replace");
+        if self.version > 1 {
+            fs::remove_dir_all(self.folder.join(old)).expect("the old version");
+        }
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // What is left lies in the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn start(world: &World, manifests: &Manifests, volume: &Volume) -> Daemon {
+    let flags = [
+        format!("--config={}/config.conf", volume.folder.display()),
+        format!("--manifests={}", manifests.path()),
+        format!("--service-cidr={}", cluster::SERVICE_CIDRS),
+    ];
+    let daemon = Daemon::start(&world.node, &flags.each_ref().map(String::as_str));
+    cluster::wait_until_ready(world, &daemon);
+    daemon
+}
+
+/// What the daemon says is in force at a place in the file.
+fn in_force(world: &World, pointer: &str) -> Option<String> {
+    let answer = cluster::ask_metrics_address(world, "/configz")?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let value: serde_json::Value = serde_json::from_str(body).ok()?;
+    value.pointer(&format!("/kubeproxy.config.k8s.io{pointer}")).map(ToString::to_string)
+}
+
+/// What is changed, where that shows, and what shows there.
+///
+/// Not the scheduler: the kernel has none for a moment while it changes.
+const CHANGES: [(&str, &str, &str); 20] = [
+    ("iptables: {masqueradeBit: 15}", "/iptables/masqueradeBit", "15"),
+    ("iptables: {masqueradeAll: true}", "/iptables/masqueradeAll", "true"),
+    ("detectLocalMode: NodeCIDR", "/detectLocalMode", "\"NodeCIDR\""),
+    ("", "/detectLocalMode", "\"ClusterCIDR\""),
+    ("ipvs: {strictARP: true}", "/ipvs/strictARP", "true"),
+    ("ipvs: {excludeCIDRs: [192.0.2.0/24]}", "/ipvs/excludeCIDRs/0", "\"192.0.2.0/24\""),
+    ("ipvs: {syncPeriod: 20s}", "/ipvs/syncPeriod", "\"20s\""),
+    ("ipvs: {udpTimeout: 60s}", "/ipvs/udpTimeout", "\"60s\""),
+    ("conntrack: {udpTimeout: 45s}", "/conntrack/udpTimeout", "\"45s\""),
+    ("conntrack: {tcpBeLiberal: true}", "/conntrack/tcpBeLiberal", "true"),
+    ("nodePortAddresses: [primary]", "/nodePortAddresses/0", "\"primary\""),
+    ("nodePortAddresses: [10.0.0.0/8]", "/nodePortAddresses/0", "\"10.0.0.0/8\""),
+    ("logging: {verbosity: 2}", "/logging/verbosity", "2"),
+    ("oomScoreAdj: -500", "/oomScoreAdj", "-500"),
+    ("kubeIpvsProxy: {auditPeriod: 2s}", "/kubeIpvsProxy/auditPeriod", "\"2s\""),
+    (
+        "kubeIpvsProxy: {healthzBindAddress: 127.0.0.1:10300}",
+        "/healthzBindAddress",
+        "\"127.0.0.1:10300\"",
+    ),
+    ("hostnameOverride: node-2", "/hostnameOverride", "\"node-2\""),
+    ("hostnameOverride: node-3", "/hostnameOverride", "\"node-3\""),
+    (
+        "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: pod}",
+        "/detectLocal/interfaceNamePrefix",
+        "\"pod\"",
+    ),
+    ("ipvs: {tcpTimeout: 20m}", "/ipvs/tcpTimeout", "\"20m\""),
+];
+
+/// How many of these name the node otherwise than the one before.
+const NEW_STARTS: usize = 3;
+
+/// Answers between two changes, of each family.
+const ANSWERS: usize = 100;
+
+fn reload_of_twenty_changes_loses_no_request() {
+    let world = World::new();
+    let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let client = world.pod("client", Place::Node, 9);
+    let _servers = pods.each_ref().map(|pod| pod.serve(Transport::Tcp, cluster::POD_PORT));
+    let manifests = Manifests::new();
+    let pods = pods.each_ref();
+    let service = Service { is_exposed: true, ..Service::new("web", 128, &pods) };
+    manifests.put("web.yaml", &service.manifest());
+    let mut volume = Volume::new("changes");
+    let daemon = start(&world, &manifests, &volume);
+
+    let amount = Amount::at_most(Duration::from_secs(300));
+    let loads = Family::BOTH.map(|family| {
+        Load::start(&client.namespace, Transport::Tcp, service.front(family), amount)
+    });
+    for (change, pointer, expected) in CHANGES {
+        let is_kept = |line: &&str| !change.starts_with(line.split(':').next().unwrap_or(line));
+        let plain: String = PLAIN.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
+        volume.replace(&format!("{plain}{change}\n"));
+        wait::until(&format!("{change:?} is in force"), SOON, || {
+            in_force(&world, pointer).as_deref() == Some(expected)
+        });
+        loads.iter().for_each(|load| load.wait_for_answers(ANSWERS));
+    }
+    let log = daemon.log();
+    for load in loads {
+        let tally = load.stop();
+        assert!(tally.failures.is_empty(), "{:?}\n{log}", tally.failures);
+        assert!(tally.total() >= CHANGES.len() * ANSWERS, "{tally:?}");
+    }
+    assert_eq!(log.matches("starting anew").count(), NEW_STARTS, "{log}");
+    assert_eq!(log.matches("and is in force").count(), CHANGES.len() - NEW_STARTS, "{log}");
+    assert!(daemon.terminate().success());
+}
+
+fn reload_refuses_what_is_wrong_and_goes_on() {
+    let world = World::new();
+    let mut volume = Volume::new("wrong");
+    let path = format!("{}/config.conf", volume.folder.display());
+    let manifests = Manifests::new();
+    let daemon = start(&world, &manifests, &volume);
+    let before = in_force(&world, "");
+    assert!(before.is_some());
+    for (text, said) in [
+        ("mode: iptables\n", format!("mode=iptables in {path}: this program is")),
+        (
+            "mode: ipvs\nipvs: {scheduler: best}\n",
+            format!("ipvs.scheduler=best in {path}: must be"),
+        ),
+        ("ipvs: {unfinished\n", format!("{path}: ")),
+    ] {
+        volume.replace(&format!("{PLAIN}{text}"));
+        daemon.wait_for_log(&format!("reason=\"{said}"), SOON);
+    }
+    assert_eq!(in_force(&world, ""), before);
+    volume.replace(&format!("{PLAIN}oomScoreAdj: 5\n"));
+    wait::until("a good file counts", SOON, || {
+        in_force(&world, "/oomScoreAdj").as_deref() == Some("5")
+    });
+    assert!(daemon.terminate().success());
+}
+
+fn reload_follows_what_rows_depend_on() {
+    let world = World::new();
+    let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let manifests = Manifests::new();
+    let pods = pods.each_ref();
+    let service = Service { is_exposed: true, ..Service::new("web", 128, &pods) };
+    manifests.put("web.yaml", &service.manifest());
+    let mut volume = Volume::new("rows");
+    let daemon = start(&world, &manifests, &volume);
+    let mut change = |text: &str, holds: &dyn Fn() -> bool| {
+        assert!(!holds(), "{text:?} shows before it is there");
+        volume.replace(&format!("{PLAIN}{text}\n"));
+        wait::until(text, SOON, holds);
+    };
+    let servers = || dump::servers(&world.node);
+    change("ipvs: {scheduler: wrr}", &|| servers().contains("-s wrr"));
+    change("iptables: {masqueradeBit: 9}", &|| {
+        let rules = dump::rules(&world.node, Family::Ipv4);
+        rules.contains("0x200") && !rules.contains("0x4000")
+    });
+    change("nodePortAddresses: [100.64.0.0/10]", &|| {
+        let is_node_port = |line: &&str| line.contains(":30128 ") && !line.contains('[');
+        !servers().lines().any(|line| is_node_port(&line))
+    });
+    change("conntrack: {udpTimeout: 77s}", &|| {
+        world.node.setting("net/netfilter/nf_conntrack_udp_timeout") == "77"
+    });
+    change("ipvs: {excludeCIDRs: [10.254.0.0/16]}", &|| {
+        daemon.log().contains("10.254.10.128 is in --ipvs-exclude-cidrs")
+    });
+    assert!(servers().contains("10.254.10.128:80"), "left to others is left alone");
+    assert!(daemon.terminate().success());
+}
