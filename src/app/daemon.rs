@@ -67,7 +67,7 @@ pub(super) fn run(
         loop {
             edges::set_oom_score(loaded.config.oom_score);
             let parts = Parts::open(&loaded.config, source, metrics.clone())?;
-            match live(parts, &mut loaded, &mut around).await? {
+            match Life::start(parts, &loaded)?.run(&mut loaded, &mut around).await? {
                 End::Stopped => return Ok(Exit::Done),
                 End::Anew(new, opened) => (loaded, source) = (*new, opened),
             }
@@ -116,10 +116,6 @@ fn can_change_live(old: &Config, new: &Config) -> bool {
     old.source == new.source && old.policy.node_name == new.policy.node_name
 }
 
-fn reconfigured(config: &Config) -> Reconfigured {
-    Reconfigured { policy: config.policy.clone(), periods: config.periods }
-}
-
 /// How a life ends well.
 enum End {
     /// By a signal.
@@ -128,56 +124,82 @@ enum End {
     Anew(Box<Loaded>, Source),
 }
 
-/// Runs everything until it has to end; follows what can be changed meanwhile.
-async fn live(
-    mut parts: Parts,
-    loaded: &mut Loaded,
-    around: &mut Around<'_>,
-) -> anyhow::Result<End> {
-    parts.wires.auditor = Some(audit::start()?);
-    let (tell, configuration) = watch::channel(None);
-    parts.wires.configuration = configuration;
-    let (stop, metrics) = (parts.wires.stop.clone(), parts.wires.metrics.clone());
-    let sources = Sources { metrics, status: parts.status.clone(), stop: stop.clone() };
-    let mut servers = Servers::start(loaded, sources);
-    // Order: what changes after the first look at the host is heard of.
-    let changes = Changes::open().context("cannot follow the addresses of the host")?;
-    host::follow(changes, parts.host.clone())?;
-    let Working { mut source, mut done } = parts.start(reconcile::run)?;
-    let end = loop {
-        tokio::select! {
-            biased;
-            name = around.signals.next() => {
-                info!(signal = name, "stopping, the data plane stays in place");
-                stop.cancel();
-                end_of_loop(&mut done).await;
-                break Ok(End::Stopped);
-            }
-            ended = &mut done => break Err(match ended {
-                Ok(Ok(Ended::SourceGone)) => why(source.await),
-                other => why_loop(other),
-            }),
-            ended = &mut source => break Err(why(ended)),
-            new = around.reload.next(loaded) => {
-                if can_change_live(&loaded.config, &new.config) {
-                    let old = std::mem::replace(loaded, new);
-                    around.adopt(loaded);
-                    servers.adopt(&old.config, loaded).await;
-                    tell.send_replace(Some(reconfigured(&loaded.config)));
-                } else if let Some(opened) = around.open(&new).await {
-                    stop.cancel();
-                    if end_of_loop(&mut done).await {
-                        break Ok(End::Anew(Box::new(new), opened));
+/// The daemon at work with one set of edges.
+struct Life {
+    servers: Servers,
+    source: AbortOnDropHandle<Result<(), Error>>,
+    done: oneshot::Receiver<io::Result<Ended>>,
+    tell: watch::Sender<Option<Reconfigured>>,
+    stop: CancellationToken,
+}
+
+impl Life {
+    fn start(mut parts: Parts, loaded: &Loaded) -> anyhow::Result<Self> {
+        parts.wires.auditor = Some(audit::start()?);
+        let (tell, configuration) = watch::channel(None);
+        parts.wires.configuration = configuration;
+        let (stop, metrics) = (parts.wires.stop.clone(), parts.wires.metrics.clone());
+        let sources = Sources { metrics, status: parts.status.clone(), stop: stop.clone() };
+        let servers = Servers::start(loaded, sources);
+        // Order: what changes after the first look at the host is heard of.
+        let changes = Changes::open().context("cannot follow the addresses of the host")?;
+        host::follow(changes, parts.host.clone())?;
+        let Working { source, done } = parts.start(reconcile::run)?;
+        Ok(Life { servers, source, done, tell, stop })
+    }
+
+    /// Goes on until something ends it; follows what can be changed meanwhile.
+    async fn run(mut self, loaded: &mut Loaded, around: &mut Around<'_>) -> anyhow::Result<End> {
+        let end = loop {
+            tokio::select! {
+                biased;
+                name = around.signals.next() => {
+                    info!(signal = name, "stopping, the data plane stays in place");
+                    self.end_loop().await;
+                    break Ok(End::Stopped);
+                }
+                ended = &mut self.done => break Err(match ended {
+                    Ok(Ok(Ended::SourceGone)) => why(self.source.await),
+                    other => why_loop(other),
+                }),
+                ended = &mut self.source => break Err(why(ended)),
+                new = around.reload.next(loaded) => {
+                    if can_change_live(&loaded.config, &new.config) {
+                        self.change(loaded, new, around).await;
+                    } else if let Some(source) = around.open(&new).await {
+                        break match self.end_loop().await {
+                            true => Ok(End::Anew(Box::new(new), source)),
+                            false => Err(anyhow::anyhow!("cannot start anew")),
+                        };
                     }
-                    break Err(anyhow::anyhow!("cannot start anew: the last sync does not end"));
                 }
             }
+        };
+        self.stop.cancel();
+        self.servers.wait().await;
+        end
+    }
+
+    async fn change(&mut self, loaded: &mut Loaded, new: Loaded, around: &Around<'_>) {
+        let old = std::mem::replace(loaded, new);
+        let Config { policy, periods, .. } = &loaded.config;
+        around.adopt(loaded);
+        self.servers.adopt(&old.config, loaded).await;
+        let reconfigured = Reconfigured { policy: policy.clone(), periods: *periods };
+        self.tell.send_replace(Some(reconfigured));
+    }
+
+    /// Waits for the sync that is under way; false if it does not end.
+    async fn end_loop(&mut self) -> bool {
+        self.stop.cancel();
+        let has_ended = timeout(LAST_SYNC, &mut self.done).await.is_ok();
+        if !has_ended {
+            warn!("the last sync does not end, leaving it");
         }
-    };
-    stop.cancel();
-    servers.wait().await;
-    end
+        has_ended
+    }
 }
+
 /// Syncs until all is in place, or patience ends.
 pub(super) fn once(config: Config) -> anyhow::Result<Report> {
     runtime()?.block_on(async {
@@ -192,15 +214,6 @@ pub(super) fn once(config: Config) -> anyhow::Result<Report> {
             ended = &mut source => Err(why(ended)),
         }
     })
-}
-
-/// Waits for the sync that is under way; false if it does not end.
-async fn end_of_loop(done: &mut oneshot::Receiver<io::Result<Ended>>) -> bool {
-    let has_ended = timeout(LAST_SYNC, done).await.is_ok();
-    if !has_ended {
-        warn!("the last sync does not end, leaving it");
-    }
-    has_ended
 }
 
 /// Why the loop ended although nobody told it to.
