@@ -8,6 +8,7 @@
 //! Invariant: whatever ends the daemon, the data plane stays as it is.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -35,6 +36,7 @@ use crate::reconcile::once::{self, Patience};
 use crate::reconcile::report::Report;
 use crate::reconcile::status::Status;
 use crate::reconcile::{self, Ended, HostChanged, Reconfigured, Wires};
+use crate::serve::systemd::Manager;
 use crate::telemetry::SetVerbosity;
 use crate::telemetry::metrics::Metrics;
 use crate::watch::{Error, Source};
@@ -59,15 +61,21 @@ pub(super) fn run(
 ) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         // Signals count from the start: a stop while edges open must not be lost.
-        let mut around =
-            Around { signals: Signals::new()?, reload: Reload::new(origin), origin, set_verbosity };
+        let mut around = Around {
+            signals: Signals::new()?,
+            reload: Reload::new(origin),
+            manager: Manager::of_environment().map(Arc::new),
+            origin,
+            set_verbosity,
+        };
         let mut source = edges::open_source(&loaded.config).await?;
         let _held = lock::take()?;
         let metrics = Metrics::new();
         loop {
             edges::set_oom_score(loaded.config.oom_score);
             let parts = Parts::open(&loaded.config, source, metrics.clone())?;
-            match Life::start(parts, &loaded)?.run(&mut loaded, &mut around).await? {
+            let life = Life::start(parts, &loaded, around.manager.clone())?;
+            match life.run(&mut loaded, &mut around).await? {
                 End::Stopped => return Ok(Exit::Done),
                 End::Anew(new, opened) => (loaded, source) = (*new, opened),
             }
@@ -79,6 +87,8 @@ pub(super) fn run(
 struct Around<'a> {
     signals: Signals,
     reload: Reload<'a>,
+    /// The service manager that started us, if one did.
+    manager: Option<Arc<Manager>>,
     origin: &'a Origin,
     set_verbosity: &'a SetVerbosity,
 }
@@ -134,12 +144,17 @@ struct Life {
 }
 
 impl Life {
-    fn start(mut parts: Parts, loaded: &Loaded) -> anyhow::Result<Self> {
+    fn start(
+        mut parts: Parts,
+        loaded: &Loaded,
+        manager: Option<Arc<Manager>>,
+    ) -> anyhow::Result<Self> {
         parts.wires.auditor = Some(audit::start()?);
         let (tell, configuration) = watch::channel(None);
         parts.wires.configuration = configuration;
         let (stop, metrics) = (parts.wires.stop.clone(), parts.wires.metrics.clone());
-        let sources = Sources { metrics, status: parts.status.clone(), stop: stop.clone() };
+        let sources =
+            Sources { metrics, status: parts.status.clone(), stop: stop.clone(), manager };
         let servers = Servers::start(loaded, sources);
         // Order: what changes after the first look at the host is heard of.
         let changes = Changes::open().context("cannot follow the addresses of the host")?;
@@ -155,6 +170,7 @@ impl Life {
                 biased;
                 name = around.signals.next() => {
                     info!(signal = name, "stopping, the data plane stays in place");
+                    around.manager.iter().for_each(|manager| manager.stopping());
                     self.end_loop().await;
                     break Ok(End::Stopped);
                 }

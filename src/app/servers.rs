@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::reconcile::status::Status;
 use crate::serve::health::Health;
+use crate::serve::systemd::Manager;
 use crate::serve::{listen, metrics, service_health};
 use crate::telemetry::metrics::Metrics;
 
@@ -28,6 +29,8 @@ pub(super) struct Sources {
     pub(super) status: watch::Receiver<Status>,
     /// Ends the daemon.
     pub(super) stop: CancellationToken,
+    /// Who is told the same as those that ask for health.
+    pub(super) manager: Option<Arc<Manager>>,
 }
 
 impl Servers {
@@ -66,6 +69,10 @@ impl Servers {
             }
         };
         let health = Health::new(status.clone(), counted.clone(), config.periods.sync);
+        if let Some(manager) = self.sources.manager.clone() {
+            let told = manager.follow(health.clone(), status.clone(), self.stop.clone());
+            self.tasks.spawn(told);
+        }
         start("healthz-bind-address", config.healthz, Arc::new(move |path| health.answer(path)));
         let longest_wait = config.periods.sync * 2;
         self.tasks.spawn(service_health::run(status.clone(), longest_wait, self.stop.clone()));

@@ -31,6 +31,17 @@ pub struct Health {
     longest_wait: Duration,
 }
 
+/// What the paths turn on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    /// The loop runs, and its syncs end.
+    pub is_alive: bool,
+    /// It is alive, and the foundation was in place once.
+    pub is_ready: bool,
+    /// It is ready, and the foundation still is in place.
+    pub is_healthy: bool,
+}
+
 /// The body; the order of its fields is that of kube-proxy.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -48,16 +59,27 @@ impl Health {
         Health { status, metrics, longest_wait: sync_period * 2 }
     }
 
-    /// Answers a path of the health address.
-    pub fn answer(&self, path: &str) -> Answer {
+    /// How things are now.
+    pub fn state(&self) -> State {
         let now = Instant::now();
-        let status = self.status.borrow().clone();
+        let status = self.status.borrow();
         // The sender is gone if the loop has ended, in whatever way.
         let is_alive = self.status.has_changed().is_ok() && status.is_alive(now, self.longest_wait);
         let is_ready = is_alive && status.is_ready();
-        let is_healthy = is_ready && status.is_founded(now, self.longest_wait);
-        let is_eligible = !status.node_is_leaving;
-        let last_success = status.last_success.map(|(_, time)| time);
+        State {
+            is_alive,
+            is_ready,
+            is_healthy: is_ready && status.is_founded(now, self.longest_wait),
+        }
+    }
+
+    /// Answers a path of the health address.
+    pub fn answer(&self, path: &str) -> Answer {
+        let State { is_alive, is_ready, is_healthy } = self.state();
+        let (is_eligible, last_success) = {
+            let status = self.status.borrow();
+            (!status.node_is_leaving, status.last_success.map(|(_, time)| time))
+        };
         match path {
             "/healthz" => {
                 let answer =
