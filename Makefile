@@ -1,12 +1,12 @@
 # Every way to build, check and show the project; each target sets itself up.
 # Tests that want a kernel boot the machine of tests/lab where this kernel has no IPVS.
 
-.PHONY: help test test-native test-kernel conformance bench bench-core lab demo lint ci
+.PHONY: help test test-native test-kernel conformance bench bench-core lab demo deb deploy-test lint ci
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
 # Every test binary but those that want a kernel.
-NATIVE_TESTS = $(filter-out kernel edge demo, \
+NATIVE_TESTS = $(filter-out kernel edge demo deploy, \
 	$(patsubst tests/%.rs,%,$(wildcard tests/*.rs)) \
 	$(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs)))
 
@@ -36,6 +36,12 @@ lab: ## Build the lab machine
 
 demo: ## Show the main job on real input
 	cargo test --quiet --test demo
+
+deb: ## Build the Debian package
+	deploy/debian/build
+
+deploy-test: ## Install, run and remove what is shipped on a machine with systemd; takes minutes
+	cargo test --quiet --test deploy
 
 lint: ## Check format, lints and documentation
 	cargo fmt --check

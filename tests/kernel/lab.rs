@@ -36,9 +36,14 @@ pub fn missing_here() -> Option<String> {
     TOOLS.iter().find(|tool| !is_installed(tool)).map(|tool| format!("the program {tool}"))
 }
 
+/// Whether this is the machine of `tests/lab`.
+pub fn is_inside() -> bool {
+    env::var_os(LAB_VARIABLE).is_some()
+}
+
 /// Runs this very program in the lab, with the arguments it was given and the files it needs.
 pub fn run_inside(program: &str, missing: &str, files: &[&str]) -> ExitCode {
-    if env::var_os(LAB_VARIABLE).is_some() {
+    if is_inside() {
         eprintln!("{program}: the lab itself lacks {missing}");
         return ExitCode::FAILURE;
     }

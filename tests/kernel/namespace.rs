@@ -30,6 +30,12 @@ impl Namespace {
         namespace
     }
 
+    /// The namespace that this program was started in: the machine's own.
+    pub fn of_the_machine() -> Self {
+        let file = File::open("/proc/self/ns/net").expect("the own network namespace");
+        Self { file: Arc::new(file) }
+    }
+
     /// Runs a closure inside; sockets it makes stay inside for ever.
     pub fn run<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> T {
         on_a_thread(|| {

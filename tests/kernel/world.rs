@@ -101,7 +101,12 @@ impl World {
 
     /// Makes the node and the outside, joined by their `eth0`.
     pub fn new() -> Self {
-        let world = Self::unlinked();
+        Self::around(Namespace::new())
+    }
+
+    /// Makes the same around a node that is there already.
+    pub fn around(node: Namespace) -> Self {
+        let world = Self { node, ..Self::unlinked() };
         set_forwarding(&world.outside, "1");
         world.attach(&world.node, &NODE, &OUTSIDE, "eth0");
         world.outside.ip("route add blackhole default\nroute add blackhole ::/0");
