@@ -26,6 +26,7 @@ mod whoami;
 mod world;
 
 mod administrator;
+mod image;
 mod package;
 mod stage;
 mod unit;
@@ -64,15 +65,16 @@ fn main() -> ExitCode {
 }
 
 fn tests() -> Vec<Trial> {
-    package::tests()
+    [package::tests(), image::tests()].into_iter().flatten().collect()
 }
 
 /// Builds what is shipped and runs this very program beside it, on the machine with systemd.
 fn run_inside() -> ExitCode {
     let profile = std::env::var(PROFILE_VARIABLE).unwrap_or_else(|_| PROFILE.into());
     let package = build("deploy/debian/build", &profile);
+    let image = build("deploy/image/build", &profile);
     let manifests = format!("{ROOT}/deploy/demo");
-    let error = match lab::command("deploy", &[&package, &manifests], &[]) {
+    let error = match lab::command("deploy", &[&package, &image, &manifests], &[]) {
         Ok(mut command) => command.env("LAB_SYSTEM", "systemd").exec(),
         Err(error) => error,
     };

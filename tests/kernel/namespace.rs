@@ -31,6 +31,7 @@ impl Namespace {
     }
 
     /// The namespace that this program was started in: the machine's own.
+    #[allow(dead_code, reason = "the node of the deployment tests is the machine itself")]
     pub fn of_the_machine() -> Self {
         let file = File::open("/proc/self/ns/net").expect("the own network namespace");
         Self { file: Arc::new(file) }
