@@ -26,6 +26,7 @@ mod whoami;
 mod world;
 
 mod administrator;
+mod guides;
 mod image;
 mod package;
 mod stage;
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
 }
 
 fn tests() -> Vec<Trial> {
-    [package::tests(), image::tests()].into_iter().flatten().collect()
+    [package::tests(), guides::tests(), image::tests()].into_iter().flatten().collect()
 }
 
 /// Builds what is shipped and runs this very program beside it, on the machine with systemd.

@@ -1,0 +1,42 @@
+//! The unit, and what the package and the image have in common.
+
+use std::process::Command;
+
+use libtest_mimic::Trial;
+
+use crate::{shipped, text, tool, trial};
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        trial("image_script_takes_the_packages_of_the_dockerfile", image_takes_packages),
+        trial("the_version_is_the_same_everywhere", the_version_is_the_same_everywhere),
+        trial("scripts_are_clean", scripts_are_clean),
+    ]
+}
+
+/// The script reads them out of the Dockerfile, in a way that an edit may break.
+fn image_takes_packages() {
+    let script = text("deploy/image/build");
+    let command =
+        script.lines().map(str::trim).find(|line| line.starts_with("sed -n 's/.*apt-get"));
+    let mut shell = Command::new("bash");
+    let packages = tool::output(shell.args(["-c", command.unwrap()]).current_dir(shipped("")));
+    assert_eq!(packages.unwrap().trim(), "iptables kmod");
+}
+
+fn the_version_is_the_same_everywhere() {
+    let version = env!("CARGO_PKG_VERSION");
+    for file in ["deploy/kubernetes/base/daemon-set.yaml", "deploy/Dockerfile"] {
+        let text = text(file);
+        let images: Vec<&str> = text.split("kube-ipvs-proxy:").skip(1).collect();
+        assert!(!images.is_empty(), "{file}");
+        assert!(images.iter().all(|rest| rest.starts_with(version)), "{file} is not at {version}");
+    }
+}
+
+fn scripts_are_clean() {
+    let shellcheck = tool::find("shellcheck", "shellcheck").unwrap();
+    for script in ["deploy/debian/build", "deploy/debian/postrm", "deploy/image/build"] {
+        tool::run(Command::new(&shellcheck).arg(shipped(script))).unwrap();
+    }
+}
