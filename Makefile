@@ -1,7 +1,7 @@
 # Every way to build, check and show the project; each target sets itself up.
 # Tests that want a kernel boot the machine of tests/lab where this kernel has no IPVS.
 
-.PHONY: help test test-native test-kernel conformance bench bench-core lab demo deb deploy-test lint ci
+.PHONY: help test test-native test-kernel conformance bench bench-core lab demo deb image deploy-test lint ci
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -39,6 +39,9 @@ demo: ## Show the main job on real input
 
 deb: ## Build the Debian package
 	deploy/debian/build
+
+image: ## Build the container image as an OCI archive
+	deploy/image/build
 
 deploy-test: ## Install, run and remove what is shipped on a machine with systemd; takes minutes
 	cargo test --quiet --test deploy

@@ -11,6 +11,7 @@ mod follower;
 mod golden;
 mod manifests;
 mod real;
+mod role;
 mod server;
 
 use std::future::Future;
@@ -34,5 +35,6 @@ fn main() -> ExitCode {
     trials.extend(configuration::trials());
     trials.extend(manifests::trials());
     trials.extend(real::trials());
+    trials.extend(role::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -24,6 +24,11 @@ use crate::follower::Follower;
 use crate::{api, golden, trial};
 
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
+const ROLLOUT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes");
+
+/// The administrator, and the service account of a rollout.
+const TOKENS: &str = "secret,admin,admin,system:masters\n\
+                      proxy,system:serviceaccount:kube-system:kube-ipvs-proxy,proxy\n";
 const SERVICES: &str = include_str!("captures/list-services.json");
 const SLICES: &str = include_str!("captures/list-endpointslices.json");
 const ENDPOINTS: &str = include_str!("captures/list-endpoints.json");
@@ -33,11 +38,14 @@ pub fn trials() -> Vec<Trial> {
     let is_missing = std::env::var_os(ASSETS).is_none();
     if is_missing {
         eprintln!(
-            "SKIPPED: real::a_real_api_server needs {ASSETS} to name a folder with etcd and \
-             kube-apiserver"
+            "SKIPPED: real::a_real_api_server and real::rollout_is_accepted need {ASSETS} to name \
+             a folder with etcd, kube-apiserver and kubectl"
         );
     }
-    vec![trial("real::a_real_api_server", real_api_server).with_ignored_flag(is_missing)]
+    vec![
+        trial("real::a_real_api_server", real_api_server).with_ignored_flag(is_missing),
+        trial("real::rollout_is_accepted", rollout_is_accepted).with_ignored_flag(is_missing),
+    ]
 }
 
 /// A control plane without controllers; it ends with the value.
@@ -56,8 +64,8 @@ impl Drop for ControlPlane {
 }
 
 impl ControlPlane {
-    fn start() -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("control-plane");
+    fn start(name: &str) -> Self {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         if folder.exists() {
             fs::remove_dir_all(&folder).unwrap();
         }
@@ -84,15 +92,18 @@ impl ControlPlane {
         let key = self.file("service-account.key");
         let made = Command::new("openssl").args(["genrsa", "-out"]).arg(&key).output();
         assert!(made.expect("openssl makes a key").status.success());
-        fs::write(self.file("tokens.csv"), "secret,admin,admin,system:masters\n").unwrap();
-        let kubeconfig = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "x",
-            "clusters": [{"name": "x", "cluster": {
-                "server": format!("https://127.0.0.1:{port}"), "insecure-skip-tls-verify": true}}],
-            "users": [{"name": "x", "user": {"token": "secret"}}],
-            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-        });
-        fs::write(self.file("kubeconfig"), kubeconfig.to_string()).unwrap();
+        fs::write(self.file("tokens.csv"), TOKENS).unwrap();
+        for (file, token) in [("kubeconfig", "secret"), ("kubeconfig-of-the-proxy", "proxy")] {
+            let kubeconfig = json!({
+                "apiVersion": "v1", "kind": "Config", "current-context": "x",
+                "clusters": [{"name": "x", "cluster": {
+                    "server": format!("https://127.0.0.1:{port}"),
+                    "insecure-skip-tls-verify": true}}],
+                "users": [{"name": "x", "user": {"token": token}}],
+                "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+            });
+            fs::write(self.file(file), kubeconfig.to_string()).unwrap();
+        }
         self.spawn(
             "kube-apiserver",
             &[
@@ -130,6 +141,15 @@ impl ControlPlane {
         self.children.push(child);
     }
 
+    fn apply(&self, arguments: &[&str]) {
+        let kubectl = Path::new(&std::env::var_os(ASSETS).unwrap()).join("kubectl");
+        let mut command = Command::new(kubectl);
+        command.arg("--kubeconfig").arg(self.file("kubeconfig")).arg("apply").args(arguments);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    }
+
     async fn client(&self) -> Client {
         let kubeconfig = Kubeconfig::read_from(self.file("kubeconfig")).unwrap();
         let options = KubeConfigOptions::default();
@@ -146,8 +166,17 @@ impl ControlPlane {
     }
 
     async fn follow(&self, endpoints: EndpointsSource, timing: Timing) -> Follower {
+        self.follow_as("kubeconfig", endpoints, timing).await
+    }
+
+    async fn follow_as(
+        &self,
+        kubeconfig: &str,
+        endpoints: EndpointsSource,
+        timing: Timing,
+    ) -> Follower {
         let settings = ApiSettings {
-            kubeconfig: Some(self.file("kubeconfig")),
+            kubeconfig: Some(self.file(kubeconfig)),
             node_name: "node1".to_owned(),
             endpoints,
             timing,
@@ -158,7 +187,7 @@ impl ControlPlane {
 }
 
 async fn real_api_server() {
-    let plane = ControlPlane::start();
+    let plane = ControlPlane::start("control-plane");
     let client = plane.client().await;
     for (path, list) in
         [("/api/v1", SERVICES), ("/apis/discovery.k8s.io/v1", SLICES), ("/api/v1", ENDPOINTS)]
@@ -178,6 +207,21 @@ async fn real_api_server() {
         ];
         until_created(&mut follower, what, &lists).await;
         follow_changes(&client, &mut follower, what).await;
+        follower.stop().await;
+    }
+}
+
+/// The manifests of a rollout are taken, and their role lets the source read all it wants.
+async fn rollout_is_accepted() {
+    let plane = ControlPlane::start("control-plane-of-a-rollout");
+    plane.client().await;
+    for overlay in ["base", "kubeadm"] {
+        plane.apply(&["--dry-run=server", "--kustomize", &format!("{ROLLOUT}/{overlay}")]);
+    }
+    plane.apply(&["--filename", &format!("{ROLLOUT}/base/role.yaml")]);
+    for source in [EndpointsSource::Slices, EndpointsSource::Endpoints] {
+        let mut follower = plane.follow_as("kubeconfig-of-the-proxy", source, api::quick()).await;
+        follower.until("every kind", |store| store.is_complete()).await;
         follower.stop().await;
     }
 }

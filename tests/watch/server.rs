@@ -173,6 +173,11 @@ impl Server {
         state.requests.iter().filter(|one| texts.iter().all(|text| one.contains(text))).count()
     }
 
+    /// Addresses of all requests so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.state().requests.clone()
+    }
+
     /// What a client must know at the present version.
     pub fn expected(&self, endpoints: Kind) -> Store {
         let mut store = Store::new(&[]);
