@@ -24,17 +24,21 @@ impl Namespace {
             unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
             File::open("/proc/thread-self/ns/net").expect("the own network namespace")
         });
-        let namespace = Self { file: Arc::new(file) };
-        // Kernel: an IPv6 address under duplicate detection is of no use for a second or two.
-        namespace.sysctl("net/ipv6/conf/default/accept_dad", "0");
-        namespace
+        Self::prepared(file)
     }
 
     /// The namespace that this program was started in: the machine's own.
     #[allow(dead_code, reason = "the node of the deployment tests is the machine itself")]
     pub fn of_the_machine() -> Self {
         let file = File::open("/proc/self/ns/net").expect("the own network namespace");
-        Self { file: Arc::new(file) }
+        Self::prepared(file)
+    }
+
+    fn prepared(file: File) -> Self {
+        let namespace = Self { file: Arc::new(file) };
+        // Kernel: an IPv6 address under duplicate detection is of no use for a second or two.
+        namespace.sysctl("net/ipv6/conf/default/accept_dad", "0");
+        namespace
     }
 
     /// Runs a closure inside; sockets it makes stay inside for ever.
