@@ -45,10 +45,12 @@ fn image() -> String {
     known.trim().to_string()
 }
 
-/// What both containers are told: the folder of manifests.
+/// What both containers are told: the folder of manifests, and the OOM score that they have, as
+/// they have no right to another.
 fn flags() -> String {
     let manifests = fs::canonicalize("demo").unwrap();
-    format!("--manifests={} --cluster-cidr=10.244.0.0/16", manifests.display())
+    let manifests = manifests.display();
+    format!("--manifests={manifests} --cluster-cidr=10.244.0.0/16 --oom-score-adj=0")
 }
 
 fn manifests_volume() -> String {
@@ -93,13 +95,10 @@ fn serving() -> &'static Stage {
     stage
 }
 
-/// Loads modules and writes settings, and leaves nothing else; both last until the next boot.
+/// Makes the settings; they last until the next boot.
 fn prepare() {
     static DONE: Once = Once::new();
-    DONE.call_once(|| {
-        with_all_rights(&format!("{} --once", flags()));
-        with_all_rights("--cleanup");
-    });
+    DONE.call_once(|| drop(with_all_rights(&format!("{} --init-only", flags()))));
 }
 
 fn status_of_the_daemon() -> String {

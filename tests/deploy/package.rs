@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Trial> {
         crash_loses_no_request,
         hanging_daemon_is_replaced,
         start_takes_as_long_as_the_api_server_is_away,
-        wrong_command_line_is_not_tried_again,
+        wrong_configuration_is_not_tried_again,
         upgrade_loses_no_request,
         rules_are_where_kubelet_has_its_own,
         removal_leaves_the_data_plane,
@@ -30,7 +30,8 @@ pub fn tests() -> Vec<Trial> {
 
 const PACKAGE: &str = "./kube-ipvs-proxy.deb";
 const MANIFESTS: &str = "/etc/kube-ipvs-proxy/manifests";
-const FLAGS: &str = "--manifests=/etc/kube-ipvs-proxy/manifests --cluster-cidr=10.244.0.0/16";
+const FOLDER: &str = "mode: ipvs\nclusterCIDR: 10.244.0.0/16\n\
+                      kubeIpvsProxy: {manifests: /etc/kube-ipvs-proxy/manifests}\n";
 
 /// `CAP_NET_ADMIN` and `CAP_NET_RAW`.
 const RIGHTS: &str = "0000000000003000";
@@ -53,7 +54,7 @@ fn serving() -> &'static Stage {
         let path = entry.unwrap().path();
         fs::copy(&path, Path::new(MANIFESTS).join(path.file_name().unwrap())).unwrap();
     }
-    unit::set_flags(FLAGS);
+    unit::configure(FOLDER, "");
     unit::start();
     stage
 }
@@ -141,7 +142,7 @@ fn start_takes_as_long_as_the_api_server_is_away() {
     let stage = serving();
     run(&format!("systemctl stop {}", unit::NAME));
     let _soon = unit::Override::of_service("TimeoutStartSec=5s");
-    unit::set_flags("--master=http://127.0.0.1:6443");
+    unit::configure("mode: ipvs\n", "--master=http://127.0.0.1:6443");
     run(&format!("systemctl start --no-block {}", unit::NAME));
     wait::until("words about the wait", SOON, || {
         unit::property("StatusText").starts_with("waiting for the first complete lists")
@@ -158,14 +159,15 @@ fn start_takes_as_long_as_the_api_server_is_away() {
     run(&format!("systemctl stop {}", unit::NAME));
 }
 
-fn wrong_command_line_is_not_tried_again() {
+fn wrong_configuration_is_not_tried_again() {
     serving();
     run(&format!("systemctl stop {}", unit::NAME));
-    unit::set_flags("--no-such-flag");
+    unit::configure("mode: iptables\n", "");
     let output = attempt(&format!("systemctl start {}", unit::NAME));
     assert!(!output.status.success());
     wait::until("the unit has failed", SOON, || unit::property("ActiveState") == "failed");
-    assert!(unit::journal().contains("--no-such-flag: no such flag"), "{}", unit::journal());
+    assert!(unit::journal().contains("iptables"), "{}", unit::journal());
+    assert_eq!(unit::property("NRestarts"), "0");
     run(&format!("systemctl reset-failed {}", unit::NAME));
 }
 

@@ -9,12 +9,14 @@ use crate::wait;
 
 pub const NAME: &str = "kube-ipvs-proxy.service";
 
-/// Where an administrator says how to start the daemon.
+const CONFIGURATION: &str = "/etc/kube-ipvs-proxy/config.yaml";
 const FLAGS: &str = "/etc/default/kube-ipvs-proxy";
 const OVERRIDES: &str = "/run/systemd/system/kube-ipvs-proxy.service.d";
 
-/// Says how to start the daemon.
-pub fn set_flags(flags: &str) {
+/// Writes the configuration file, and the flags beside it.
+pub fn configure(fields: &str, flags: &str) {
+    let head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    fs::write(CONFIGURATION, format!("{head}{fields}")).unwrap();
     fs::write(FLAGS, format!("KUBE_IPVS_PROXY_FLAGS=\"{flags}\"\n")).unwrap();
 }
 

@@ -1,5 +1,7 @@
 //! The unit, and what the package and the image have in common.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::Trial;
@@ -11,6 +13,7 @@ pub fn tests() -> Vec<Trial> {
         trial("image_script_takes_the_packages_of_the_dockerfile", image_takes_packages),
         trial("the_version_is_the_same_everywhere", the_version_is_the_same_everywhere),
         trial("scripts_are_clean", scripts_are_clean),
+        trial("shipped_configurations_are_taken", shipped_configurations_are_taken),
     ]
 }
 
@@ -38,5 +41,19 @@ fn scripts_are_clean() {
     let shellcheck = tool::find("shellcheck", "shellcheck").unwrap();
     for script in ["deploy/debian/build", "deploy/debian/postrm", "deploy/image/build"] {
         tool::run(Command::new(&shellcheck).arg(shipped(script))).unwrap();
+    }
+}
+
+/// Reads each as the daemon does, and writes out what it comes to.
+fn shipped_configurations_are_taken() {
+    for file in ["deploy/debian/config.yaml", "deploy/kubernetes/base/config.yaml"] {
+        let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shipped-configuration.yaml");
+        let mut program = Command::new(env!("CARGO_BIN_EXE_kube-ipvs-proxy"));
+        program.arg(format!("--config={}", shipped(file).display()));
+        program.arg(format!("--write-config-to={}", written.display()));
+        let output = program.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("WARN"), "{file}: {said}");
+        assert!(fs::read_to_string(written).unwrap().contains("mode: ipvs"), "{file}");
     }
 }
