@@ -23,7 +23,8 @@ pub fn configure(fields: &str, flags: &str) {
 /// Starts; returns once the daemon has said that it is ready.
 #[track_caller]
 pub fn start() {
-    let output = attempt(&format!("systemctl start {NAME}"));
+    // A start has no end of its own while the daemon asks for more time.
+    let output = attempt(&format!("timeout 120 systemctl start {NAME}"));
     assert!(output.status.success(), "{}\n{}", text(&output), journal());
 }
 
