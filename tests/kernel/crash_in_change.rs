@@ -103,7 +103,8 @@ fn objects(number: u8, pods: &[Pod; 2], shape: Shape) -> Vec<Value> {
         Family::BOTH.map(|family| service.front_of(kind, family).ip())
     };
     let other = Service { number: number + if is_open { 0 } else { 100 }, ..service.clone() };
-    let node_port = 30_000 + u16::from(if number.is_multiple_of(2) { other.number } else { number });
+    let node_port =
+        30_000 + u16::from(if number.is_multiple_of(2) { other.number } else { number });
     let ranges = Family::BOTH.map(World::outside_address);
     let ranges = match shape {
         Shape::Open => vec![],
