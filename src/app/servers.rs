@@ -2,16 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::config::flags::Given;
 use crate::config::layers::Loaded;
 use crate::reconcile::status::Status;
 use crate::serve::health::Health;
 use crate::serve::systemd::Manager;
+use crate::serve::zpages::Pages;
 use crate::serve::{listen, metrics, service_health};
 use crate::telemetry::metrics::Metrics;
 
@@ -20,7 +24,19 @@ pub(super) struct Servers {
     sources: Sources,
     tasks: TaskTracker,
     stop: CancellationToken,
-    configuration: watch::Sender<serde_json::Value>,
+    in_force: watch::Sender<InForce>,
+}
+
+/// The configuration as it is shown.
+struct InForce {
+    file: Value,
+    flags: Given,
+}
+
+impl InForce {
+    fn of(loaded: &Loaded) -> Self {
+        InForce { file: loaded.effective.clone(), flags: loaded.flags.clone() }
+    }
 }
 
 /// What the answers are made of.
@@ -37,15 +53,15 @@ impl Servers {
     /// Starts the servers that are configured.
     pub(super) fn start(loaded: &Loaded, sources: Sources) -> Self {
         let (tasks, stop) = (TaskTracker::new(), sources.stop.child_token());
-        let (configuration, _) = watch::channel(loaded.effective.clone());
-        let servers = Servers { sources, tasks, stop, configuration };
+        let (in_force, _) = watch::channel(InForce::of(loaded));
+        let servers = Servers { sources, tasks, stop, in_force };
         servers.serve(&loaded.config);
         servers
     }
 
     /// Follows another configuration; addresses that stay the same go on being served.
     pub(super) async fn adopt(&mut self, old: &Config, new: &Loaded) {
-        self.configuration.send_replace(new.effective.clone());
+        self.in_force.send_replace(InForce::of(new));
         let what = |config: &Config| (config.healthz, config.metrics, config.periods.sync);
         if what(old) != what(&new.config) {
             self.stop.cancel();
@@ -76,10 +92,13 @@ impl Servers {
         start("healthz-bind-address", config.healthz, Arc::new(move |path| health.answer(path)));
         let longest_wait = config.periods.sync * 2;
         self.tasks.spawn(service_health::run(status.clone(), longest_wait, self.stop.clone()));
-        let (counted, configuration) = (counted.clone(), self.configuration.subscribe());
-        let answers =
-            Arc::new(move |path: &str| metrics::answer(path, &counted, &configuration.borrow()));
-        start("metrics-bind-address", config.metrics, answers);
+        let (counted, in_force) = (counted.clone(), self.in_force.subscribe());
+        let answers = move |path: &str| {
+            let InForce { file, flags } = &*in_force.borrow();
+            let page = Pages { started: counted.started(), flags }.answer(path, SystemTime::now());
+            page.unwrap_or_else(|| metrics::answer(path, &counted, file))
+        };
+        start("metrics-bind-address", config.metrics, Arc::new(answers));
         self.tasks.close();
     }
 }

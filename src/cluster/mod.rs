@@ -288,3 +288,13 @@ pub enum Update {
     /// The list is complete: what it did not name is gone.
     ListDone(Kind),
 }
+
+impl Update {
+    /// The kind of object that it tells of; none for the bounds of a list.
+    pub fn object(&self) -> Option<Kind> {
+        match self {
+            Update::Applied(kind, ..) | Update::Deleted(kind, _) => Some(*kind),
+            Update::ListStarted(_) | Update::ListIncomplete(_) | Update::ListDone(_) => None,
+        }
+    }
+}

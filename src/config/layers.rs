@@ -21,6 +21,8 @@ pub struct Loaded {
     pub config: Config,
     /// The same, as kube-proxy's file has it.
     pub effective: Value,
+    /// The flags that say the same, without dashes, and their values.
+    pub flags: Given,
     /// What the owner should know.
     pub notes: Vec<Note>,
 }
@@ -81,7 +83,7 @@ pub fn load(
         let text = address.map(|address| address.to_string()).unwrap_or_default();
         all.insert(flag.into(), text);
     }
-    Ok(Loaded { config, effective: write::value(&all, file), notes })
+    Ok(Loaded { config, effective: write::value(&all, file), flags: all, notes })
 }
 
 /// The fields that stand for flags which do not count, whether or not the file has them.

@@ -148,7 +148,12 @@ impl<K: Kernel> Cycle<K> {
 
     fn note(&mut self, update: Update) {
         let now = Instant::now();
-        if self.engine.note(update, now) {
+        let told = update.object();
+        let is_due = self.engine.note(update, now);
+        if let Some(kind) = told {
+            self.wires.metrics.heard(kind, is_due);
+        }
+        if is_due {
             self.requested(now);
         }
         let node = self.engine.node();
@@ -196,6 +201,7 @@ impl<K: Kernel> Cycle<K> {
 
     fn sync(&mut self) -> Report {
         let started = Instant::now();
+        self.wires.metrics.begin_sync();
         // A sync that hangs is to be seen from outside.
         self.status.requested(started);
         self.publish();

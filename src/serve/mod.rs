@@ -1,8 +1,9 @@
 //! The edge towards those who watch us: health, readiness and metrics over plain HTTP, and
 //! notifications of the service manager.
 //!
-//! [`listen`] speaks HTTP within fixed bounds; [`health`], [`metrics`] and [`service_health`]
-//! decide the answers. [`systemd`] tells the service manager what `health` would answer.
+//! [`listen`] speaks HTTP within fixed bounds; [`health`], [`metrics`], [`zpages`] and
+//! [`service_health`] decide the answers. [`systemd`] tells the service manager what `health` would
+//! answer.
 //! Invariant: an answer is a function of the published status and the clock; nothing here blocks
 //! the loop, and nothing a client does can take more than the bounds allow.
 
@@ -11,6 +12,7 @@ pub mod listen;
 pub mod metrics;
 pub mod service_health;
 pub mod systemd;
+pub mod zpages;
 
 use hyper::StatusCode;
 

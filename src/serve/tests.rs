@@ -1,5 +1,7 @@
 //! Real clients on real sockets, the patient and the rude ones.
 
+mod scrape;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

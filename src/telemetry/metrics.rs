@@ -12,8 +12,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::cluster::Kind;
 use crate::model::net;
 use crate::reconcile::report::Report;
 
@@ -27,9 +29,12 @@ type Seconds = Gauge<f64, AtomicU64>;
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: std::sync::Arc<Registry>,
+    started: SystemTime,
     sync_duration: Histogram,
     last_success: Seconds,
     last_queued: Seconds,
+    heard: PerSource<Counter>,
+    pending: PerSource<Gauge>,
     cleaning_duration: Family<IpFamily, Histogram, fn() -> Histogram>,
     cleaned_flows: Family<IpFamily, Counter>,
     failures: Family<Operation, Counter>,
@@ -45,6 +50,24 @@ pub struct Metrics {
     programs: Counter,
     healthz: Family<Code, Counter>,
     livez: Family<Code, Counter>,
+}
+
+/// One of each: for Services, and for their endpoints.
+#[derive(Debug, Clone)]
+struct PerSource<M> {
+    services: M,
+    endpoints: M,
+}
+
+impl<M> PerSource<M> {
+    /// The one for a kind of objects; none for what is neither.
+    fn of(&self, kind: Kind) -> Option<&M> {
+        match kind {
+            Kind::Service => Some(&self.services),
+            Kind::EndpointSlice | Kind::Endpoints => Some(&self.endpoints),
+            Kind::Node | Kind::ServiceCidr => None,
+        }
+    }
 }
 
 /// Of which family.
@@ -82,6 +105,7 @@ impl Metrics {
     /// All metrics, at zero.
     pub fn new() -> Self {
         let mut names = Names(Registry::default());
+        let started = identify(&mut names);
         let sync_duration = names.add(
             "kubeproxy_sync_proxy_rules_duration_seconds",
             "How long a sync took",
@@ -113,6 +137,8 @@ impl Metrics {
                 "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
                 "When a sync was last asked for",
             ),
+            heard: names.per_source("", "News of additions, changes and removals of"),
+            pending: names.per_source("_pending", "Changes since the last sync of"),
             failures: names
                 .plain("kubeipvs_sync_failures", "Operations that failed, tried again later"),
             changes: names.plain("kubeipvs_changes", "Rows of the kernel that were changed"),
@@ -135,8 +161,30 @@ impl Metrics {
                 .plain("kubeipvs_programs_run", "Programs run, such as iptables-restore"),
             healthz: names.plain("kubeproxy_proxy_healthz", "Answers of /healthz by status"),
             livez: names.plain("kubeproxy_proxy_livez", "Answers of /livez by status"),
+            started,
             registry: names.0.into(),
         }
+    }
+
+    /// When the process started.
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// An object of this kind was told of; `is_pending` if a sync is due since.
+    pub fn heard(&self, kind: Kind, is_pending: bool) {
+        if let Some(heard) = self.heard.of(kind) {
+            heard.inc();
+        }
+        if let Some(pending) = self.pending.of(kind).filter(|_| is_pending) {
+            pending.inc();
+        }
+    }
+
+    /// A sync begins, with all that was told so far.
+    pub fn begin_sync(&self) {
+        self.pending.services.set(0);
+        self.pending.endpoints.set(0);
     }
 
     /// Counts one sync.
@@ -227,10 +275,34 @@ impl Names {
         self.add(name, help, M::default())
     }
 
+    /// The changes of Services, and those of endpoints; the help names what they are changes of.
+    fn per_source<M>(&mut self, suffix: &str, help: &str) -> PerSource<M>
+    where
+        M: Metric + Clone + Default,
+    {
+        let name = |of| format!("kubeproxy_sync_proxy_rules_{of}_changes{suffix}");
+        PerSource {
+            services: self.plain(&name("service"), &format!("{help} Services")),
+            endpoints: self
+                .plain(&name("endpoint"), &format!("{help} EndpointSlices, or Endpoints")),
+        }
+    }
+
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
         self.0.register(name, help, metric.clone());
         metric
     }
+}
+
+/// Tells what runs, and returns since when.
+fn identify(names: &mut Names) -> SystemTime {
+    let started = SystemTime::now();
+    let since: Seconds = names.plain("process_start_time_seconds", "When the process started");
+    since.set(seconds(started));
+    // Kept apart from kubernetes_build_info, whose versions are compared across a cluster.
+    let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+    names.0.register("kubeipvs_build", "The version of this program", Info::new(version));
+    started
 }
 
 /// From a millisecond to 16 seconds, as kube-proxy counts them.

@@ -275,7 +275,7 @@ pub struct ServeFlags {
     /// Where /healthz, /livez and /readyz are served; empty disables them.
     #[arg(long, value_name = "IP[:PORT]", default_value = "0.0.0.0:10256")]
     pub healthz_bind_address: String,
-    /// Where /metrics, /configz and /proxyMode are served; empty disables them.
+    /// Where /metrics, /configz, /proxyMode, /statusz and /flagz are served; empty disables them.
     #[arg(long, value_name = "IP[:PORT]", default_value = "127.0.0.1:10249")]
     pub metrics_bind_address: String,
     /// Port of --healthz-bind-address if that has none; 0 disables it.
