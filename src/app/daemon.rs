@@ -35,6 +35,7 @@ use crate::reconcile::engine::Engine;
 use crate::reconcile::once::{self, Patience};
 use crate::reconcile::report::Report;
 use crate::reconcile::status::Status;
+use crate::reconcile::view::Question;
 use crate::reconcile::{self, Ended, HostChanged, Reconfigured, Wires};
 use crate::serve::systemd::Manager;
 use crate::telemetry::SetVerbosity;
@@ -153,8 +154,8 @@ impl Life {
         let (tell, configuration) = watch::channel(None);
         parts.wires.configuration = configuration;
         let (stop, metrics) = (parts.wires.stop.clone(), parts.wires.metrics.clone());
-        let sources =
-            Sources { metrics, status: parts.status.clone(), stop: stop.clone(), manager };
+        let (status, ask) = (parts.status.clone(), parts.ask.clone());
+        let sources = Sources { metrics, status, ask, stop: stop.clone(), manager };
         let servers = Servers::start(loaded, sources);
         // Order: what changes after the first look at the host is heard of.
         let changes = Changes::open().context("cannot follow the addresses of the host")?;
@@ -258,6 +259,7 @@ struct Parts {
     wires: Wires,
     updates: mpsc::Sender<Update>,
     host: mpsc::Sender<HostChanged>,
+    ask: mpsc::Sender<Question>,
     status: watch::Receiver<Status>,
 }
 
@@ -276,9 +278,11 @@ impl Parts {
         let (publish, status) = watch::channel(Status::default());
         let (tell, host) = mpsc::channel(1);
         let (_, configuration) = watch::channel(None);
-        let stop = CancellationToken::new();
-        let wires = Wires { updates, host, configuration, auditor: None, publish, metrics, stop };
-        Ok(Parts { source, engine, kernel, wires, updates: sender, host: tell, status })
+        let (ask, questions) = mpsc::channel(1);
+        let (auditor, stop) = (None, CancellationToken::new());
+        let wires =
+            Wires { updates, host, configuration, questions, auditor, publish, metrics, stop };
+        Ok(Parts { source, engine, kernel, wires, updates: sender, host: tell, ask, status })
     }
 
     /// Starts the source, and the job on a thread of its own.

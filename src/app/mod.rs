@@ -10,10 +10,12 @@ mod origin;
 mod reload;
 mod render;
 mod servers;
+mod status;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -59,6 +61,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             let origin = Origin::new(&flags, edges::host_name());
             match resolve_all(&flags, &origin, problems) {
                 Ok(Task::Render(config)) => render::run(&config),
+                Ok(Task::Status(address)) => status::run(address),
                 Ok(Task::Keep(loaded)) => keep(&origin, loaded),
                 Err(problems) => return refuse(origin.what(), &problems),
             }
@@ -73,6 +76,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 /// What a command line asks for.
 enum Task {
     Render(RenderConfig),
+    Status(Option<SocketAddr>),
     Keep(Loaded),
 }
 
@@ -81,6 +85,10 @@ fn resolve_all(flags: &Flags, origin: &Origin, problems: Problems) -> Result<Tas
         Some(Command::Render(flags)) => {
             resolve::render(flags, &edges::host_name(), problems).map(Task::Render)
         }
+        Some(Command::Status(flags)) => match problems.is_empty() {
+            true => Ok(Task::Status(flags.address)),
+            false => Err(problems),
+        },
         None => origin.load(problems).map(Task::Keep),
     }
 }

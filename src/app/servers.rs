@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -13,10 +13,11 @@ use crate::config::Config;
 use crate::config::flags::Given;
 use crate::config::layers::Loaded;
 use crate::reconcile::status::Status;
+use crate::reconcile::view::Question;
 use crate::serve::health::Health;
 use crate::serve::systemd::Manager;
 use crate::serve::zpages::Pages;
-use crate::serve::{listen, metrics, service_health};
+use crate::serve::{listen, metrics, service_health, status as status_socket};
 use crate::telemetry::metrics::Metrics;
 
 /// Running servers; they stop when told to, or with the daemon.
@@ -43,6 +44,8 @@ impl InForce {
 pub(super) struct Sources {
     pub(super) metrics: Metrics,
     pub(super) status: watch::Receiver<Status>,
+    /// Where the loop is asked what is programmed.
+    pub(super) ask: mpsc::Sender<Question>,
     /// Ends the daemon.
     pub(super) stop: CancellationToken,
     /// Who is told the same as those that ask for health.
@@ -77,7 +80,7 @@ impl Servers {
     }
 
     fn serve(&self, config: &Config) {
-        let Sources { metrics: counted, status, .. } = &self.sources;
+        let Sources { metrics: counted, status, ask, .. } = &self.sources;
         let start = |flag: &'static str, address: Option<SocketAddr>, answers: listen::Answers| {
             if let Some(address) = address {
                 let place = listen::Place { setting: flag, address, bind: listen::bind };
@@ -92,6 +95,7 @@ impl Servers {
         start("healthz-bind-address", config.healthz, Arc::new(move |path| health.answer(path)));
         let longest_wait = config.periods.sync * 2;
         self.tasks.spawn(service_health::run(status.clone(), longest_wait, self.stop.clone()));
+        self.tasks.spawn(status_socket::run(ask.clone(), self.stop.clone()));
         let (counted, in_force) = (counted.clone(), self.in_force.subscribe());
         let answers = move |path: &str| {
             let InForce { file, flags } = &*in_force.borrow();

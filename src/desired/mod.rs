@@ -171,6 +171,11 @@ impl Desired {
         self.services.keys()
     }
 
+    /// Every front, and the Service that has it.
+    pub fn owners(&self) -> impl Iterator<Item = (&ServerKey, &ObjectName)> {
+        self.claims.iter().filter_map(|(key, ranks)| Some((key, &ranks.first()?.name)))
+    }
+
     /// Services whose rows depend on the zone of this node.
     pub fn users_of_zone(&self) -> impl Iterator<Item = &ObjectName> {
         self.services.iter().filter(|(_, rows)| rows.uses_zone).map(|(name, _)| name)

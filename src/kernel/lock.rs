@@ -53,8 +53,10 @@ pub fn take() -> Result<Lock, Error> {
     }
 }
 
-/// The process that listens. Does not wait: connections pile up, as nobody accepts them.
-fn holder() -> Result<Option<i32>, Errno> {
+/// The process that listens; none if it is of another process namespace, an error if nobody does.
+///
+/// Does not wait: connections pile up, as nobody accepts them.
+pub fn holder() -> Result<Option<i32>, Errno> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let asking = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     connect(asking.as_raw_fd(), &UnixAddr::new_abstract(NAME.as_bytes())?)?;
@@ -63,6 +65,6 @@ fn holder() -> Result<Option<i32>, Errno> {
     Ok((process > 0).then_some(process))
 }
 
-fn describe(process: Option<i32>) -> String {
+pub(crate) fn describe(process: Option<i32>) -> String {
     process.map_or("of another process namespace".to_owned(), |process| process.to_string())
 }

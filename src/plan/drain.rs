@@ -99,6 +99,15 @@ impl Drains {
         self.queue.first().map(|(at, ..)| *at)
     }
 
+    /// How long each drain lasts at most.
+    pub fn time_left(
+        &self,
+        now: Instant,
+    ) -> impl Iterator<Item = ((ServerKey, RealKey), Duration)> {
+        let left = move |drain: &Drain| drain.deadline.saturating_duration_since(now);
+        self.under_way.iter().map(move |(key, drain)| (*key, left(drain)))
+    }
+
     /// Number of drains under way.
     pub fn len(&self) -> usize {
         self.queue.len()

@@ -10,6 +10,7 @@ mod flows;
 mod observe;
 mod reconfigure;
 mod schedulers;
+mod view;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -12,6 +12,7 @@ pub mod once;
 pub mod pace;
 pub mod report;
 pub mod status;
+pub mod view;
 
 use std::io;
 use std::time::{Instant, SystemTime};
@@ -29,6 +30,7 @@ use engine::Engine;
 use log::Log;
 use report::Report;
 use status::Status;
+use view::Question;
 
 /// What the loop is connected to.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Wires {
     pub host: mpsc::Receiver<HostChanged>,
     /// Another configuration, the latest; nobody may be telling.
     pub configuration: watch::Receiver<Option<Reconfigured>>,
+    /// Questions about what is programmed; nobody may be asking.
+    pub questions: mpsc::Receiver<Question>,
     /// Who reads audits beside the work; without one, the loop reads them itself.
     pub auditor: Option<Auditor>,
     /// How we are doing, for whoever wants to know.
@@ -122,6 +126,10 @@ impl<K: Kernel> Cycle<K> {
                 },
                 Some(HostChanged) = self.wires.host.recv() => self.note_host_changed(),
                 Ok(()) = self.wires.configuration.changed() => self.reconfigure(),
+                Some(question) = self.wires.questions.recv() => {
+                    // Who asked may have gone meanwhile.
+                    drop(question.send(self.engine.view(Instant::now())));
+                }
                 // Order: last, so that no change of the cluster waits behind a comparison.
                 Some(told) = told(&mut self.wires.auditor) => self.note_audit(told),
             }

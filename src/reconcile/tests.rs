@@ -103,6 +103,7 @@ fn engine() -> Engine {
 struct Running {
     updates: mpsc::Sender<Update>,
     host: mpsc::Sender<HostChanged>,
+    ask: mpsc::Sender<view::Question>,
     status: watch::Receiver<Status>,
     stop: CancellationToken,
     metrics: Metrics,
@@ -115,18 +116,21 @@ fn wires() -> (Wires, mpsc::Sender<Update>, watch::Receiver<Status>) {
     // Nobody tells about the host here.
     let (_, host) = mpsc::channel(1);
     let (_, configuration) = watch::channel(None);
+    let (_, questions) = mpsc::channel(1);
     let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-    let wires = Wires { updates, host, configuration, auditor: None, publish, metrics, stop };
+    let auditor = None;
+    let wires = Wires { updates, host, configuration, questions, auditor, publish, metrics, stop };
     (wires, sender, status)
 }
 
 fn start(stub: &Stub) -> Running {
     let (wires, updates, status) = wires();
     let (host, changes) = mpsc::channel(1);
-    let wires = Wires { host: changes, ..wires };
+    let (ask, questions) = mpsc::channel(1);
+    let wires = Wires { host: changes, questions, ..wires };
     let (stop, metrics, kernel) = (wires.stop.clone(), wires.metrics.clone(), stub.clone());
     let thread = std::thread::spawn(move || run(engine(), kernel, wires));
-    Running { updates, host, status, stop, metrics, thread }
+    Running { updates, host, ask, status, stop, metrics, thread }
 }
 
 impl Running {
@@ -453,4 +457,23 @@ fn changes_that_wait_are_worth_a_line() {
     assert!(said[0].starts_with("INFO synced sync=1"), "{said:#?}");
     assert!(said[0].contains(" postponed=2 "), "{said:#?}");
     assert!(report.to_string().contains("2 changes wait for what failed\n"), "{report}");
+}
+
+#[test]
+fn the_loop_tells_what_is_programmed() {
+    let mut running = start(&Stub::default());
+    running.say(Update::ListStarted(Kind::Service));
+    running.say(service("web", [10, 96, 0, 7]));
+    running.say(rejected("bad", "no such thing"));
+    running.say(Update::ListDone(Kind::Service));
+    running.wait_for(Status::is_ready);
+    let (question, view) = tokio::sync::oneshot::channel();
+    running.ask.blocking_send(question).unwrap();
+    let picture = view.blocking_recv().unwrap().picture();
+    let fronts = &picture.services["default/web"];
+    assert_eq!((fronts.len(), fronts[0].kind.as_str()), (1, "cluster IP"));
+    assert_eq!(fronts[0].reals, Some(Vec::new()));
+    let rejected = ("default/bad".to_string(), "no such thing".to_string());
+    assert_eq!(picture.rejected, [rejected]);
+    assert_eq!(running.stop(), Ended::Stopped);
 }

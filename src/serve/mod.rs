@@ -3,7 +3,7 @@
 //!
 //! [`listen`] speaks HTTP within fixed bounds; [`health`], [`metrics`], [`zpages`] and
 //! [`service_health`] decide the answers. [`systemd`] tells the service manager what `health` would
-//! answer.
+//! answer; [`status`] has a local socket of its own.
 //! Invariant: an answer is a function of the published status and the clock; nothing here blocks
 //! the loop, and nothing a client does can take more than the bounds allow.
 
@@ -11,6 +11,7 @@ pub mod health;
 pub mod listen;
 pub mod metrics;
 pub mod service_health;
+pub mod status;
 pub mod systemd;
 pub mod zpages;
 

@@ -345,3 +345,9 @@ fn render_refuses_a_node_that_cannot_be() {
     ];
     assert_refused(&args, 2, &words);
 }
+
+#[test]
+fn status_takes_an_address_with_a_port() {
+    assert_refused(&["status", "10.96.0.1"], 2, &["10.96.0.1", "VIP:PORT"]);
+    assert_refused(&["status", "--adress=1"], 2, &["--adress: no such flag"]);
+}

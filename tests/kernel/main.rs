@@ -41,6 +41,7 @@ mod scale;
 mod schedulers;
 mod settings;
 mod source_ranges;
+mod status;
 mod steps;
 mod takeover;
 mod traffic;
@@ -113,6 +114,7 @@ fn tests() -> Vec<Trial> {
         schedulers::tests(),
         growth::tests(),
         health_checks::tests(),
+        status::tests(),
         readme::tests(),
     ];
     of_files.into_iter().flatten().collect()

@@ -7,6 +7,7 @@ mod accepted;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -44,7 +45,13 @@ pub type Given = BTreeMap<String, String>;
 pub enum Command {
     /// Print what would be programmed for a folder of manifests; needs no privilege.
     #[command(args_override_self = true)]
-    Render(RenderFlags),
+    Render(Box<RenderFlags>),
+    /// Print what the running daemon has programmed, with live connections; as root, on the node.
+    ///
+    /// With an address, tell whose it is: exit status 0 if a Service has it, 1 if it is foreign or
+    /// nobody's.
+    #[command(args_override_self = true)]
+    Status(StatusFlags),
 }
 
 /// Flags of the daemon.
@@ -82,6 +89,14 @@ pub struct RenderFlags {
     /// What the node is taken for.
     #[command(flatten)]
     pub host: HostFlags,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusFlags {
+    /// An address and port, such as 10.96.0.1:443; an IPv6 address stands in brackets.
+    #[arg(value_name = "VIP:PORT")]
+    pub address: Option<SocketAddr>,
 }
 
 /// What `render` takes the node for, as it looks at none.

@@ -9,6 +9,7 @@
 mod addresses;
 mod apply;
 mod audit;
+pub mod connections;
 mod convert;
 mod device;
 mod flows;

@@ -220,7 +220,9 @@ fn end_of_the_source() {
     let (_tell, configuration) = watch::channel(None);
     let (publish, _) = watch::channel(Status::default());
     let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-    let wires = Wires { updates, host, configuration, auditor: None, publish, metrics, stop };
+    let (_, questions) = mpsc::channel(1);
+    let auditor = None;
+    let wires = Wires { updates, host, configuration, questions, auditor, publish, metrics, stop };
     let ended = reconcile::run(Node::new([]).engine, FakeKernel::default(), wires);
     assert_eq!(ended.unwrap(), Ended::SourceGone);
 }

@@ -1,0 +1,152 @@
+//! `status`: what the daemon has programmed, Service by Service, as text.
+//!
+//! The daemon hands out a [`Picture`]; whoever prints it adds the connection counts, which it reads
+//! from the kernel itself.
+//! Invariant: equal pictures and counts give equal text.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ipvs::Connections;
+
+/// The protocol and the address of a virtual server.
+pub type Address = (String, SocketAddr);
+
+/// Virtual servers of the kernel, whoever made them, and the connections of their real servers.
+pub type Counts = BTreeMap<Address, BTreeMap<SocketAddr, Connections>>;
+
+/// What the daemon has programmed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    /// The daemon's version.
+    pub version: String,
+    /// The fronts of each Service, by its name.
+    pub services: BTreeMap<String, Vec<Front>>,
+    /// What is not programmed: the object, and why.
+    pub rejected: Vec<(String, String)>,
+}
+
+/// One address and port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Front {
+    /// What kind of address it is.
+    pub kind: String,
+    /// The protocol.
+    pub protocol: String,
+    /// Where clients connect to.
+    pub address: SocketAddr,
+    /// Its real servers; none if it is not in the kernel, or not yet.
+    pub reals: Option<Vec<Real>>,
+}
+
+/// One real server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Real {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share of new connections; 0 while it drains.
+    pub weight: u32,
+    /// Seconds until its drain ends, whatever connections it has.
+    pub seconds_left: Option<u64>,
+}
+
+/// Whose an address is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The answer, in whole lines.
+    pub text: String,
+    /// Whether a Service has it.
+    pub is_of_service: bool,
+}
+
+/// All Services, and what is rejected.
+pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
+    let mut text = summary(picture);
+    for (name, fronts) in &picture.services {
+        text += &format!("\n{name}\n");
+        text.extend(fronts.iter().map(|front| front_lines(front, counts)));
+    }
+    if !picture.rejected.is_empty() {
+        text += "\nrejected\n";
+        let line = |(object, reason): &(String, String)| format!("  {object}: {reason}\n");
+        text.extend(picture.rejected.iter().map(line));
+    }
+    text
+}
+
+/// Whose an address and port is: a Service's, somebody else's in the kernel, or nobody's.
+pub fn owner(picture: &Picture, counts: Option<&Counts>, address: SocketAddr) -> Owner {
+    let mut text = String::new();
+    for (name, fronts) in &picture.services {
+        for front in fronts.iter().filter(|front| front.address == address) {
+            text += &format!("{name}\n{}", front_lines(front, counts));
+        }
+    }
+    let is_of_service = !text.is_empty();
+    let is_ours = |(protocol, at): &Address| {
+        let mut fronts = picture.services.values().flatten();
+        fronts.any(|front| front.protocol == *protocol && front.address == *at)
+    };
+    let there = counts.into_iter().flat_map(BTreeMap::keys).filter(|(_, at)| *at == address);
+    for (protocol, at) in there.filter(|key| !is_ours(key)) {
+        text += &format!("{protocol} {at} is foreign: in the kernel, and of no Service\n");
+    }
+    if text.is_empty() {
+        text = nobodys(picture, address);
+    }
+    Owner { text, is_of_service }
+}
+
+fn nobodys(picture: &Picture, address: SocketAddr) -> String {
+    let at = |front: &Front| front.address.ip() == address.ip();
+    let mut owners = picture.services.iter().filter(|(_, fronts)| fronts.iter().any(at));
+    match owners.next() {
+        None => format!("{address} is nobody's: no Service has the address\n"),
+        Some((name, _)) => {
+            format!("{address} is nobody's: Service {name} has the address, but not this port\n")
+        }
+    }
+}
+
+fn summary(picture: &Picture) -> String {
+    let fronts: usize = picture.services.values().map(Vec::len).sum();
+    let reals = picture.services.values().flatten().filter_map(|front| front.reals.as_ref());
+    let draining = reals.flatten().filter(|real| real.weight == 0).count();
+    format!(
+        "kube-ipvs-proxy {}: {} Services, {fronts} fronts, {draining} draining real servers, \
+         {} rejected\n",
+        picture.version,
+        picture.services.len(),
+        picture.rejected.len(),
+    )
+}
+
+/// A front and its real servers.
+fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
+    let Front { kind, protocol, address, reals } = front;
+    let state = match reals {
+        None => ": not in the kernel",
+        Some(reals) if reals.iter().all(|real| real.weight == 0) => ": takes no new connections",
+        Some(_) => "",
+    };
+    let counts = counts.and_then(|counts| counts.get(&(protocol.clone(), *address)));
+    let reals = reals.iter().flatten().map(|real| real_line(real, counts));
+    format!("  {kind} {protocol} {address}{state}\n{}", reals.collect::<String>())
+}
+
+fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Connections>>) -> String {
+    let weight = match (real.weight, real.seconds_left) {
+        (0, Some(left)) => format!("draining, {left} s left at most"),
+        (0, None) => "draining".to_string(),
+        (weight, _) => format!("weight {weight}"),
+    };
+    let connections = counts
+        .and_then(|counts| counts.get(&real.address))
+        .map(|Connections { active, inactive }| format!(", {active} active, {inactive} inactive"));
+    format!("    {}  {weight}{}\n", real.address, connections.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

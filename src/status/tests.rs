@@ -1,0 +1,93 @@
+//! The whole text, and whose an address is.
+
+use super::*;
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn front(kind: &str, at: &str, reals: Option<Vec<Real>>) -> Front {
+    Front { kind: kind.into(), protocol: "tcp".into(), address: address(at), reals }
+}
+
+fn real(at: &str, weight: u32, seconds_left: Option<u64>) -> Real {
+    Real { address: address(at), weight, seconds_left }
+}
+
+fn picture() -> Picture {
+    let web = vec![
+        front(
+            "cluster IP",
+            "10.96.0.7:80",
+            Some(vec![real("10.244.1.9:8080", 0, Some(872)), real("10.244.3.2:8080", 1, None)]),
+        ),
+        front("node port", "[2001:db8::1]:30080", Some(Vec::new())),
+    ];
+    let late = vec![front("cluster IP", "10.96.0.8:80", None)];
+    Picture {
+        version: "1.2.3".into(),
+        services: [("default/web".into(), web), ("default/late".into(), late)].into(),
+        rejected: vec![("default/bad".into(), "tcp 10.96.0.7:80 belongs to another".into())],
+    }
+}
+
+fn counts() -> Counts {
+    let connections = |active, inactive| Connections { active, inactive };
+    let reals = [
+        (address("10.244.1.9:8080"), connections(3, 1)),
+        (address("10.244.3.2:8080"), connections(0, 12)),
+    ];
+    [
+        (("tcp".into(), address("10.96.0.7:80")), reals.into()),
+        (("udp".into(), address("10.96.0.7:80")), BTreeMap::new()),
+        (("tcp".into(), address("203.0.113.1:443")), BTreeMap::new()),
+    ]
+    .into()
+}
+
+#[test]
+fn services_are_listed_by_name() {
+    let expected = "\
+kube-ipvs-proxy 1.2.3: 2 Services, 3 fronts, 1 draining real servers, 1 rejected
+
+default/late
+  cluster IP tcp 10.96.0.8:80: not in the kernel
+
+default/web
+  cluster IP tcp 10.96.0.7:80
+    10.244.1.9:8080  draining, 872 s left at most, 3 active, 1 inactive
+    10.244.3.2:8080  weight 1, 0 active, 12 inactive
+  node port tcp [2001:db8::1]:30080: takes no new connections
+
+rejected
+  default/bad: tcp 10.96.0.7:80 belongs to another
+";
+    assert_eq!(text(&picture(), Some(&counts())), expected);
+    let without = expected.replace(", 3 active, 1 inactive", "");
+    assert_eq!(text(&picture(), None), without.replace(", 0 active, 12 inactive", ""));
+}
+
+#[test]
+fn an_address_is_a_services_or_foreign_or_nobodys() {
+    let owner = |at: &str| {
+        let owner = owner(&picture(), Some(&counts()), address(at));
+        (owner.is_of_service, owner.text)
+    };
+    let (is_of_service, text) = owner("10.96.0.7:80");
+    assert!(is_of_service);
+    assert!(text.starts_with("default/web\n  cluster IP tcp 10.96.0.7:80\n    10.244"), "{text}");
+    assert!(text.ends_with("\nudp 10.96.0.7:80 is foreign: in the kernel, and of no Service\n"));
+    let foreign = "tcp 203.0.113.1:443 is foreign: in the kernel, and of no Service\n";
+    assert_eq!(owner("203.0.113.1:443"), (false, foreign.to_string()));
+    let other_port = "10.96.0.7:81 is nobody's: Service default/web has the address, but not \
+                      this port\n";
+    assert_eq!(owner("10.96.0.7:81"), (false, other_port.to_string()));
+    let nobodys = "192.0.2.9:80 is nobody's: no Service has the address\n";
+    assert_eq!(owner("192.0.2.9:80"), (false, nobodys.to_string()));
+}
+
+#[test]
+fn a_picture_survives_the_way_to_its_reader() {
+    let sent = serde_json::to_string(&picture()).unwrap();
+    assert_eq!(serde_json::from_str::<Picture>(&sent).unwrap(), picture());
+}

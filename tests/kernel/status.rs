@@ -1,0 +1,109 @@
+//! The `status` command beside a running daemon, and without one.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use libtest_mimic::Trial;
+
+use crate::client::Conversation;
+use crate::cluster::{self, Manifests, SOON, Service};
+use crate::lab;
+use crate::wait;
+use crate::whoami::Transport;
+use crate::world::{Family, Place, World};
+
+pub fn tests() -> Vec<Trial> {
+    crate::trials![
+        status_tells_services_connections_and_drains,
+        status_without_a_daemon_says_so,
+        status_is_told_to_root_alone,
+    ]
+}
+
+/// Exit status, standard output and standard error of a run on the node.
+fn status(world: &World, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(lab::daemon_binary());
+    output(world, command.arg("status").args(arguments))
+}
+
+fn output(world: &World, command: &mut Command) -> (Option<i32>, String, String) {
+    let output = world.node.run(|| command.output()).expect("a run");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn status_tells_services_connections_and_drains() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let client = world.pod("client", Place::Node, 9);
+    let _server = pod.serve(Transport::Tcp, cluster::POD_PORT);
+    let manifests = Manifests::new();
+    let pods = [&pod];
+    let service = Service::new("web", 128, &pods);
+    manifests.put("web.yaml", &service.manifest());
+    // The same address once more: the name decides, and this one has none of it.
+    manifests.put("web2.yaml", &Service::new("web2", 128, &[]).manifest());
+    world.node.output("ipvsadm", &["-A", "-t", "203.0.113.1:443", "-s", "rr"]);
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    let front = service.front(Family::Ipv4).to_string();
+    let real = format!("{}:{}", pod.ipv4, cluster::POD_PORT);
+
+    let mut conversation =
+        Conversation::open(&client.namespace, Transport::Tcp, service.front(Family::Ipv4)).unwrap();
+    conversation.ask().unwrap();
+    let all = status(&world, &[]);
+    for line in [
+        "\ndefault/web\n".to_string(),
+        format!("  cluster IP tcp {front}\n    {real}  weight 1, 1 active, 0 inactive\n"),
+        format!("  default/web2: tcp {front} belongs to the older Service default/web\n"),
+    ] {
+        assert!(all.1.contains(&line), "{line:?} is not in {all:?}");
+    }
+    assert_eq!((all.0, all.2.as_str()), (Some(0), ""));
+
+    let whose = |address: &str| status(&world, &[address]);
+    let (code, text, _) = whose(&front);
+    assert_eq!((code, text.contains("default/web\n")), (Some(0), true), "{text}");
+    let (code, text, _) = whose("203.0.113.1:443");
+    assert_eq!((code, text.contains("is foreign")), (Some(1), true), "{text}");
+    let (code, text, _) = whose("192.0.2.99:80");
+    assert_eq!((code, text.contains("is nobody's")), (Some(1), true), "{text}");
+
+    manifests.put("web.yaml", &Service::new("web", 128, &[]).manifest());
+    let drains = format!("    {real}  draining, ");
+    wait::until("the drain to be told", SOON, || {
+        let (_, text, _) = status(&world, &[]);
+        text.contains(&drains) && text.contains(" s left at most, 1 active, 0 inactive\n")
+    });
+    wait::until("its end", SOON, || !status(&world, &[]).1.contains(&drains));
+}
+
+fn status_without_a_daemon_says_so() {
+    let world = World::new();
+    let none = |(code, out, error): (Option<i32>, String, String)| {
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{error}");
+        assert!(error.contains("no daemon runs in this network namespace"), "{error}");
+    };
+    none(status(&world, &[]));
+    let daemon = cluster::start(&world, &Manifests::new(), &[]);
+    assert_eq!(status(&world, &[]).0, Some(0));
+    daemon.kill();
+    none(status(&world, &["192.0.2.1:80"]));
+}
+
+/// Others get neither an answer nor a reason to wait.
+fn status_is_told_to_root_alone() {
+    let world = World::new();
+    let _daemon = cluster::start(&world, &Manifests::new(), &[]);
+    // Wherever the program lies, nobody may run this copy.
+    let copy = std::env::temp_dir().join(format!("status-{}", std::process::id()));
+    std::fs::copy(lab::daemon_binary(), &copy).expect("a copy");
+    std::fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("rights");
+    let (code, out, error) =
+        output(&world, Command::new(&copy).arg("status").uid(65_534).gid(65_534));
+    std::fs::remove_file(&copy).expect("the copy to remove");
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{error}");
+    assert!(error.contains("it tells only root"), "{error}");
+}
