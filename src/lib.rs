@@ -17,6 +17,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod render;
 pub mod serve;
+pub mod state;
 pub mod status;
 pub mod telemetry;
 #[cfg(feature = "testing")]

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use kube_ipvs_proxy::cluster::{Kind, Update, objects};
 use kube_ipvs_proxy::config::{
-    Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
+    Conntrack, DetectLocal, DrainTimeouts, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
 };
 use kube_ipvs_proxy::model::net::PerFamily;
 
@@ -177,6 +177,7 @@ pub fn policy() -> Policy {
         strict_arp: false,
         excluded: Vec::new(),
         ipvs_timeouts: IpvsTimeouts::default(),
+        drain_timeouts: DrainTimeouts::default(),
         conntrack: Conntrack::default(),
         vip_binding: VipBinding::Address,
     }

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -50,7 +51,7 @@ const LAST_SYNC: Duration = Duration::from_secs(10);
 
 /// How long one run tries.
 ///
-/// Drains of endpoints that are no longer known are over after 10 s.
+/// Drains of endpoints that are no longer known are over after 10 s, unless told otherwise.
 const PATIENCE: Patience =
     Patience { lists: Duration::from_secs(30), attempts: 5, drains: Duration::from_secs(13) };
 
@@ -122,9 +123,11 @@ impl Around<'_> {
     }
 }
 
-/// Whether the loop and the source can stay; what they are asked is asked by the node's name.
+/// Whether the loop, the source and what is on record can stay; what the source is asked is asked
+/// by the node's name.
 fn can_change_live(old: &Config, new: &Config) -> bool {
-    old.source == new.source && old.policy.node_name == new.policy.node_name
+    let is_same_node = old.policy.node_name == new.policy.node_name;
+    is_same_node && old.source == new.source && old.state == new.state
 }
 
 /// How a life ends well.
@@ -261,6 +264,8 @@ struct Parts {
     host: mpsc::Sender<HostChanged>,
     ask: mpsc::Sender<Question>,
     status: watch::Receiver<Status>,
+    /// Who keeps the deadlines of drains across a restart, if anybody.
+    keeper: Option<JoinHandle<()>>,
 }
 
 /// What runs.
@@ -273,16 +278,28 @@ impl Parts {
     fn open(config: &Config, source: Source, metrics: Metrics) -> anyhow::Result<Self> {
         let kernel = edges::open_kernel(metrics.clone())?;
         let store = Store::new(&Kind::ALL);
-        let engine = Engine::new(config.policy.clone(), config.periods, store);
+        let mut engine = Engine::new(config.policy.clone(), config.periods, store);
+        let drains = watch::Sender::default();
+        let keeper = edges::keep_drains(config, &mut engine, drains.subscribe())?;
         let (sender, updates) = mpsc::channel(QUEUE);
         let (publish, status) = watch::channel(Status::default());
         let (tell, host) = mpsc::channel(1);
         let (_, configuration) = watch::channel(None);
         let (ask, questions) = mpsc::channel(1);
         let (auditor, stop) = (None, CancellationToken::new());
-        let wires =
-            Wires { updates, host, configuration, questions, auditor, publish, metrics, stop };
-        Ok(Parts { source, engine, kernel, wires, updates: sender, host: tell, ask, status })
+        let wires = Wires {
+            updates,
+            host,
+            configuration,
+            questions,
+            auditor,
+            drains,
+            publish,
+            metrics,
+            stop,
+        };
+        let updates = sender;
+        Ok(Parts { source, engine, kernel, wires, updates, host: tell, ask, status, keeper })
     }
 
     /// Starts the source, and the job on a thread of its own.
@@ -290,10 +307,15 @@ impl Parts {
         self,
         job: impl FnOnce(Engine, Counted, Wires) -> T + Send + 'static,
     ) -> io::Result<Working<T>> {
-        let Parts { source, engine, kernel, wires, updates, .. } = self;
+        let Parts { source, engine, kernel, wires, updates, keeper, .. } = self;
         let source = tokio::spawn(source.run(updates, wires.stop.clone()));
         let (finished, done) = oneshot::channel();
-        let work = move || drop(finished.send(job(engine, kernel, wires)));
+        let work = move || {
+            let outcome = job(engine, kernel, wires);
+            // The wires are gone, so the keeper writes the last deadlines and ends.
+            drop(keeper.map(JoinHandle::join));
+            drop(finished.send(outcome));
+        };
         std::thread::Builder::new().name("reconcile".into()).spawn(work)?;
         Ok(Working { source: AbortOnDropHandle::new(source), done })
     }

@@ -1,6 +1,9 @@
 //! Opens the edges: the kernel, and the source of the cluster's objects.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tracing::{Level, debug, enabled, warn};
@@ -9,7 +12,10 @@ use crate::config::{Config, EndpointsSource, SourceConfig};
 use crate::kernel::linux::LinuxKernel;
 use crate::kernel::{Error, Failure, Kernel};
 use crate::model::observed::{Observed, Scope};
+use crate::plan::drain::Deadline;
 use crate::plan::step::Step;
+use crate::reconcile::engine::Engine;
+use crate::state;
 use crate::telemetry::metrics::Metrics;
 use crate::watch::api::{self, ApiSettings, ApiSource};
 use crate::watch::{self, Source};
@@ -64,6 +70,22 @@ pub(super) async fn open_source(config: &Config) -> Result<Source, watch::Error>
             ApiSource::connect(settings).await.map(|source| Source::Api(Box::new(source)))
         }
     }
+}
+
+/// The file of what a restart is to know, if any is kept.
+pub(super) fn state_file(config: &Config) -> io::Result<Option<PathBuf>> {
+    config.state.as_deref().map(state::path).transpose()
+}
+
+/// Tells the engine the deadlines of the run before, and starts who keeps those of this one.
+pub(super) fn keep_drains(
+    config: &Config,
+    engine: &mut Engine,
+    latest: tokio::sync::watch::Receiver<Vec<Deadline>>,
+) -> io::Result<Option<JoinHandle<()>>> {
+    let Some(path) = state_file(config)? else { return Ok(None) };
+    engine.remember(state::recall(&path));
+    state::keep(path, latest).map(Some)
 }
 
 /// The kernel, with what is done to it counted, and logged change by change.

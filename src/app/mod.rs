@@ -30,7 +30,7 @@ use crate::config::{RenderConfig, Run, resolve};
 use crate::kernel::lock;
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
-use crate::{cleanup, init};
+use crate::{cleanup, init, state};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +123,10 @@ fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
             let mut kernel = edges::open_kernel(Metrics::new())?;
             let outcome = cleanup::run(&mut kernel, &config.policy)?;
             show(&outcome.to_string())?;
+            if let Some(path) = edges::state_file(config)? {
+                let forgotten = state::forget(&path);
+                forgotten.with_context(|| format!("cannot remove {}", path.display()))?;
+            }
             Ok(if outcome.is_complete() { Exit::Done } else { Exit::Failed })
         }
     }

@@ -36,6 +36,8 @@ pub struct Config {
     pub verbosity: u8,
     /// What kind of run is asked for.
     pub run: Run,
+    /// Folder of what outlives the process; without one, it is lost.
+    pub state: Option<PathBuf>,
     /// Where to write the configuration, instead of a run.
     pub write_to: Option<PathBuf>,
 }
@@ -114,6 +116,8 @@ pub struct Policy {
     pub node_port_addresses: NodePortAddresses,
     /// How long IPVS remembers connections.
     pub ipvs_timeouts: IpvsTimeouts,
+    /// How long real servers drain.
+    pub drain_timeouts: DrainTimeouts,
     /// How service addresses are made local.
     pub vip_binding: VipBinding,
     /// How the kernel tracks connections.
@@ -129,6 +133,25 @@ pub struct IpvsTimeouts {
     pub tcp_fin: Duration,
     /// UDP flows.
     pub udp: Duration,
+}
+
+/// Longest drains: how long connections to an endpoint that takes no new ones are kept.
+///
+/// 0 keeps none: the real server is removed at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainTimeouts {
+    /// Of an endpoint that is known but takes no new connections.
+    pub known: Duration,
+    /// Of an endpoint that is no longer known.
+    ///
+    /// With core/v1 Endpoints every rollout looks like this; it covers requests in flight.
+    pub vanished: Duration,
+}
+
+impl Default for DrainTimeouts {
+    fn default() -> Self {
+        DrainTimeouts { known: Duration::from_secs(15 * 60), vanished: Duration::from_secs(10) }
+    }
 }
 
 /// How the kernel tracks connections (spec 6.2); 0 leaves a setting alone.

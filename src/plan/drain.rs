@@ -1,23 +1,17 @@
 //! Draining: real servers of weight 0 that wait for their connections to end.
 //!
 //! Invariant: weight 0 on a server of ours always means draining, so the kernel remembers what
-//! drains across restarts; only deadlines are kept here, and a lost one is set anew.
+//! drains across restarts. Only deadlines are kept here; whoever starts us may hand over those of
+//! the run before, and a lost one is set anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use crate::config::DrainTimeouts;
 use crate::desired::Desired;
 use crate::model::ipvs::{Connections, RealKey, ServerKey};
 use crate::model::tables::Tables;
-
-/// Longest drain of an endpoint that is known but takes no new connections.
-const LEAVING: Duration = Duration::from_secs(15 * 60);
-
-/// Longest drain of an endpoint that is no longer known.
-///
-/// With core/v1 Endpoints every rollout looks like this; it covers requests in flight.
-const VANISHED: Duration = Duration::from_secs(10);
 
 /// Between two looks at the connection counts of draining real servers.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -29,9 +23,24 @@ const TOGETHER: Duration = Duration::from_secs(1);
 /// The drains under way.
 #[derive(Debug, Default)]
 pub struct Drains {
+    timeouts: DrainTimeouts,
     under_way: BTreeMap<(ServerKey, RealKey), Drain>,
     /// Every drain under way, by when it is to be looked at.
     queue: BTreeSet<(Instant, ServerKey, RealKey)>,
+    /// Deadlines of the run before, until the kernel tells which of them still drain.
+    remembered: Vec<Deadline>,
+    revision: u64,
+}
+
+/// When a drain ends at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// The virtual server.
+    pub server: ServerKey,
+    /// Its real server that drains.
+    pub real: RealKey,
+    /// When it is removed, whatever connections it has.
+    pub at: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,10 +52,71 @@ struct Drain {
 }
 
 impl Drains {
-    /// Whether a draining real server may be removed.
-    pub fn is_over(&self, server: &ServerKey, real: &RealKey, now: Instant) -> bool {
-        let drain = self.under_way.get(&(*server, *real));
-        drain.is_some_and(|drain| drain.is_idle || drain.deadline <= now)
+    /// No drains, and how long those to come may take.
+    pub fn new(timeouts: DrainTimeouts) -> Self {
+        Drains { timeouts, ..Drains::default() }
+    }
+
+    /// Sets the longest drains; those under way are shortened when they are next tracked.
+    pub fn set_timeouts(&mut self, timeouts: DrainTimeouts) {
+        self.timeouts = timeouts;
+    }
+
+    /// Takes over what the run before has left, for [`Drains::adopt`].
+    pub fn remember(&mut self, deadlines: Vec<Deadline>) {
+        self.remembered = deadlines;
+    }
+
+    /// Resumes the remembered drains that the kernel, read at `now`, still has.
+    ///
+    /// One whose weight is above 0 was wanted again after it was put on record.
+    pub fn adopt(&mut self, seen: &Tables, now: Instant) {
+        let remembered = std::mem::take(&mut self.remembered);
+        // What is on record and drains no longer is news, too.
+        self.revision += u64::from(!remembered.is_empty());
+        for Deadline { server, real, at } in remembered {
+            let there = seen.servers.get(&server).and_then(|server| server.reals.get(&real));
+            if there.is_some_and(|there| there.weight == 0) {
+                let drain = Drain { deadline: at, last_look: now, is_idle: false };
+                self.put((server, real), Some(drain));
+            }
+        }
+    }
+
+    /// Every drain under way.
+    pub fn deadlines(&self) -> impl Iterator<Item = Deadline> {
+        let deadline = |(&(server, real), drain): (&(ServerKey, RealKey), &Drain)| Deadline {
+            server,
+            real,
+            at: drain.deadline,
+        };
+        self.under_way.iter().map(deadline)
+    }
+
+    /// Another number whenever [`Drains::deadlines`] are others.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Whether a real server of this weight that is not wanted may be removed.
+    pub fn may_go(
+        &self,
+        desired: &Desired,
+        (server, real): (&ServerKey, &RealKey),
+        weight: u32,
+        now: Instant,
+    ) -> bool {
+        let is_over = |drain: &Drain| drain.is_idle || drain.deadline <= now;
+        !server.protocol.drains()
+            || self.longest(desired.leaving(server), real).is_zero()
+            || (weight == 0 && self.under_way.get(&(*server, *real)).is_some_and(is_over))
+    }
+
+    fn longest(&self, leaving: &[RealKey], real: &RealKey) -> Duration {
+        match leaving.contains(real) {
+            true => self.timeouts.known,
+            false => self.timeouts.vanished,
+        }
     }
 
     /// Brings the drains of the given servers in line with what the mirror holds.
@@ -65,8 +135,7 @@ impl Drains {
             }
             let leaving = desired.leaving(key);
             for real in &draining {
-                let longest = if leaving.contains(real) { LEAVING } else { VANISHED };
-                let deadline = now + longest;
+                let deadline = now + self.longest(leaving, real);
                 let drain = match self.under_way.get(&(*key, *real)) {
                     Some(drain) if drain.deadline <= deadline => continue,
                     Some(drain) => Drain { deadline, ..*drain },
@@ -130,6 +199,9 @@ impl Drains {
             Some(drain) => self.under_way.insert((server, real), drain),
             None => self.under_way.remove(&(server, real)),
         };
+        if known.map(|known| known.deadline) != drain.map(|drain| drain.deadline) {
+            self.revision += 1;
+        }
         if let Some(known) = known {
             self.queue.remove(&(known.next(), server, real));
         }

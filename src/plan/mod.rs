@@ -70,8 +70,10 @@ pub fn build(
         Extent::Touched(_) => BTreeSet::new(),
     };
     let is_ours = |key: &ServerKey| owned::server(desired, seen, key) || inherited.contains(key);
-    let is_over = |server: &ServerKey, real: &RealKey| drains.is_over(server, real, now);
-    let servers = Servers::new(desired, seen, &touched.servers, is_ours, is_over);
+    let may_go = |server: &ServerKey, real: &RealKey, weight: u32| {
+        drains.may_go(desired, (server, real), weight, now)
+    };
+    let servers = Servers::new(desired, seen, &touched.servers, is_ours, may_go);
     let mut entries = Entries::new(wanted, mirror, &touched.entries);
     entries.hold(seen, servers.rescheduled());
     let addresses = Addresses::new(wanted, mirror, &touched.addresses);
@@ -344,7 +346,7 @@ impl Servers {
         seen: &Tables,
         touched: &BTreeSet<ServerKey>,
         is_ours: impl Fn(&ServerKey) -> bool,
-        is_over: impl Fn(&ServerKey, &RealKey) -> bool,
+        may_go: impl Fn(&ServerKey, &RealKey, u32) -> bool,
     ) -> Self {
         let mut changes = Servers::default();
         for key in touched {
@@ -352,7 +354,7 @@ impl Servers {
             match (desired.tables().servers.get(key), there) {
                 (Some(wanted), there) => {
                     changes.bring(key, wanted, there);
-                    changes.lower(key, wanted, there, |real| is_over(key, real));
+                    changes.lower(key, wanted, there, |real, weight| may_go(key, real, weight));
                 }
                 (None, Some(there)) if is_ours(key) => {
                     changes.removed.push(Change::remove(*key, there.config.clone()));
@@ -387,18 +389,18 @@ impl Servers {
         }
     }
 
-    /// What is there and must not be: drained where the protocol keeps connections, else removed.
+    /// What is there and must not be: drained as long as it may not go, else removed.
     fn lower(
         &mut self,
         key: &ServerKey,
         wanted: &Server,
         there: Option<&Server>,
-        is_over: impl Fn(&RealKey) -> bool,
+        may_go: impl Fn(&RealKey, u32) -> bool,
     ) {
         let surplus = there.into_iter().flat_map(|server| &server.reals);
         for (real, value) in surplus.filter(|(real, _)| !wanted.reals.contains_key(real)) {
             let drained = RealServer { weight: 0, ..*value };
-            let change = if !key.protocol.drains() || (value.weight == 0 && is_over(real)) {
+            let change = if may_go(real, value.weight) {
                 Change::remove((*key, *real), *value)
             } else if value.weight > 0 {
                 Change::update((*key, *real), *value, drained)

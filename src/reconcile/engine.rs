@@ -29,7 +29,7 @@ use crate::kernel::{Failure, Kernel};
 use crate::model::ipvs::ServerKey;
 use crate::model::observed::Host;
 use crate::plan::audit::Audit;
-use crate::plan::drain::Drains;
+use crate::plan::drain::{Deadline, Drains};
 use crate::plan::flows::Flows;
 use crate::plan::mirror::Mirror;
 use crate::plan::step::Step;
@@ -100,10 +100,10 @@ impl Engine {
             node: store.node(&policy.node_name).cloned(),
             unusable: Vec::new(),
             desired: Desired::leaving_out(&policy.excluded),
+            drains: Drains::new(policy.drain_timeouts),
             policy,
             store,
             mirror: Mirror::default(),
-            drains: Drains::default(),
             flows: Flows::default(),
             flows_are_unreadable: false,
             host: Host::default(),
@@ -124,6 +124,16 @@ impl Engine {
             unfinished: None,
             pace: Pace::new(periods),
         }
+    }
+
+    /// Takes over the deadlines that drains had in the run before.
+    pub fn remember(&mut self, deadlines: Vec<Deadline>) {
+        self.drains.remember(deadlines);
+    }
+
+    /// The drains under way.
+    pub fn drains(&self) -> &Drains {
+        &self.drains
     }
 
     /// Folds one word from the cluster in; true if a sync is due for it.
@@ -271,7 +281,8 @@ impl Engine {
             self.apply(kernel, step, report);
         }
         self.mirror.share(self.desired.tables(), &drained);
-        // A restart finds draining real servers in the kernel; their deadlines start now.
+        // A restart finds draining real servers in the kernel; a deadline that nobody has kept
+        // starts now.
         self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
     }
 

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::Update;
 use crate::config::{Periods, Policy};
 use crate::kernel::Kernel;
+use crate::plan::drain::Deadline;
 use crate::telemetry::metrics::Metrics;
 use auditor::{Auditor, Told};
 use engine::Engine;
@@ -46,6 +47,8 @@ pub struct Wires {
     pub questions: mpsc::Receiver<Question>,
     /// Who reads audits beside the work; without one, the loop reads them itself.
     pub auditor: Option<Auditor>,
+    /// Deadlines of the drains under way, for whoever keeps them across a restart.
+    pub drains: watch::Sender<Vec<Deadline>>,
     /// How we are doing, for whoever wants to know.
     pub publish: watch::Sender<Status>,
     /// What is counted.
@@ -94,12 +97,14 @@ struct Cycle<K> {
     status: Status,
     log: Log,
     node_was_known: bool,
+    /// Revision of the drains that were told last.
+    drains_told: u64,
 }
 
 impl<K: Kernel> Cycle<K> {
     fn new(engine: Engine, kernel: K, wires: Wires) -> Self {
         let (status, log) = (Status::default(), Log::default());
-        Cycle { engine, kernel, wires, status, log, node_was_known: false }
+        Cycle { engine, kernel, wires, status, log, node_was_known: false, drains_told: 0 }
     }
 
     async fn run(&mut self) -> Ended {
@@ -229,7 +234,16 @@ impl<K: Kernel> Cycle<K> {
         self.wires.metrics.rejected(rejected.len());
         self.log.sync(&report, took, rejected);
         self.publish();
+        self.tell_drains();
         report
+    }
+
+    fn tell_drains(&mut self) {
+        let drains = self.engine.drains();
+        if self.drains_told != drains.revision() {
+            self.drains_told = drains.revision();
+            self.wires.drains.send_replace(drains.deadlines().collect());
+        }
     }
 
     fn publish(&self) {

@@ -18,8 +18,7 @@ pub struct Patience {
     pub attempts: u32,
     /// Longest wait for drains to end, once nothing else is left to do.
     ///
-    /// Deadlines of drains are not kept from run to run, so a run that never waited would never
-    /// end one.
+    /// A run that never waited would leave even the short ones to the next.
     pub drains: Duration,
 }
 

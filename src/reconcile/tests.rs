@@ -14,7 +14,8 @@ use super::*;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Node, Object, ObjectName, Parsed, Service, ServicePort};
 use crate::config::{
-    Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Periods, Policy, VipBinding,
+    Conntrack, DetectLocal, DrainTimeouts, IpvsTimeouts, NodePortAddresses, Periods, Policy,
+    VipBinding,
 };
 use crate::kernel::{Error, Failure};
 use crate::model::ipvs::Connections;
@@ -93,6 +94,7 @@ fn engine() -> Engine {
         strict_arp: false,
         excluded: Vec::new(),
         ipvs_timeouts: IpvsTimeouts::default(),
+        drain_timeouts: DrainTimeouts::default(),
         conntrack: Conntrack::default(),
     };
     let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
@@ -118,8 +120,10 @@ fn wires() -> (Wires, mpsc::Sender<Update>, watch::Receiver<Status>) {
     let (_, configuration) = watch::channel(None);
     let (_, questions) = mpsc::channel(1);
     let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let drains = watch::Sender::default();
     let auditor = None;
-    let wires = Wires { updates, host, configuration, questions, auditor, publish, metrics, stop };
+    let wires =
+        Wires { updates, host, configuration, questions, auditor, drains, publish, metrics, stop };
     (wires, sender, status)
 }
 

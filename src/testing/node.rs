@@ -57,6 +57,13 @@ impl Node {
         self.tell(objects::listed(updates));
     }
 
+    /// The same, and knows the deadlines of drains that were on record.
+    pub fn restart_on_record(&mut self, updates: impl IntoIterator<Item = Update>) {
+        let deadlines = self.engine.drains().deadlines().collect();
+        self.restart(updates);
+        self.engine.remember(deadlines);
+    }
+
     /// The same with another policy.
     pub fn restart_with(&mut self, policy: Policy, updates: impl IntoIterator<Item = Update>) {
         self.policy = policy;

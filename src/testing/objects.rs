@@ -7,7 +7,9 @@ use crate::cluster::{
     Endpoint, EndpointPort, EndpointSlice, Hints, Kind, Node, Object, ObjectName, Parsed,
     Scheduling, Service, ServicePort, TrafficPolicy, Update,
 };
-use crate::config::{Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy, VipBinding};
+use crate::config::{
+    Conntrack, DetectLocal, DrainTimeouts, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
+};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::net::{Family, PerFamily, Protocol};
 
@@ -91,6 +93,7 @@ pub fn policy() -> Policy {
         strict_arp: false,
         excluded: Vec::new(),
         ipvs_timeouts: IpvsTimeouts::default(),
+        drain_timeouts: DrainTimeouts::default(),
         conntrack: Conntrack::default(),
         vip_binding: VipBinding::Address,
     }

@@ -1,7 +1,7 @@
 //! The flags that decide rows, one per line.
 
 use kube_ipvs_proxy::config::{
-    Conntrack, DetectLocal, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
+    Conntrack, DetectLocal, DrainTimeouts, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
 };
 use kube_ipvs_proxy::model::net::{Family, PerFamily};
 use kube_ipvs_proxy::testing::objects::NODE;
@@ -19,6 +19,7 @@ pub fn policy(text: &str) -> Policy {
         strict_arp: false,
         excluded: Vec::new(),
         ipvs_timeouts: IpvsTimeouts::default(),
+        drain_timeouts: DrainTimeouts::default(),
         conntrack: Conntrack::default(),
         vip_binding: VipBinding::Address,
     };

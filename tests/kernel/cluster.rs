@@ -269,6 +269,8 @@ fn flags() -> Vec<String> {
         format!("--service-cidr={SERVICE_CIDRS}"),
         format!("--healthz-bind-address={HEALTHZ}"),
         format!("--metrics-bind-address={METRICS}"),
+        // Folders are the tests' own; only those that say so keep anything.
+        "--state-dir=".into(),
         format!("--vip-binding={}", binding::current()),
         "--v=2".into(),
     ]

@@ -24,6 +24,7 @@ mod crash;
 mod crash_in_change;
 mod daemon;
 mod datagrams;
+mod draining;
 mod dump;
 mod growth;
 mod health_checks;
@@ -100,6 +101,7 @@ fn tests() -> Vec<Trial> {
         affinity::tests(),
         scale::tests(),
         changes::tests(),
+        draining::tests(),
         reference::tests(),
         datagrams::tests(),
         refusals::tests(),

@@ -103,7 +103,7 @@ impl World {
                 self.kernel.dies_after = None;
                 self.restart()?;
             }
-            Event::Restart => self.restart()?,
+            Event::Restart => self.restart_on_record()?,
             Event::RestartWith { v6 } => {
                 self.kernel.host.families.v6 = v6;
                 self.restart()?;
@@ -215,11 +215,24 @@ impl World {
         }
     }
 
-    /// A new process: it must touch nothing before it knows the whole cluster.
+    /// A new process that knows the deadlines of drains, which still count.
+    fn restart_on_record(&mut self) -> Verdict {
+        let deadlines = self.engine.drains().deadlines().collect();
+        self.engine = engine(&self.policy);
+        self.engine.remember(deadlines);
+        self.read_lists()
+    }
+
+    /// A new process that knows nothing of the one before.
     fn restart(&mut self) -> Verdict {
         self.engine = engine(&self.policy);
-        self.retry = None;
         self.drained_since.clear();
+        self.read_lists()
+    }
+
+    /// Nothing must be touched before the whole cluster is known.
+    fn read_lists(&mut self) -> Verdict {
+        self.retry = None;
         let (last, first) = Kind::ALL.split_last().ok_or("there are kinds")?;
         for kind in first {
             self.tell(self.cluster.list(*kind));

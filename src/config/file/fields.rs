@@ -86,7 +86,7 @@ pub const OWN: &str = "kubeIpvsProxy";
 pub const OF_OTHER_MODES: [&str; 2] = ["nftables", "winkernel"];
 
 /// Every field; of two that stand for the same flag the later counts.
-pub const FIELDS: [Field; 64] = [
+pub const FIELDS: [Field; 67] = [
     flag("featureGates", Shape::Gates, "feature-gates"),
     flag("clientConnection.kubeconfig", Shape::Text, "kubeconfig"),
     nothing("clientConnection.acceptContentTypes", Shape::Text, "\"\""),
@@ -149,14 +149,17 @@ pub const FIELDS: [Field; 64] = [
     flag("kubeIpvsProxy.serviceCIDRs", Shape::List, "service-cidr"),
     flag("kubeIpvsProxy.auditPeriod", Shape::Duration, "audit-period"),
     flag("kubeIpvsProxy.vipBinding", Shape::Text, "vip-binding"),
+    flag("kubeIpvsProxy.drainTimeout", Shape::Duration, "drain-timeout"),
+    flag("kubeIpvsProxy.drainTimeoutVanished", Shape::Duration, "drain-timeout-vanished"),
+    even_empty("kubeIpvsProxy.stateDir", Shape::Text, "state-dir"),
     even_empty("kubeIpvsProxy.healthzBindAddress", Shape::Text, "healthz-bind-address"),
     even_empty("kubeIpvsProxy.metricsBindAddress", Shape::Text, "metrics-bind-address"),
 ];
 
 /// Whether a flag is one that kube-proxy does not have, so that it counts besides a file.
 pub fn is_own(flag: &str) -> bool {
-    let is_own = |field: &Field| field.path.starts_with(OWN) && field.unset != Unset::Never;
-    FIELDS.iter().any(|field| is_own(field) && field.flag() == Some(flag))
+    let mut fields = FIELDS.iter().filter(|field| field.flag() == Some(flag)).peekable();
+    fields.peek().is_some() && fields.all(|field| field.path.starts_with(OWN))
 }
 
 impl Field {

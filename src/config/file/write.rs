@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::{FIELDS, Meaning, Unset};
+use super::fields::{FIELDS, Meaning, Unset, is_own};
 use super::{File, KIND, shape};
 use crate::config::flags::Given;
 
@@ -16,8 +16,8 @@ pub fn value(flags: &Given, file: Option<&File>) -> Value {
         let value = match field.meaning {
             Meaning::Flag(flag) => {
                 let text = flags.get(flag).map_or("", String::as_str);
-                // What such a field has to say, another one says unless it is empty.
-                if field.unset == Unset::Never && !text.is_empty() {
+                // What such a field has to say, one of kube-proxy's says unless it is empty.
+                if field.unset == Unset::Never && !text.is_empty() && !is_own(flag) {
                     continue;
                 }
                 shape::value(field.shape, text)

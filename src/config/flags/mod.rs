@@ -206,6 +206,9 @@ pub struct PolicyFlags {
     /// How long IPVS remembers connections.
     #[command(flatten)]
     pub timeouts: TimeoutFlags,
+    /// How long real servers drain.
+    #[command(flatten)]
+    pub drains: DrainFlags,
     /// How service addresses are made the node's own: address (on kube-ipvs0), or route.
     ///
     /// As addresses they are listed with the others, other agents see them, and processes of the
@@ -235,6 +238,20 @@ pub struct TimeoutFlags {
     /// How long IPVS remembers a silent UDP flow; 0 leaves it alone (5 minutes).
     #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true)]
     pub ipvs_udp_timeout: String,
+}
+
+/// How long endpoints that take no new connections keep those that they have.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Draining")]
+pub struct DrainFlags {
+    /// Longest drain of an endpoint that is terminating or unready; 0 resets its connections at once.
+    #[arg(long, value_name = "DURATION", default_value = "15m", allow_hyphen_values = true)]
+    pub drain_timeout: String,
+    /// Longest drain of an endpoint that is no longer known; 0 resets its connections at once.
+    ///
+    /// With core/v1 Endpoints every endpoint that leaves is one of these.
+    #[arg(long, value_name = "DURATION", default_value = "10s", allow_hyphen_values = true)]
+    pub drain_timeout_vanished: String,
 }
 
 /// How the kernel tracks connections.
@@ -320,6 +337,9 @@ pub struct RunFlags {
     /// Write the configuration that results, as KubeProxyConfiguration v1alpha1, and exit.
     #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
     pub write_config_to: String,
+    /// Folder of what a restart is to know: deadlines of drains; empty keeps none.
+    #[arg(long, value_name = "DIR", default_value = "/run/kube-ipvs-proxy")]
+    pub state_dir: String,
     /// How readily the kernel ends this process when memory is short, -1000 (never) to 1000.
     #[arg(long, value_name = "SCORE", default_value = "-999", allow_hyphen_values = true)]
     pub oom_score_adj: String,

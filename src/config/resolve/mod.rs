@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::flags::{
-    ConntrackFlags, DaemonFlags, HostFlags, PeriodFlags, PolicyFlags, RenderFlags, RunFlags,
-    ServeFlags, SourceFlags, TimeoutFlags,
+    ConntrackFlags, DaemonFlags, DrainFlags, HostFlags, PeriodFlags, PolicyFlags, RenderFlags,
+    RunFlags, ServeFlags, SourceFlags, TimeoutFlags,
 };
 use super::problem::{Name, Problem, Problems, nearest};
 use super::{
-    Config, Conntrack, DetectLocal, EndpointsSource, IpvsTimeouts, Periods, Policy, RenderConfig,
-    Run, SourceConfig, VipBinding, value,
+    Config, Conntrack, DetectLocal, DrainTimeouts, EndpointsSource, IpvsTimeouts, Periods, Policy,
+    RenderConfig, Run, SourceConfig, VipBinding, value,
 };
 use crate::model::ipvs::SCHEDULERS;
 use crate::model::observed::Host;
@@ -44,6 +44,9 @@ const OOM_SCORES: (i16, i16) = (-1000, 1000);
 ///
 /// Kernel: it refuses what would overflow at 1000 ticks a second.
 const LONGEST_IPVS_TIMEOUT: Duration = Duration::from_secs(0x7fff_ffff / 1000);
+
+/// Longest drain: more than a month is a slip, and the sum with the clock must not overflow.
+const LONGEST_DRAIN: Duration = Duration::from_secs(720 * 3600);
 
 /// Where values come from that no flag gave: flags without dashes, and the fields of a file.
 pub type Origins = BTreeMap<&'static str, Name>;
@@ -77,6 +80,7 @@ pub fn with_origins(
     let config = || {
         let (policy, periods, source) = (policy?, periods?, source?);
         let (oom_score, verbosity, run) = (oom_score?, verbosity?, run?);
+        let state = path(&flags.run.state_dir);
         let write_to = path(&flags.run.write_config_to);
         Some(Config {
             policy,
@@ -87,6 +91,7 @@ pub fn with_origins(
             oom_score,
             verbosity,
             run,
+            state,
             write_to,
         })
     };
@@ -142,6 +147,7 @@ impl Resolver {
         let excluded = &flags.ipvs_exclude_cidrs;
         let excluded = self.take("ipvs-exclude-cidrs", excluded, value::ranges(excluded));
         let ipvs_timeouts = self.ipvs_timeouts(&flags.timeouts);
+        let drain_timeouts = self.drain_timeouts(&flags.drains);
         let conntrack = self.conntrack(&flags.conntrack);
         Some(Policy {
             node_name: node_name?.into(),
@@ -154,6 +160,7 @@ impl Resolver {
             service_cidrs: service_cidrs?,
             node_port_addresses: node_port_addresses?,
             ipvs_timeouts: ipvs_timeouts?,
+            drain_timeouts: drain_timeouts?,
             vip_binding: vip_binding?,
             conntrack: conntrack?,
         })
@@ -174,6 +181,21 @@ impl Resolver {
             Some(time)
         });
         Some(IpvsTimeouts { tcp: tcp?, tcp_fin: tcp_fin?, udp: udp? })
+    }
+
+    fn drain_timeouts(&mut self, flags: &DrainFlags) -> Option<DrainTimeouts> {
+        let [known, vanished] = [
+            ("drain-timeout", &flags.drain_timeout),
+            ("drain-timeout-vanished", &flags.drain_timeout_vanished),
+        ]
+        .map(|(flag, text)| {
+            let time = self.take(flag, text, value::duration(text))?;
+            if time > LONGEST_DRAIN {
+                self.complain(flag, text, "must not be longer than 720h");
+            }
+            Some(time)
+        });
+        Some(DrainTimeouts { known: known?, vanished: vanished? })
     }
 
     fn conntrack(&mut self, flags: &ConntrackFlags) -> Option<Conntrack> {

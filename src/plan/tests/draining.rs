@@ -1,6 +1,9 @@
 //! Real servers that lose their endpoint while they have connections.
 
+use std::time::Duration;
+
 use super::*;
+use crate::config::{DrainTimeouts, Periods, Policy};
 
 const GONE: &str = "reals     - tcp 10.96.0.1:80 > 10.244.1.2:8080\n";
 const DRAINED: &str = "reals     ~ tcp 10.96.0.1:80 > 10.244.1.2:8080  weight 1 to weight 0\n";
@@ -35,7 +38,7 @@ fn it_goes_as_soon_as_its_connections_are_gone() {
         node.wait(2);
         assert_eq!(node.changes(), "");
         connect(&mut node, 0);
-        assert!(node.engine.next_sync().unwrap() <= node.now + std::time::Duration::from_secs(2));
+        assert!(node.engine.next_sync().unwrap() <= node.now + Duration::from_secs(2));
         node.wait(2);
         assert_eq!(node.changes(), GONE);
         assert_eq!(node.sync().drains, 0);
@@ -61,7 +64,7 @@ fn one_that_is_over_and_has_to_stay_is_looked_at_now_and_then() {
     for seconds in [10, 2, 2] {
         node.wait(seconds);
         assert_eq!(node.changes(), "");
-        assert_eq!(node.engine.next_sync(), Some(node.now + std::time::Duration::from_secs(2)));
+        assert_eq!(node.engine.next_sync(), Some(node.now + Duration::from_secs(2)));
     }
     node.tell([Update::ListStarted(Kind::Service), web(), Update::ListDone(Kind::Service)]);
     node.wait(2);
@@ -92,7 +95,110 @@ fn coming_back_raises_the_weight_in_place_and_forgets_the_deadline() {
 }
 
 #[test]
-fn a_restart_sets_the_deadline_anew() {
+fn a_restart_keeps_a_deadline_that_is_on_record() {
+    for (update, deadline) in [(vanished(), 10), (leaving(), 15 * 60)] {
+        let mut node = draining(update.clone());
+        node.wait(deadline - 3);
+        node.restart_on_record([web(), update]);
+        assert_eq!(node.changes(), "");
+        node.wait(2);
+        assert_eq!(node.changes(), "");
+        node.wait(1);
+        assert_eq!(node.changes(), GONE);
+    }
+}
+
+#[test]
+fn a_deadline_that_passed_meanwhile_ends_the_drain_at_once() {
+    let mut node = draining(vanished());
+    node.wait(60);
+    node.restart_on_record([web(), vanished()]);
+    assert_eq!(node.changes(), GONE);
+    assert_eq!(node.engine.drains().deadlines().count(), 0);
+}
+
+#[test]
+fn a_record_of_one_that_no_longer_drains_means_nothing() {
+    let mut node = draining(vanished());
+    let deadlines: Vec<_> = node.engine.drains().deadlines().collect();
+    node.tell([two_pods()]);
+    assert_eq!(node.changes(), RAISED);
+    // It goes while nobody looks: this is another drain.
+    node.wait(60);
+    node.restart([web(), vanished()]);
+    node.engine.remember(deadlines);
+    assert_eq!(node.changes(), DRAINED);
+    assert!(node.engine.drains().revision() > 0);
+    node.wait(9);
+    assert_eq!(node.changes(), "");
+    node.wait(1);
+    assert_eq!(node.changes(), GONE);
+}
+
+#[test]
+fn a_record_does_not_keep_one_longer_than_is_allowed_now() {
+    let mut node = draining(leaving());
+    node.restart_on_record([web(), vanished()]);
+    assert_eq!(node.changes(), "");
+    node.wait(10);
+    assert_eq!(node.changes(), GONE);
+}
+
+#[test]
+fn deadlines_are_news_when_they_change_and_not_at_each_look() {
+    let mut node = draining(leaving());
+    let revision = |node: &Node| node.engine.drains().revision();
+    let begun = revision(&node);
+    assert!(begun > 0);
+    node.wait(2);
+    node.sync();
+    assert_eq!(revision(&node), begun);
+    node.tell([vanished()]);
+    node.sync();
+    let shortened = revision(&node);
+    assert!(shortened > begun);
+    node.tell([two_pods()]);
+    node.sync();
+    assert!(revision(&node) > shortened);
+}
+
+/// A minute for what is known, no time at all for what is not.
+#[test]
+fn timeouts_are_configurable_and_none_means_at_once() {
+    let drain_timeouts = DrainTimeouts { known: Duration::from_secs(60), vanished: Duration::ZERO };
+    let policy = Policy { drain_timeouts, ..policy() };
+    for (update, changes) in [(leaving(), DRAINED), (vanished(), GONE)] {
+        let mut kernel = FakeKernel::default();
+        kernel.host.families.v6 = false;
+        let mut node = Node::with(policy.clone(), kernel, [web(), two_pods()]);
+        node.sync();
+        connect(&mut node, 1);
+        node.tell([update]);
+        assert_eq!(node.changes(), changes);
+        node.wait(59);
+        assert_eq!(node.changes(), "");
+        node.wait(1);
+        let expected = if changes == DRAINED { GONE } else { "" };
+        assert_eq!(node.changes(), expected);
+    }
+}
+
+#[test]
+fn a_timeout_that_becomes_shorter_shortens_what_is_under_way() {
+    let mut node = draining(leaving());
+    let drain_timeouts = DrainTimeouts { known: Duration::from_secs(30), ..Default::default() };
+    let period = Duration::from_secs(3600);
+    let periods = Periods { sync: period, min_sync: Duration::ZERO, audit: period };
+    node.engine.reconfigure(Policy { drain_timeouts, ..policy() }, periods, node.now);
+    assert_eq!(node.changes(), "");
+    node.wait(29);
+    assert_eq!(node.changes(), "");
+    node.wait(1);
+    assert_eq!(node.changes(), GONE);
+}
+
+#[test]
+fn a_restart_sets_a_lost_deadline_anew() {
     let mut node = draining(vanished());
     node.wait(9);
     node.restart([web(), vanished()]);
@@ -109,7 +215,7 @@ fn a_failed_removal_is_retried_with_patience() {
     node.kernel.faults = Faults::When(|step| matches!(step, Step::Reals(_)), Fault::Refused);
     node.wait(10);
     assert!(!node.sync().is_complete());
-    assert!(node.engine.next_sync().unwrap() >= node.now + std::time::Duration::from_millis(500));
+    assert!(node.engine.next_sync().unwrap() >= node.now + Duration::from_millis(500));
     node.kernel.faults = Faults::None;
     node.wait(1);
     assert_eq!(node.changes(), GONE);

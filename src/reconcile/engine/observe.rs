@@ -58,6 +58,7 @@ impl Engine {
         self.suspects.clear();
         let known = self.mirror.tables.servers.keys().copied().collect();
         self.drains.track(&self.desired, &self.mirror.tables, &known, now);
+        self.drains.adopt(&self.mirror.tables, now);
         self.drains.look(&observed.connections, now);
         self.adopt_host(observed.host);
         self.host_is_stale = false;

@@ -15,6 +15,10 @@ impl Engine {
             return;
         }
         self.desired.leave_out(&policy.excluded);
+        self.drains.set_timeouts(policy.drain_timeouts);
+        // No row tells how long a drain may take, so none is touched by it.
+        let draining = self.drains.deadlines().map(|drain| drain.server).collect();
+        self.drains.track(&self.desired, &self.mirror.tables, &draining, now);
         self.policy = policy;
         self.dirty.node = true;
         self.dirty.service_cidrs = true;

@@ -220,9 +220,11 @@ fn end_of_the_source() {
     let (_tell, configuration) = watch::channel(None);
     let (publish, _) = watch::channel(Status::default());
     let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let drains = watch::Sender::default();
     let (_, questions) = mpsc::channel(1);
     let auditor = None;
-    let wires = Wires { updates, host, configuration, questions, auditor, publish, metrics, stop };
+    let wires =
+        Wires { updates, host, configuration, questions, auditor, drains, publish, metrics, stop };
     let ended = reconcile::run(Node::new([]).engine, FakeKernel::default(), wires);
     assert_eq!(ended.unwrap(), Ended::SourceGone);
 }
