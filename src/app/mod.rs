@@ -62,7 +62,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             match resolve_all(&flags, &origin, problems) {
                 Ok(Task::Render(config)) => render::run(&config),
                 Ok(Task::Status(address)) => status::run(address),
-                Ok(Task::Keep(loaded)) => keep(&origin, loaded),
+                Ok(Task::Keep(loaded)) => keep(&origin, *loaded),
                 Err(problems) => return refuse(origin.what(), &problems),
             }
         }
@@ -75,21 +75,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 
 /// What a command line asks for.
 enum Task {
-    Render(RenderConfig),
+    Render(Box<RenderConfig>),
     Status(Option<SocketAddr>),
-    Keep(Loaded),
+    Keep(Box<Loaded>),
 }
 
 fn resolve_all(flags: &Flags, origin: &Origin, problems: Problems) -> Result<Task, Problems> {
     match &flags.command {
-        Some(Command::Render(flags)) => {
-            resolve::render(flags, &edges::host_name(), problems).map(Task::Render)
-        }
+        Some(Command::Render(flags)) => resolve::render(flags, &edges::host_name(), problems)
+            .map(|config| Task::Render(Box::new(config))),
         Some(Command::Status(flags)) => match problems.is_empty() {
             true => Ok(Task::Status(flags.address)),
             false => Err(problems),
         },
-        None => origin.load(problems).map(Task::Keep),
+        None => origin.load(problems).map(|loaded| Task::Keep(Box::new(loaded))),
     }
 }
 
