@@ -1,7 +1,7 @@
 //! A server in a pod that tells who it is and whom it sees; see [`crate::whoami`].
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -19,7 +19,7 @@ const BACKLOG: i32 = 1024;
 /// A listening server; stops when dropped.
 pub struct PodServer {
     stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// What every thread of one server shares.
@@ -29,18 +29,26 @@ struct Pod {
 }
 
 impl PodServer {
-    /// Listens on all addresses of both families; returns once clients can connect.
-    pub fn start(namespace: &Namespace, name: &str, transport: Transport, port: u16) -> Self {
-        let socket = namespace.run(|| bind(transport, port)).unwrap_or_else(|error| {
-            panic!("{name} cannot listen on {transport:?} {port}: {error}")
-        });
+    /// Listens at each of these; returns once clients can connect.
+    pub fn start(
+        namespace: &Namespace,
+        name: &str,
+        transport: Transport,
+        places: &[SocketAddr],
+    ) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
-        let pod = Pod { name: name.into(), stopping: Arc::clone(&stopping) };
-        let thread = thread::spawn(move || match transport {
-            Transport::Tcp | Transport::Sctp => pod.accept(&socket),
-            Transport::Udp => pod.answer_datagrams(&socket.into()),
-        });
-        Self { stopping, thread: Some(thread) }
+        let listen = |at: &SocketAddr| {
+            let socket = namespace.run(|| bind(transport, *at)).unwrap_or_else(|error| {
+                panic!("{name} cannot listen on {transport:?} {at}: {error}")
+            });
+            let pod = Pod { name: name.into(), stopping: Arc::clone(&stopping) };
+            thread::spawn(move || match transport {
+                Transport::Tcp | Transport::Sctp => pod.accept(&socket),
+                Transport::Udp => pod.answer_datagrams(&socket.into()),
+            })
+        };
+        let threads = places.iter().map(listen).collect();
+        Self { stopping, threads }
     }
 
     /// Stops; returns when new clients are refused and old connections are closed.
@@ -52,7 +60,7 @@ impl PodServer {
 impl Drop for PodServer {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // Its panic has been printed, and the client's failure tells the test.
             let _ = thread.join();
         }
@@ -115,13 +123,16 @@ impl Pod {
     }
 }
 
-fn bind(transport: Transport, port: u16) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV6, transport.socket_type(), Some(transport.protocol()))?;
-    socket.set_only_v6(false)?;
+fn bind(transport: Transport, at: SocketAddr) -> io::Result<Socket> {
+    let socket =
+        Socket::new(Domain::for_address(at), transport.socket_type(), Some(transport.protocol()))?;
+    if at.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
     socket.set_reuse_address(true)?;
     // Bounds accept as well.
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.bind(&at.into())?;
     if transport != Transport::Udp {
         socket.listen(BACKLOG)?;
     }

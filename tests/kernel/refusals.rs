@@ -1,7 +1,7 @@
 //! What no Service serves is refused at once, by rule, never left to time out or to the host.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::Instant;
 
@@ -36,8 +36,9 @@ fn refusals_of_what_is_not_served() {
     manifests.put("web.yaml", &Service::new("web", 128, &pods).manifest());
     let _daemon = cluster::start(&world, &manifests, &[]);
     // A process of the host on every address of the host, service addresses included.
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 2222));
     let _host = [Transport::Tcp, Transport::Udp]
-        .map(|transport| PodServer::start(&world.node, "host", transport, 2222));
+        .map(|transport| PodServer::start(&world.node, "host", transport, &[everywhere]));
 
     for family in Family::BOTH {
         let unused_port = SocketAddr::new(service_address(family, 128), 2222);

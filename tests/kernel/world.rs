@@ -207,7 +207,15 @@ impl Pod {
 
     /// Starts a server that tells who it is, on both families.
     pub fn serve(&self, transport: Transport, port: u16) -> PodServer {
-        PodServer::start(&self.namespace, &self.name, transport, port)
+        let each = [self.ipv4.into(), self.ipv6.into()];
+        let places = match transport {
+            Transport::Tcp | Transport::Udp => &[Ipv6Addr::UNSPECIFIED.into()][..],
+            // SCTP names all addresses that it listens at to the client, which then tries them
+            // past the Service, at its port, and is reset there.
+            Transport::Sctp => &each,
+        };
+        let places: Vec<_> = places.iter().map(|ip: &IpAddr| SocketAddr::new(*ip, port)).collect();
+        PodServer::start(&self.namespace, &self.name, transport, &places)
     }
 
     /// `ip` lines for the pod's own side.
