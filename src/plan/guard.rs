@@ -111,7 +111,7 @@ impl<'a> Guard<'a> {
         })
     }
 
-    /// Whether every setting but IPv6 forwarding is as self.wanted.
+    /// Whether every setting but IPv6 forwarding and those that only tune is as wanted.
     ///
     /// One of them keeps the host's default route when forwarding comes on.
     fn others_are_set(&self) -> bool {

@@ -44,7 +44,8 @@ pub enum Error {
     Timer(#[from] std::io::Error),
 }
 
-/// Syncs until nothing fails, is left to do or drains, or patience ends; the report sums up all syncs.
+/// Syncs until nothing fails, is left to do or drains, or patience ends; the report sums up all
+/// syncs.
 pub fn run(
     engine: Engine,
     kernel: impl Kernel,
