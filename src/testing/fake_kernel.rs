@@ -16,10 +16,11 @@ use crate::kernel::{Error, Failure, Kernel};
 use crate::model::conntrack::Flow;
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{Connections, RealKey, ServerKey};
+use crate::model::link::Binding;
 use crate::model::net::{Family, PerFamily};
 use crate::model::observed::{Host, Observed, Scope};
 use crate::model::tables::Tables;
-use crate::plan::step::Step;
+use crate::plan::step::{Change, Step};
 
 /// What goes wrong with an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,8 +170,11 @@ impl FakeKernel {
     /// The source of a route that the operation asks for and the host does not have.
     fn unknown_source(&self, operation: &Step) -> Option<IpAddr> {
         let Step::Addresses(changes) = operation else { return None };
-        let added = changes.iter().filter(|change| !change.takes_away());
-        let mut sources = added.filter_map(|change| change.to?.route?.source);
+        // A route that is there stays when the host loses its source.
+        let new_route = |change: &Change<IpAddr, Binding>| {
+            change.to?.route.filter(|route| change.from.and_then(|from| from.route) != Some(*route))
+        };
+        let mut sources = changes.iter().filter_map(|change| new_route(change)?.source);
         sources.find(|source| !self.host.addresses.contains(source))
     }
 

@@ -109,7 +109,8 @@ impl<'a> Clients<'a> {
             let is_fair = is_fair(*before, now, *after)
                 || is_by_rules(case, now)
                 || self.cannot_meet_itself(case, now)
-                || self.is_not_ours_yet(case, now);
+                || self.is_not_ours_yet(case, now)
+                || self.could_not_be_shut(case, now);
             that(is_fair, || {
                 format!("{client:?} to {front}: {now:?}, before {before:?}, to be {after:?}")
             })?;
@@ -136,6 +137,18 @@ impl<'a> Clients<'a> {
     fn is_not_ours_yet(&self, case: &Case, now: Fate) -> bool {
         let is_known = self.reached.lists(SetId::Servers, &case.front);
         now == Fate::Host && self.addresses.contains(&case.front.address) && !is_known
+    }
+
+    /// Whether a front that goes, and that is open to everybody, could not be shut before its
+    /// address comes back for another front.
+    ///
+    /// To hold the address back would cost the clients of that one.
+    fn could_not_be_shut(&self, case: &Case, now: Fate) -> bool {
+        let front = &case.front;
+        let is_open = self.reached.lists(SetId::Pass, front)
+            && !self.reached.lists(SetId::LoadBalancerFw, front);
+        let comes_back = (case.before, case.after) == (Fate::Elsewhere, Fate::Refused);
+        is_open && comes_back && matches!(now, Fate::Served { .. })
     }
 }
 
