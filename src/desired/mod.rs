@@ -261,7 +261,8 @@ impl Desired {
 
     fn claim(&mut self, name: &ObjectName, rows: ServiceRows) {
         for front in rows.fronts.keys() {
-            let ranks = self.claims.entry(*front).or_default();
+            // Cost: hardly any front has a second claim, and room for four is what others take.
+            let ranks = self.claims.entry(*front).or_insert_with(|| Vec::with_capacity(1));
             let place = ranks.partition_point(|rank| *rank < rows.rank);
             ranks.insert(place, rows.rank.clone());
             if ranks.len() > 1 {

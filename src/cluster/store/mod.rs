@@ -229,7 +229,8 @@ impl Store {
             }
         }
         if let Some(service) = after {
-            let holders = self.holders.entry(service).or_default();
+            // Cost: hardly any Service has a second one, and room for four is what others take.
+            let holders = self.holders.entry(service).or_insert_with(|| Vec::with_capacity(1));
             let place = holders.partition_point(|other| *other < holder);
             holders.insert(place, holder);
         }
@@ -254,7 +255,17 @@ impl Store {
         for name in unseen.into_iter().flatten() {
             touched.merge(self.replace(kind, name, Parsed::default()));
         }
+        if let Some(table) = self.tables.get_mut(&kind) {
+            table.pack();
+        }
         touched
+    }
+}
+
+impl Table {
+    /// Builds the map anew: insertion in order, as lists are, leaves a third of it unused.
+    fn pack(&mut self) {
+        self.objects = std::mem::take(&mut self.objects).into_iter().collect();
     }
 }
 
