@@ -154,7 +154,8 @@ impl Entries {
         let answers = |entry: &Entry| match (front_of(entry), node_port(entry)) {
             (Some(front), _) => seen.serves(&front),
             (None, Some(port)) => ports.contains(&port),
-            (None, None) => false,
+            // An endpoint that meets itself may be masqueraded no longer by other rules.
+            (None, None) => entry.set == SetId::LoopBack,
         };
         let is_for_the_rules = |(moment, change): &(Moment, Change<Entry, ()>)| {
             let entry = &change.key;

@@ -31,6 +31,8 @@ struct Case {
     client: Client,
     front: ServerKey,
     before: Fate,
+    /// As before, had the rules been those that come into force.
+    restored: Fate,
     after: Fate,
     /// Whether other rules come into force, which may masquerade fewer clients.
     rules_change: bool,
@@ -62,7 +64,8 @@ impl<'a> Clients<'a> {
         let after_it = instant(after, &new, addresses);
         let fronts: BTreeSet<&ServerKey> =
             before.servers.keys().chain(after.servers.keys()).collect();
-        let (before_it, after_it) = (&before_it, &after_it);
+        let restored = instant(before, &new, addresses);
+        let (before_it, restored, after_it) = (&before_it, &restored, &after_it);
         let is_touched = |front: &ServerKey| history.iter().any(|step| may_touch(step, front));
         let fronts = fronts.into_iter();
         let fronts = fronts.filter(|front| !host::is_foreign(front) && is_touched(front));
@@ -75,6 +78,7 @@ impl<'a> Clients<'a> {
                 client,
                 front: *front,
                 before: before_it.fate(client, *front),
+                restored: restored.fate(client, *front),
                 after: after_it.fate(client, *front),
                 rules_change,
                 was_shut,
@@ -182,7 +186,8 @@ fn instant<'a>(
 /// Clients may be seen as before or as after it for a moment. Where they are masqueraded no longer,
 /// no order of rows could keep the endpoint that relied on it; where they are dropped no longer,
 /// they hear as little from endpoints of other nodes until these go. Where they are refused what was shut
-/// to all others, it was because somebody damaged the rules, and lasts until the front opens.
+/// to all others, it was because somebody damaged the rules, and lasts until the front opens. What
+/// rows forbid that damaged rules did not enforce is forbidden again until the rows change.
 fn is_by_rules(case: &Case, now: Fate) -> bool {
     let was_masqueraded = matches!(case.before, Fate::Served { masqueraded: true, .. });
     let is_masqueraded = matches!(case.after, Fate::Served { masqueraded: true, .. });
@@ -194,6 +199,7 @@ fn is_by_rules(case: &Case, now: Fate) -> bool {
                 was_masqueraded && !is_masqueraded || comes_in
             }
             Fate::Refused => case.was_shut,
+            Fate::Dropped => case.restored == Fate::Dropped,
             _ => false,
         }
 }
