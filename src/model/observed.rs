@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::conntrack::Flow;
 use super::ipset::{Entry, SetKey};
-use super::ipvs::{Connections, RealKey, Server, ServerKey};
+use super::ipvs::{Connections, RealKey, RealServer, Server, ServerKey, VirtualServer};
 use super::link::Binding;
 use super::net::PerFamily;
 use super::tables::Tables;
@@ -53,7 +53,36 @@ pub enum Part {
     /// The keys of all virtual servers; one that is absent here is gone.
     Keys(BTreeSet<ServerKey>),
     /// Some virtual servers with their real servers.
-    Servers(BTreeMap<ServerKey, Server>),
+    Servers(Vec<Listed>),
+}
+
+/// A virtual server as a listing tells it, its real servers in the kernel's order.
+///
+/// Cost: hardly any is more than compared, so they are not sorted into a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Which one it is.
+    pub key: ServerKey,
+    /// What it is set to.
+    pub config: VirtualServer,
+    /// Its real servers, each once.
+    pub reals: Vec<(RealKey, RealServer)>,
+}
+
+impl Listed {
+    /// Whether the listing tells what is known.
+    pub fn agrees_with(&self, known: &Server) -> bool {
+        let is_known = |(real, value): &(RealKey, RealServer)| known.reals.get(real) == Some(value);
+        self.config == known.config
+            && self.reals.len() == known.reals.len()
+            && self.reals.iter().all(is_known)
+    }
+}
+
+impl From<(ServerKey, Server)> for Listed {
+    fn from((key, server): (ServerKey, Server)) -> Self {
+        Listed { key, config: server.config, reals: server.reals.into_iter().collect() }
+    }
 }
 
 /// Facts about the host that rows depend on.

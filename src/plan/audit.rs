@@ -14,7 +14,7 @@ use crate::desired::Touched;
 use crate::model::ipset::{Entry, SetKey};
 use crate::model::ipvs::ServerKey;
 use crate::model::link::Binding;
-use crate::model::observed::{Observed, Part};
+use crate::model::observed::{Listed, Observed, Part};
 use crate::model::tables::Tables;
 
 /// An audit under way.
@@ -85,10 +85,12 @@ impl Audit {
                 found.suspects = gone.filter(|key| self.is_untouched(key)).copied().collect();
             }
             Part::Servers(servers) => {
-                let there = |key| seen.servers.get(key).map(|server| &**server);
-                let other = servers.iter().filter(|(key, server)| there(key) != Some(server));
-                let other = other.map(|(key, _)| key).filter(|key| self.is_untouched(key));
-                found.suspects = other.copied().collect();
+                let is_known = |listed: &Listed| {
+                    seen.servers.get(&listed.key).is_some_and(|known| listed.agrees_with(known))
+                };
+                let other = servers.iter().filter(|listed| !is_known(listed));
+                let other = other.map(|listed| listed.key).filter(|key| self.is_untouched(key));
+                found.suspects = other.collect();
             }
         }
         found

@@ -1,6 +1,5 @@
 //! The fake kernel read part by part, as an audit reads the real one.
 
-use std::collections::BTreeMap;
 
 use super::fake_kernel::FakeKernel;
 use crate::model::observed::{Observed, Part};
@@ -39,7 +38,5 @@ fn keys(kernel: &FakeKernel) -> Vec<Part> {
 
 fn servers(kernel: &FakeKernel) -> Vec<Part> {
     let servers = kernel.tables.servers.iter();
-    servers
-        .map(|(key, server)| Part::Servers(BTreeMap::from([(*key, (**server).clone())])))
-        .collect()
+    servers.map(|(key, server)| Part::Servers(vec![(*key, (**server).clone()).into()])).collect()
 }

@@ -11,8 +11,8 @@ use super::{LinuxKernel, convert, refused};
 use crate::kernel::Error;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
 use crate::model::ipset::{Entry, SetKey};
-use crate::model::ipvs::{Server, ServerKey};
-use crate::model::observed::Part;
+use crate::model::ipvs::ServerKey;
+use crate::model::observed::{Listed, Part};
 
 /// Real servers in one part, unless a single virtual server has more.
 ///
@@ -82,7 +82,7 @@ impl LinuxKernel {
         say(tell, Part::Keys(keys))?;
         let mut servers = Servers::default();
         let listed = proc::try_each(|key, destinations| {
-            match services.remove(&key).and_then(|service| servers.add(&service, &destinations)) {
+            match services.remove(&key).and_then(|service| servers.add(&service, destinations)) {
                 Some(part) => tell(part),
                 None => ControlFlow::Continue(()),
             }
@@ -118,7 +118,7 @@ fn cannot_list(key: SetKey, cause: crate::kernel::ipset::Error) -> Error {
 /// Virtual servers on their way into a part.
 #[derive(Default)]
 struct Servers {
-    rows: BTreeMap<ServerKey, Server>,
+    rows: Vec<Listed>,
     reals: usize,
 }
 
@@ -127,7 +127,7 @@ impl Servers {
     fn add(&mut self, service: &Service, destinations: &[Destination]) -> Option<Part> {
         let key = convert::server_key(&service.key)?;
         let reals = destinations.iter().map(convert::real_server).collect();
-        self.rows.insert(key, Server { config: convert::virtual_server(service), reals });
+        self.rows.push(Listed { key, config: convert::virtual_server(service), reals });
         // A virtual server counts, too: many have no real server.
         self.reals += 1 + destinations.len();
         (self.reals >= REALS_IN_PART).then(|| Part::Servers(std::mem::take(self).rows))

@@ -35,7 +35,7 @@ fn other_rows() -> [Part; 4] {
         Part::Entries(entry("10.96.0.2").key(), [entry("10.96.0.2")].into()),
         Part::Addresses([(ip("10.96.0.2"), Binding::ADDRESS)].into()),
         Part::Keys([key].into()),
-        Part::Servers([(key, server(1))].into()),
+        Part::Servers(vec![(key, server(1)).into()]),
     ]
 }
 
@@ -47,7 +47,7 @@ fn a_reading_that_agrees_finds_nothing() {
         Part::Entries(entry("10.96.0.1").key(), [entry("10.96.0.1")].into()),
         Part::Addresses([(ip("10.96.0.1"), Binding::ADDRESS)].into()),
         Part::Keys([key].into()),
-        Part::Servers([(key, server(1))].into()),
+        Part::Servers(vec![(key, server(1)).into()]),
     ] {
         let mut mirror = mirror();
         assert_eq!(
@@ -76,7 +76,7 @@ fn entries_and_addresses_correct_the_mirror_and_servers_are_suspected() {
 #[test]
 fn another_weight_is_suspected() {
     let key = front("tcp 10.96.0.1:80");
-    let part = Part::Servers([(key, server(0))].into());
+    let part = Part::Servers(vec![(key, server(0)).into()]);
     assert_eq!(
         Audit::default().compare(&Tables::default(), &mut mirror(), &part).suspects,
         [key].into()
