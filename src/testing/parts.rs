@@ -1,6 +1,5 @@
 //! The fake kernel read part by part, as an audit reads the real one.
 
-
 use super::fake_kernel::FakeKernel;
 use crate::model::observed::{Observed, Part};
 use crate::model::tables::Tables;

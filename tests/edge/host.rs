@@ -7,6 +7,7 @@ use std::thread;
 use kube_ipvs_proxy::kernel::netlink::{Connection, Message, Protocol as Netlink, generic};
 use kube_ipvs_proxy::kernel::{Kernel, LinuxKernel};
 use kube_ipvs_proxy::model::ipset::{Entry, SetId, SetKey};
+use kube_ipvs_proxy::model::iptables::TableName;
 use kube_ipvs_proxy::model::ipvs::{FLAG_MH_PORT, RealKey, RealServer, ServerKey, VirtualServer};
 use kube_ipvs_proxy::model::link::Binding;
 use kube_ipvs_proxy::model::net::{Family, Protocol};
@@ -18,9 +19,10 @@ use crate::Test;
 use crate::namespace::command;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [Test; 10] = [
+    let tests: [Test; 11] = [
         ("a new host is empty", a_new_host_is_empty),
         ("an exchange under way is left alone", an_exchange_under_way_is_left_alone),
+        ("rules are listed when some have changed", rules_are_listed_when_some_have_changed),
         ("servers read back", servers_read_back),
         ("what the mirror gets wrong is put right", what_the_mirror_gets_wrong_is_put_right),
         ("failures are told one by one", failures_are_told_one_by_one),
@@ -112,6 +114,26 @@ fn a_new_host_is_empty() {
     assert!(host.tables.settings.is_empty(), "nothing but the facts is read");
     assert_eq!(observed.tables.settings["net/ipv4/vs/conntrack"], "0");
     assert_eq!(kernel.activity().netlink_writes, 0);
+}
+
+fn rules_are_listed_when_some_have_changed() {
+    let mut kernel = kernel();
+    let mut chains_and_programs = || {
+        let observed = observe(&mut kernel);
+        let nat =
+            observed.tables.rulesets.get(&Family::V4).map(|rules| rules.table(TableName::Nat));
+        let chains: Vec<String> = nat.iter().flat_map(|nat| nat.chains.keys().cloned()).collect();
+        (chains, kernel.activity().programs)
+    };
+    let (none, first) = chains_and_programs();
+    assert_eq!(none, Vec::<String>::new());
+    assert_eq!(chains_and_programs(), (vec![], first), "nothing has changed");
+    for (action, expected) in [("-N", vec!["KUBE-SERVICES"]), ("-X", vec![])] {
+        command("iptables-nft", &["-t", "nat", action, "KUBE-SERVICES"]);
+        let (chains, programs) = chains_and_programs();
+        assert_eq!(chains, expected);
+        assert_eq!(chains_and_programs(), (chains, programs), "nothing has changed");
+    }
 }
 
 fn servers_read_back() {

@@ -5,6 +5,7 @@
 //!
 //! Invariant: a program runs only when asked to; nothing here polls.
 
+pub mod generation;
 mod parse;
 
 use std::time::Duration;
@@ -115,6 +116,8 @@ pub struct Tools {
     pub variant: Variant,
     /// Their version.
     pub version: Version,
+    /// Whether those tables are nf_tables.
+    pub is_nf_tables: bool,
 }
 
 impl Tools {
@@ -125,8 +128,8 @@ impl Tools {
         let legacy = gather(runner, Variant::Legacy);
         let nf_tables = gather(runner, Variant::NfTables);
         let variant = choose(legacy, nf_tables);
-        let version = version(runner, variant)?;
-        let tools = Tools { variant, version };
+        let (version, is_nf_tables) = version(runner, variant)?;
+        let tools = Tools { variant, version, is_nf_tables };
         tools.save(runner, Family::V4)?;
         Ok(tools)
     }
@@ -238,7 +241,8 @@ fn saved(runner: &mut Runner, variant: Variant, family: Family) -> Result<String
     })
 }
 
-fn version(runner: &mut Runner, variant: Variant) -> Result<Version, Error> {
+/// The version, and whether the tables are nf_tables.
+fn version(runner: &mut Runner, variant: Variant) -> Result<(Version, bool), Error> {
     let program = variant.program(Family::V4, "");
     let answer = runner.run(&Call {
         program: &program,
@@ -247,7 +251,10 @@ fn version(runner: &mut Runner, variant: Variant) -> Result<Version, Error> {
         package: PACKAGE,
         limit: SAVE_LIMIT,
     })?;
-    parse_version(&answer).ok_or(Error::Version { program, answer })
+    match parse_version(&answer) {
+        Some(version) => Ok((version, answer.contains("(nf_tables)"))),
+        None => Err(Error::Version { program, answer }),
+    }
 }
 
 /// The version in `iptables v1.8.9 (nf_tables)`.

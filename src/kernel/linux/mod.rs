@@ -16,11 +16,13 @@ mod flows;
 mod host;
 mod ipv6;
 mod observe;
+mod rules;
 mod servers;
 
 use nix::errno::Errno;
 
 use self::ipv6::Ipv6;
+use self::rules::Rules;
 use super::exec::Runner;
 use super::iptables::Tools;
 use super::sysctl::Sysctl;
@@ -44,6 +46,7 @@ pub struct LinuxKernel {
     sysctl: Sysctl,
     runner: Runner,
     tools: Tools,
+    rules: Rules,
     ipv6: Ipv6,
 }
 
@@ -84,7 +87,8 @@ impl LinuxKernel {
         let ipv6 = Ipv6::detect(&mut runner, &sysctl, &tools)?;
         // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
         ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
-        Ok(LinuxKernel { ipvs, ipset, link, route, conntrack, sysctl, runner, tools, ipv6 })
+        let rules = Rules::new(tools.is_nf_tables);
+        Ok(LinuxKernel { ipvs, ipset, link, route, conntrack, sysctl, runner, tools, rules, ipv6 })
     }
 
     /// Takes away what a run before us left halfway and no row tells of.

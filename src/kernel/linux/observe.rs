@@ -16,10 +16,8 @@ use crate::kernel::ipset::Listing;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
 use crate::kernel::{Error, addresses, netlink};
 use crate::model::ipset::{Entry, SetKey, SetSpec};
-use crate::model::iptables::Ruleset;
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::link::DEVICE;
-use crate::model::net::Family;
 use crate::model::observed::Observed;
 use crate::model::sysctl::{IPVS_TIMEOUTS, Settings};
 use crate::model::tables::Tables;
@@ -120,26 +118,6 @@ impl LinuxKernel {
             }
         }
         Ok(())
-    }
-
-    /// What the families hold of ours; one that holds nothing is left out.
-    pub(super) fn rulesets(&mut self) -> Result<BTreeMap<Family, Ruleset>, Error> {
-        let mut rulesets = BTreeMap::new();
-        for family in Family::ALL {
-            if family == Family::V6 && !self.ipv6.has_tools() {
-                continue;
-            }
-            let ruleset =
-                self.tools.save(&mut self.runner, family).map_err(|cause| Error::Rules {
-                    operation: "list rules of",
-                    key: family.to_string(),
-                    cause: Box::new(cause),
-                })?;
-            if !ruleset.is_empty() {
-                rulesets.insert(family, ruleset);
-            }
-        }
-        Ok(rulesets)
     }
 
     /// Sets addresses of ours right that a program before us bound as preferred.
