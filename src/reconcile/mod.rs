@@ -248,11 +248,11 @@ impl<K: Kernel> Cycle<K> {
 
     fn publish(&self) {
         self.wires.publish.send_if_modified(|published| {
-            let is_new = *published != self.status;
-            if is_new {
+            let is_news = self.status.is_news_after(published);
+            if *published != self.status {
                 published.clone_from(&self.status);
             }
-            is_new
+            is_news
         });
     }
 }

@@ -43,6 +43,18 @@ impl Status {
         self.last_success.is_some()
     }
 
+    /// Whether somebody who waits is to hear of it; when syncs begin and end is only looked up.
+    ///
+    /// Cost: to wake those who wait takes longer than a change of one endpoint.
+    pub fn is_news_after(&self, told: &Status) -> bool {
+        self.is_ready() != told.is_ready()
+            || self.unfounded_since.is_some() != told.unfounded_since.is_some()
+            || self.failed != told.failed
+            || self.node_is_leaving != told.node_is_leaving
+            || self.health_checks != told.health_checks
+            || self.node_addresses != told.node_addresses
+    }
+
     /// A sync is asked for, or begins.
     pub fn requested(&mut self, now: Instant) {
         self.pending_since.get_or_insert(now);
