@@ -155,7 +155,7 @@ impl Entries {
             (Some(front), _) => seen.serves(&front),
             (None, Some(port)) => ports.contains(&port),
             // An endpoint that meets itself may be masqueraded no longer by other rules.
-            (None, None) => entry.set == SetId::LoopBack,
+            (None, None) => entry.set == SetId::LoopBack && !ports.is_empty(),
         };
         let is_for_the_rules = |(moment, change): &(Moment, Change<Entry, ()>)| {
             let entry = &change.key;
