@@ -18,6 +18,7 @@ pub mod store;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 
@@ -268,6 +269,9 @@ pub struct Parsed {
     pub object: Option<Object>,
     /// Why parts of it, or all of it, cannot be used, each naming the field and what it holds.
     pub rejected: Vec<String>,
+    /// Of endpoints: when the change was caused that led to what they are now. The store takes it
+    /// out, as it is no part of what an object is. Cost: boxed, as few updates have one.
+    pub triggered: Option<Box<SystemTime>>,
 }
 
 /// One word from a source about the cluster.

@@ -25,7 +25,7 @@ use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::link::Binding;
 use crate::model::net::{Family, PerFamily};
 use crate::model::tables::Tables;
-use front::{Front, HealthCheck, Rank, ServiceRows};
+use front::{Away, Front, HealthCheck, Rank, ServiceRows};
 use users::Users;
 
 /// The rows that a change may have altered; planning looks at no others.
@@ -73,6 +73,7 @@ pub struct Desired {
     address_users: Users<IpAddr>,
     /// Shared with whoever answers them.
     health_checks: Arc<BTreeMap<ObjectName, HealthCheck>>,
+    away: Away<usize>,
     /// What of single Services is not programmed, whoever else there is.
     rejected: BTreeMap<ObjectName, Vec<String>>,
     excluded: Vec<IpNet>,
@@ -151,6 +152,8 @@ impl Desired {
         }
         self.set_health_check(name, rows.as_ref().and_then(|rows| rows.health));
         self.set_rejected(name, rows.as_ref().map_or(&[], |rows| &rows.rejected));
+        let away = |rows: Option<&ServiceRows>| rows.map(|rows| rows.away).unwrap_or_default();
+        self.away.exchange(away(self.services.get(name)), away(rows.as_ref()));
         let both = [self.services.get(name), rows.as_ref()].into_iter().flatten();
         let fronts: BTreeSet<ServerKey> =
             both.flat_map(|rows| rows.fronts.keys()).copied().collect();
@@ -195,6 +198,11 @@ impl Desired {
     /// The health checks of all Services that have one.
     pub fn health_checks(&self) -> &Arc<BTreeMap<ObjectName, HealthCheck>> {
         &self.health_checks
+    }
+
+    /// How many Services have their endpoints elsewhere, where a policy wants them here.
+    pub fn away(&self) -> Away<usize> {
+        self.away
     }
 
     /// Services that name a scheduler themselves, one of these.

@@ -411,3 +411,31 @@ fn the_kind_of_an_address_is_known() {
         assert_eq!(service::kind_of(&service, &front(at)).to_string(), kind, "{at}");
     }
 }
+
+/// Services of both policies, with an endpoint here or elsewhere, come and go.
+#[test]
+fn services_with_endpoints_elsewhere_alone_are_counted_by_policy() {
+    let ready = || [slice_of(&[endpoint("10.244.2.6")])];
+    let here = || [slice_of(&[endpoint("10.244.2.6"), on_node(endpoint("10.244.0.1"))])];
+    let leaving =
+        || [slice_of(&[endpoint("10.244.2.6"), on_node(terminating(endpoint("10.244.0.1")))])];
+    let unready = || [slice_of(&[unready(endpoint("10.244.2.6"))])];
+    let both = || web().local().external_local().external_ips(&["192.0.2.7"]);
+    let mut desired = Desired::default();
+    let mut count = |service: ServiceBuilder, slices: &[EndpointSlice]| {
+        desired.replace(&name("default/web"), Some(rows(service, slices)));
+        let Away { internal, external } = desired.away();
+        [internal.v4, internal.v6, external.v4, external.v6]
+    };
+    assert_eq!(count(web(), &ready()), [0; 4], "no policy asks for any");
+    assert_eq!(count(web().local(), &ready()), [1, 0, 0, 0]);
+    assert_eq!(count(both(), &ready()), [1, 0, 1, 0]);
+    assert_eq!(count(both(), &ready()), [1, 0, 1, 0], "the same once more");
+    assert_eq!(count(both(), &here()), [0; 4]);
+    assert_eq!(count(both(), &leaving()), [0; 4], "the last resort is here");
+    assert_eq!(count(both(), &ready()), [1, 0, 1, 0]);
+    assert_eq!(count(both(), &unready()), [0; 4], "there are none at all");
+    assert_eq!(count(both(), &ready()), [1, 0, 1, 0]);
+    desired.replace(&name("default/web"), None);
+    assert_eq!(desired.away(), Away::default());
+}

@@ -210,7 +210,9 @@ impl Engine {
         {
             self.change(kernel, extent, now, &mut report);
             self.clean_flows(kernel, &clock, &mut report);
+            report.triggers = self.store.take_triggers();
         }
+        report.away = self.desired.away();
         report.drains = self.drains.len();
         report.rebinding = self.to_rebind.len();
         report.drift = std::mem::take(&mut self.drift);

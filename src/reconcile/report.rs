@@ -5,6 +5,8 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
+use crate::cluster::store::Trigger;
+use crate::desired::front::Away;
 use crate::kernel::{Error, Failure};
 use crate::model::net::PerFamily;
 use crate::plan::step::{Change, Step};
@@ -35,6 +37,10 @@ pub struct Report {
     pub drift: usize,
     /// Looks at the UDP flows of a family, where there was something to look for.
     pub flows: PerFamily<Option<FlowCleaning>>,
+    /// What caused the changes of endpoints that this sync carried out.
+    pub triggers: Vec<Trigger>,
+    /// Services whose endpoints are elsewhere, where a policy wants them here.
+    pub away: Away<usize>,
 }
 
 /// A look at the UDP flows of a family.

@@ -177,7 +177,7 @@ fn service(object: &str, address: [u8; 4]) -> Update {
 }
 
 fn rejected(object: &str, reason: &str) -> Update {
-    let parsed = Parsed { object: None, rejected: vec![reason.into()] };
+    let parsed = Parsed { rejected: vec![reason.into()], ..Parsed::default() };
     Update::Applied(Kind::Service, name(object), parsed)
 }
 
