@@ -232,6 +232,15 @@ impl Kind {
         }
     }
 
+    /// Group and version of the kind in the API.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Kind::Service | Kind::Endpoints | Kind::Node => "v1",
+            Kind::EndpointSlice => "discovery.k8s.io/v1",
+            Kind::ServiceCidr => "networking.k8s.io/v1",
+        }
+    }
+
     /// Whether its objects live in namespaces.
     pub fn is_namespaced(self) -> bool {
         match self {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Cause;
 use crate::cluster::ObjectName;
 use crate::model::ipset::Entry;
 use crate::model::ipvs::{RealKey, Server, ServerKey};
@@ -36,7 +37,7 @@ pub struct ServiceRows {
     /// What of it has endpoints, and none of them where its policies want them.
     pub away: Away<bool>,
     /// What of it is not programmed, or otherwise than asked for, and why.
-    pub rejected: Vec<String>,
+    pub rejected: Vec<(Cause, String)>,
     /// Whether the rows depend on the zone of this node.
     pub uses_zone: bool,
     /// Whether the rows depend on the addresses of this host, other than those of its fronts.

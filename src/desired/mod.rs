@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::cluster::ObjectName;
+use crate::cluster::{Kind, ObjectName};
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::link::Binding;
@@ -51,13 +51,30 @@ impl Touched {
     }
 }
 
-/// A Service, or one of its fronts, that is not programmed.
+/// An object, a part of it, or one of its fronts, that is not programmed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rejected {
+    /// The kind of the object.
+    pub kind: Kind,
     /// The object.
     pub object: ObjectName,
+    /// Why.
+    pub cause: Cause,
     /// Why, in words for its owner.
     pub reason: String,
+}
+
+/// Why something is not programmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// It cannot be used.
+    Unusable,
+    /// An older Service has the front.
+    Contested,
+    /// The address is left to others.
+    Excluded,
+    /// The kernel lacks its scheduler.
+    Scheduler,
 }
 
 /// The desired tables, and what is needed to keep them so incrementally.
@@ -75,7 +92,7 @@ pub struct Desired {
     health_checks: Arc<BTreeMap<ObjectName, HealthCheck>>,
     away: Away<usize>,
     /// What of single Services is not programmed, whoever else there is.
-    rejected: BTreeMap<ObjectName, Vec<String>>,
+    rejected: BTreeMap<ObjectName, Vec<(Cause, String)>>,
     excluded: Vec<IpNet>,
     bindings: PerFamily<Binding>,
 }
@@ -220,16 +237,14 @@ impl Desired {
     /// where all but the winner are rejected.
     pub fn rejected(&self) -> Vec<Rejected> {
         let alone = self.rejected.iter().flat_map(|(object, reasons)| {
-            let rejected =
-                |reason: &String| Rejected { object: object.clone(), reason: reason.clone() };
-            reasons.iter().map(rejected)
+            reasons.iter().map(|(cause, reason)| rejected(object, *cause, reason.clone()))
         });
         let contested = self.contested.iter().filter_map(|front| self.claims.get_key_value(front));
         let losers = contested.flat_map(|(front, ranks)| {
             let winner = ranks.first().map(|rank| rank.name.to_string()).unwrap_or_default();
-            ranks.iter().skip(1).map(move |rank| Rejected {
-                object: rank.name.clone(),
-                reason: format!("{front} belongs to the older Service {winner}"),
+            ranks.iter().skip(1).map(move |rank| {
+                let reason = format!("{front} belongs to the older Service {winner}");
+                rejected(&rank.name, Cause::Contested, reason)
             })
         });
         alone.chain(losers).collect()
@@ -245,7 +260,7 @@ impl Desired {
         self.winner(front).map_or(&[], |front| &front.entries)
     }
 
-    fn set_rejected(&mut self, name: &ObjectName, reasons: &[String]) {
+    fn set_rejected(&mut self, name: &ObjectName, reasons: &[(Cause, String)]) {
         match reasons {
             [] => self.rejected.remove(name),
             _ => self.rejected.insert(name.clone(), reasons.to_vec()),
@@ -335,6 +350,10 @@ impl Desired {
             touched.addresses.insert(address);
         }
     }
+}
+
+fn rejected(service: &ObjectName, cause: Cause, reason: String) -> Rejected {
+    Rejected { kind: Kind::Service, object: service.clone(), cause, reason }
 }
 
 /// The front of the Service that has the first claim on it.

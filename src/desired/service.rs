@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use super::Cause;
 use super::front::{Away, Front, HealthCheck, Rank, ServiceRows};
 use super::topology::{self, Endpoints, Place};
 use crate::cluster::endpoints::{self, ByPort, PortEndpoint};
@@ -353,21 +354,24 @@ fn virtual_server(service: &Service, facts: Facts<'_>) -> VirtualServer {
 }
 
 /// What of a Service this node cannot do, or was told to leave to others.
-fn rejected(service: &Service, facts: Facts<'_>) -> Vec<String> {
+fn rejected(service: &Service, facts: Facts<'_>) -> Vec<(Cause, String)> {
     let own = service.scheduler().into_iter();
     let lacking = own.filter(|name| facts.lacking.contains(*name)).map(|name| {
         let default = &facts.policy.scheduler;
-        format!(
+        let reason = format!(
             "the kernel has no scheduler {name}, {default} is used: load ip_vs_{name}: \
              modprobe ip_vs_{name}"
-        )
+        );
+        (Cause::Scheduler, reason)
     });
     let cluster =
         Family::ALL.into_iter().filter_map(|family| service.cluster_ips.get(family).as_ref());
     let addresses = cluster.chain(&service.external_ips).chain(&service.load_balancer_ips);
     let excluded = addresses.filter(|address| facts.policy.excludes(address));
-    let excluded =
-        excluded.map(|address| format!("{address} is in --ipvs-exclude-cidrs, so left to others"));
+    let excluded = excluded.map(|address| {
+        let reason = format!("{address} is in --ipvs-exclude-cidrs, so left to others");
+        (Cause::Excluded, reason)
+    });
     lacking.chain(excluded).collect()
 }
 

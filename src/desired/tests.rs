@@ -351,7 +351,7 @@ fn a_scheduler_that_the_kernel_lacks_is_replaced_with_its_flags() {
     let config = &rows.fronts[&front("tcp 10.96.0.1:80")].server.config;
     assert_eq!((&*config.scheduler, config.scheduler_flags), ("rr", 0));
     let told = "the kernel has no scheduler sh, rr is used: load ip_vs_sh: modprobe ip_vs_sh";
-    assert_eq!(rows.rejected, [told]);
+    assert_eq!(rows.rejected, [(Cause::Scheduler, told.to_owned())]);
 }
 
 #[test]
@@ -364,7 +364,9 @@ fn addresses_of_excluded_ranges_are_left_to_others() {
     let fronts: Vec<String> = rows.fronts.keys().map(ToString::to_string).collect();
     let expected = ["tcp 10.96.0.1:80", "tcp 192.0.2.17:80", "tcp 192.0.2.33:30080"];
     assert_eq!(fronts, expected);
-    let told = |address| format!("{address} is in --ipvs-exclude-cidrs, so left to others");
+    let told = |address| {
+        (Cause::Excluded, format!("{address} is in --ipvs-exclude-cidrs, so left to others"))
+    };
     assert_eq!(rows.rejected, ["fd00:96::1", "192.0.2.7"].map(told));
 }
 

@@ -71,10 +71,10 @@ impl fmt::Display for Report {
         for (kind, Counts { added, changed, removed }) in &self.counts {
             writeln!(f, "  {kind}: {added} added, {changed} changed, {removed} removed")?;
         }
-        for Failed { operation, error } in &self.failed {
+        for Failed { operation, error, .. } in &self.failed {
             writeln!(f, "  failed: {operation}: {error}")?;
         }
-        for Failed { operation, error } in &self.leftover {
+        for Failed { operation, error, .. } in &self.leftover {
             writeln!(f, "  left over: {operation}: {error}")?;
         }
         if self.postponed > 0 {
@@ -101,24 +101,26 @@ impl Counts {
 }
 
 /// One thing that did not take effect.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Failed {
     /// What was being done: a kind of step, or `observe`.
     pub operation: &'static str,
     /// The error with all its causes.
     pub error: String,
+    /// What the kernel or the host lacks for it, and what to do.
+    pub missing: Option<String>,
 }
 
 impl Failed {
     /// The failure of an operation, for the reader of a log.
     pub fn new(operation: &'static str, error: &Error) -> Self {
-        let mut text = error.to_string();
+        let (mut text, missing) = (error.to_string(), error.missing());
         let mut cause = error.source();
         while let Some(error) = cause {
             text = format!("{text}: {error}");
             cause = error.source();
         }
-        Failed { operation, error: text }
+        Failed { operation, error: text, missing }
     }
 }
 

@@ -36,8 +36,8 @@ pub struct Metrics {
     last_queued: Seconds,
     heard: PerSource<Counter>,
     pending: PerSource<Gauge>,
-    cleaning_duration: Family<IpFamily, Histogram, fn() -> Histogram>,
-    programming_duration: Family<IpFamily, Histogram, fn() -> Histogram>,
+    cleaning_duration: ByFamily,
+    programming_duration: ByFamily,
     away: Family<Policy, Gauge>,
     cleaned_flows: Family<IpFamily, Counter>,
     failures: Family<Operation, Counter>,
@@ -51,9 +51,13 @@ pub struct Metrics {
     writes: Counter,
     kernel_time: Family<Operation, Counter<f64, AtomicU64>>,
     programs: Counter,
+    events: Family<Told, Counter>,
     healthz: Family<Code, Counter>,
     livez: Family<Code, Counter>,
 }
+
+/// A histogram for each family.
+type ByFamily = Family<IpFamily, Histogram, fn() -> Histogram>;
 
 /// One of each: for Services, and for their endpoints.
 #[derive(Debug, Clone)]
@@ -99,6 +103,23 @@ struct Change {
     action: &'static str,
 }
 
+/// What became of Events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
+    outcome: &'static str,
+}
+
+/// What became of an Event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// The API server has it.
+    Written,
+    /// There was no room for it.
+    Dropped,
+    /// The API server did not take it.
+    Failed,
+}
+
 /// The status of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Code {
@@ -116,30 +137,22 @@ impl Metrics {
     pub fn new() -> Self {
         let mut names = Names(Registry::default());
         let started = identify(&mut names);
-        let sync_duration = names.add(
-            "kubeproxy_sync_proxy_rules_duration_seconds",
-            "How long a sync took",
-            durations(),
-        );
-        let cleaning_duration = names.add(
-            "kubeproxy_conntrack_reconciler_sync_duration_seconds",
-            "How long it took to look for stale UDP flows and to remove them",
-            Family::new_with_constructor(durations as fn() -> Histogram),
-        );
-        let programming_duration = names.add(
-            "kubeproxy_network_programming_duration_seconds",
-            "From the change of a pod or Service until its endpoints are programmed",
-            Family::new_with_constructor(programming_durations as fn() -> Histogram),
-        );
-        let audit_duration = names.add(
-            "kubeipvs_audit_duration_seconds",
-            "How long the kernel was read for an audit, beside the work",
-            durations(),
-        );
         Metrics {
-            sync_duration,
-            cleaning_duration,
-            programming_duration,
+            sync_duration: names.add(
+                "kubeproxy_sync_proxy_rules_duration_seconds",
+                "How long a sync took",
+                durations(),
+            ),
+            cleaning_duration: names.by_family(
+                "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+                "How long it took to look for stale UDP flows and to remove them",
+                durations,
+            ),
+            programming_duration: names.by_family(
+                "kubeproxy_network_programming_duration_seconds",
+                "From the change of a pod or Service until its endpoints are programmed",
+                programming_durations,
+            ),
             // Parity: a gauge all the same.
             away: names.plain(
                 "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
@@ -149,7 +162,11 @@ impl Metrics {
                 "kubeproxy_conntrack_reconciler_deleted_entries",
                 "Stale UDP flows removed from connection tracking",
             ),
-            audit_duration,
+            audit_duration: names.add(
+                "kubeipvs_audit_duration_seconds",
+                "How long the kernel was read for an audit, beside the work",
+                durations(),
+            ),
             last_success: names.plain(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                 "When the last sync ended in which nothing failed",
@@ -180,6 +197,7 @@ impl Metrics {
             ),
             programs: names
                 .plain("kubeipvs_programs_run", "Programs run, such as iptables-restore"),
+            events: names.plain("kubeipvs_events", "Events of the cluster by what became of them"),
             healthz: names.plain("kubeproxy_proxy_healthz", "Answers of /healthz by status"),
             livez: names.plain("kubeproxy_proxy_livez", "Answers of /livez by status"),
             started,
@@ -291,6 +309,16 @@ impl Metrics {
         self.kernel_time.get_or_create(&Operation { operation }).inc_by(time.as_secs_f64());
     }
 
+    /// Counts an Event.
+    pub fn event(&self, outcome: EventOutcome) {
+        let outcome = match outcome {
+            EventOutcome::Written => "written",
+            EventOutcome::Dropped => "dropped",
+            EventOutcome::Failed => "failed",
+        };
+        self.events.get_or_create(&Told { outcome }).inc();
+    }
+
     /// `/healthz` was answered.
     pub fn answered_healthz(&self, code: u16) {
         self.healthz.get_or_create(&Code { code }).inc();
@@ -315,6 +343,10 @@ struct Names(Registry);
 impl Names {
     fn plain<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
         self.add(name, help, M::default())
+    }
+
+    fn by_family(&mut self, name: &str, help: &str, histogram: fn() -> Histogram) -> ByFamily {
+        self.add(name, help, Family::new_with_constructor(histogram))
     }
 
     /// The changes of Services, and those of endpoints; the help names what they are changes of.

@@ -85,7 +85,7 @@ fn used_metrics() -> Metrics {
     let metrics = Metrics::new();
     let mut report = Report::default();
     report.counts.insert("reals", Counts { added: 1, ..Counts::default() });
-    report.failed.push(Failed { operation: "reals", error: String::new() });
+    report.failed.push(Failed { operation: "reals", error: String::new(), ..Failed::default() });
     report.flows = PerFamily { v4: Some(FlowCleaning::default()), v6: None };
     let at = metrics.started() + Duration::from_nanos(1);
     report.triggers.push(Trigger { family: Family::V4, at });

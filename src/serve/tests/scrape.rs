@@ -82,7 +82,7 @@ fn work(metrics: &Metrics) {
     let took = Duration::from_millis(3);
     let mut report = Report { is_audit: true, drift: 2, ..Report::default() };
     report.counts.insert("reals", Counts { added: 2, changed: 1, removed: 1 });
-    report.failed.push(Failed { operation: "servers", error: "no".into() });
+    report.failed.push(Failed { operation: "servers", error: "no".into(), ..Failed::default() });
     *report.flows.get_mut(Family::V4) = Some(FlowCleaning { removed: 2, took });
     // The clock may have a grain: this is later than the start at any rate.
     let at = metrics.started() + Duration::from_nanos(1);

@@ -41,7 +41,7 @@ fn a_sync_is_counted_under_the_names_of_kube_proxy() {
 #[test]
 fn a_failed_sync_counts_as_failure_and_not_as_success() {
     let metrics = Metrics::new();
-    let failed = Failed { operation: "servers", error: "no".into() };
+    let failed = Failed { operation: "servers", error: "no".into(), ..Failed::default() };
     let failed = vec![failed.clone(), failed];
     let report = Report { failed, postponed: 1, ..Report::default() };
     metrics.observe(&report, Duration::ZERO);
