@@ -40,6 +40,7 @@ use crate::reconcile::view::Question;
 use crate::reconcile::{self, Ended, HostChanged, Reconfigured, Wires};
 use crate::serve::systemd::Manager;
 use crate::telemetry::SetVerbosity;
+use crate::telemetry::events::{Event, Reason, Regarding, Sink};
 use crate::telemetry::metrics::Metrics;
 use crate::watch::{Error, Source};
 
@@ -158,7 +159,9 @@ impl Life {
         parts.wires.configuration = configuration;
         let (stop, metrics) = (parts.wires.stop.clone(), parts.wires.metrics.clone());
         let (status, ask) = (parts.status.clone(), parts.ask.clone());
-        let sources = Sources { metrics, status, ask, stop: stop.clone(), manager };
+        let events = parts.wires.events.clone();
+        parts.record(&metrics);
+        let sources = Sources { metrics, status, ask, events, stop: stop.clone(), manager };
         let servers = Servers::start(loaded, sources);
         // Order: what changes after the first look at the host is heard of.
         let changes = Changes::open().context("cannot follow the addresses of the host")?;
@@ -260,6 +263,8 @@ struct Parts {
     engine: Engine,
     kernel: Counted,
     wires: Wires,
+    /// What the cluster is to be told.
+    events: Option<mpsc::Receiver<Event>>,
     updates: mpsc::Sender<Update>,
     host: mpsc::Sender<HostChanged>,
     ask: mpsc::Sender<Question>,
@@ -287,6 +292,7 @@ impl Parts {
         let (_, configuration) = watch::channel(None);
         let (ask, questions) = mpsc::channel(1);
         let (auditor, stop) = (None, CancellationToken::new());
+        let (sink, events) = Sink::new(metrics.clone());
         let wires = Wires {
             updates,
             host,
@@ -296,10 +302,34 @@ impl Parts {
             drains,
             publish,
             metrics,
+            events: sink,
             stop,
         };
-        let updates = sender;
-        Ok(Parts { source, engine, kernel, wires, updates, host: tell, ask, status, keeper })
+        let (updates, events) = (sender, Some(events));
+        Ok(Parts {
+            source,
+            engine,
+            kernel,
+            wires,
+            events,
+            updates,
+            host: tell,
+            ask,
+            status,
+            keeper,
+        })
+    }
+
+    /// Starts who writes Events, if there is an API server; the first says that we have started.
+    fn record(&mut self, metrics: &Metrics) {
+        let (Some(events), Some(recorder)) = (self.events.take(), self.source.recorder(metrics))
+        else {
+            return;
+        };
+        let stop = self.wires.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(recorder.run(events)).await });
+        let (regarding, reason) = (Regarding::ThisNode, Reason::Starting);
+        self.wires.events.tell(Event { regarding, reason, note: String::new() });
     }
 
     /// Starts the source, and the job on a thread of its own.

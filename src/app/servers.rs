@@ -18,6 +18,7 @@ use crate::serve::health::Health;
 use crate::serve::systemd::Manager;
 use crate::serve::zpages::Pages;
 use crate::serve::{listen, metrics, service_health, status as status_socket};
+use crate::telemetry::events::Sink;
 use crate::telemetry::metrics::Metrics;
 
 /// Running servers; they stop when told to, or with the daemon.
@@ -46,6 +47,8 @@ pub(super) struct Sources {
     pub(super) status: watch::Receiver<Status>,
     /// Where the loop is asked what is programmed.
     pub(super) ask: mpsc::Sender<Question>,
+    /// Where the cluster is told.
+    pub(super) events: Sink,
     /// Ends the daemon.
     pub(super) stop: CancellationToken,
     /// Who is told the same as those that ask for health.
@@ -80,11 +83,11 @@ impl Servers {
     }
 
     fn serve(&self, config: &Config) {
-        let Sources { metrics: counted, status, ask, .. } = &self.sources;
+        let Sources { metrics: counted, status, ask, events, .. } = &self.sources;
         let start = |flag: &'static str, address: Option<SocketAddr>, answers: listen::Answers| {
             if let Some(address) = address {
                 let place = listen::Place { setting: flag, address, bind: listen::bind };
-                self.tasks.spawn(listen::serve(place, answers, self.stop.clone()));
+                self.tasks.spawn(listen::serve(place, answers, self.stop.clone(), |_| {}));
             }
         };
         let health = Health::new(status.clone(), counted.clone(), config.periods.sync);
@@ -94,7 +97,12 @@ impl Servers {
         }
         start("healthz-bind-address", config.healthz, Arc::new(move |path| health.answer(path)));
         let longest_wait = config.periods.sync * 2;
-        self.tasks.spawn(service_health::run(status.clone(), longest_wait, self.stop.clone()));
+        self.tasks.spawn(service_health::run(
+            status.clone(),
+            longest_wait,
+            events.clone(),
+            self.stop.clone(),
+        ));
         self.tasks.spawn(status_socket::run(ask.clone(), self.stop.clone()));
         let (counted, in_force) = (counted.clone(), self.in_force.subscribe());
         let answers = move |path: &str| {

@@ -18,6 +18,7 @@ pub mod store;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 
@@ -231,6 +232,15 @@ impl Kind {
         }
     }
 
+    /// Group and version of the kind in the API.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Kind::Service | Kind::Endpoints | Kind::Node => "v1",
+            Kind::EndpointSlice => "discovery.k8s.io/v1",
+            Kind::ServiceCidr => "networking.k8s.io/v1",
+        }
+    }
+
     /// Whether its objects live in namespaces.
     pub fn is_namespaced(self) -> bool {
         match self {
@@ -268,6 +278,9 @@ pub struct Parsed {
     pub object: Option<Object>,
     /// Why parts of it, or all of it, cannot be used, each naming the field and what it holds.
     pub rejected: Vec<String>,
+    /// Of endpoints: when the change was caused that led to what they are now. The store takes it
+    /// out, as it is no part of what an object is. Cost: boxed, as few updates have one.
+    pub triggered: Option<Box<SystemTime>>,
 }
 
 /// One word from a source about the cluster.

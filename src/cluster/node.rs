@@ -39,7 +39,7 @@ pub fn parse(object: &objects::Node) -> Parsed {
         pod_cidrs,
         is_leaving: is_tainted || object.metadata.deletion_timestamp.is_some(),
     };
-    Parsed { object: Some(Object::Node(node)), rejected: reasons.0 }
+    Parsed { object: Some(Object::Node(node)), rejected: reasons.0, ..Parsed::default() }
 }
 
 /// The pod ranges; manifests may give only the first, which the API server would copy.

@@ -16,6 +16,7 @@ pub fn parse(object: &objects::ServiceCidr) -> Parsed {
     Parsed {
         object: (!ranges.is_empty()).then_some(Object::ServiceCidr(ranges)),
         rejected: reasons.0,
+        ..Parsed::default()
     }
 }
 

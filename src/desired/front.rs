@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Cause;
 use crate::cluster::ObjectName;
 use crate::model::ipset::Entry;
 use crate::model::ipvs::{RealKey, Server, ServerKey};
+use crate::model::net::{Family, PerFamily};
 use crate::model::small_map::SmallMap;
 
 /// All rows of one front; the Service that wins the front provides them whole.
@@ -32,12 +34,39 @@ pub struct ServiceRows {
     pub health: Option<HealthCheck>,
     /// The scheduler that it names itself.
     pub scheduler: Option<Arc<str>>,
+    /// What of it has endpoints, and none of them where its policies want them.
+    pub away: Away<bool>,
     /// What of it is not programmed, or otherwise than asked for, and why.
-    pub rejected: Vec<String>,
+    pub rejected: Vec<(Cause, String)>,
     /// Whether the rows depend on the zone of this node.
     pub uses_zone: bool,
     /// Whether the rows depend on the addresses of this host, other than those of its fronts.
     pub uses_host: bool,
+}
+
+/// Services that have endpoints, but none on this node although a policy wants them here (spec
+/// 1.8): whether one is such a Service, or how many are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Away<T> {
+    /// Under the internal traffic policy.
+    pub internal: PerFamily<T>,
+    /// Under the external one.
+    pub external: PerFamily<T>,
+}
+
+impl Away<usize> {
+    /// Counts a Service, or no longer.
+    pub(super) fn exchange(&mut self, old: Away<bool>, new: Away<bool>) {
+        for family in Family::ALL {
+            for (count, old, new) in [
+                (&mut self.internal, old.internal, new.internal),
+                (&mut self.external, old.external, new.external),
+            ] {
+                let count = count.get_mut(family);
+                *count = *count + usize::from(*new.get(family)) - usize::from(*old.get(family));
+            }
+        }
+    }
 }
 
 /// What a Service tells a load balancer about this node (spec 10.3).

@@ -19,13 +19,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::cluster::ObjectName;
+use crate::cluster::{Kind, ObjectName};
 use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::link::Binding;
 use crate::model::net::{Family, PerFamily};
 use crate::model::tables::Tables;
-use front::{Front, HealthCheck, Rank, ServiceRows};
+use front::{Away, Front, HealthCheck, Rank, ServiceRows};
 use users::Users;
 
 /// The rows that a change may have altered; planning looks at no others.
@@ -51,13 +51,30 @@ impl Touched {
     }
 }
 
-/// A Service, or one of its fronts, that is not programmed.
+/// An object, a part of it, or one of its fronts, that is not programmed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rejected {
+    /// The kind of the object.
+    pub kind: Kind,
     /// The object.
     pub object: ObjectName,
+    /// Why.
+    pub cause: Cause,
     /// Why, in words for its owner.
     pub reason: String,
+}
+
+/// Why something is not programmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// It cannot be used.
+    Unusable,
+    /// An older Service has the front.
+    Contested,
+    /// The address is left to others.
+    Excluded,
+    /// The kernel lacks its scheduler.
+    Scheduler,
 }
 
 /// The desired tables, and what is needed to keep them so incrementally.
@@ -73,8 +90,9 @@ pub struct Desired {
     address_users: Users<IpAddr>,
     /// Shared with whoever answers them.
     health_checks: Arc<BTreeMap<ObjectName, HealthCheck>>,
+    away: Away<usize>,
     /// What of single Services is not programmed, whoever else there is.
-    rejected: BTreeMap<ObjectName, Vec<String>>,
+    rejected: BTreeMap<ObjectName, Vec<(Cause, String)>>,
     excluded: Vec<IpNet>,
     bindings: PerFamily<Binding>,
 }
@@ -151,6 +169,8 @@ impl Desired {
         }
         self.set_health_check(name, rows.as_ref().and_then(|rows| rows.health));
         self.set_rejected(name, rows.as_ref().map_or(&[], |rows| &rows.rejected));
+        let away = |rows: Option<&ServiceRows>| rows.map(|rows| rows.away).unwrap_or_default();
+        self.away.exchange(away(self.services.get(name)), away(rows.as_ref()));
         let both = [self.services.get(name), rows.as_ref()].into_iter().flatten();
         let fronts: BTreeSet<ServerKey> =
             both.flat_map(|rows| rows.fronts.keys()).copied().collect();
@@ -197,6 +217,11 @@ impl Desired {
         &self.health_checks
     }
 
+    /// How many Services have their endpoints elsewhere, where a policy wants them here.
+    pub fn away(&self) -> Away<usize> {
+        self.away
+    }
+
     /// Services that name a scheduler themselves, one of these.
     pub fn users_of_schedulers<'a>(
         &'a self,
@@ -212,16 +237,14 @@ impl Desired {
     /// where all but the winner are rejected.
     pub fn rejected(&self) -> Vec<Rejected> {
         let alone = self.rejected.iter().flat_map(|(object, reasons)| {
-            let rejected =
-                |reason: &String| Rejected { object: object.clone(), reason: reason.clone() };
-            reasons.iter().map(rejected)
+            reasons.iter().map(|(cause, reason)| rejected(object, *cause, reason.clone()))
         });
         let contested = self.contested.iter().filter_map(|front| self.claims.get_key_value(front));
         let losers = contested.flat_map(|(front, ranks)| {
             let winner = ranks.first().map(|rank| rank.name.to_string()).unwrap_or_default();
-            ranks.iter().skip(1).map(move |rank| Rejected {
-                object: rank.name.clone(),
-                reason: format!("{front} belongs to the older Service {winner}"),
+            ranks.iter().skip(1).map(move |rank| {
+                let reason = format!("{front} belongs to the older Service {winner}");
+                rejected(&rank.name, Cause::Contested, reason)
             })
         });
         alone.chain(losers).collect()
@@ -237,7 +260,7 @@ impl Desired {
         self.winner(front).map_or(&[], |front| &front.entries)
     }
 
-    fn set_rejected(&mut self, name: &ObjectName, reasons: &[String]) {
+    fn set_rejected(&mut self, name: &ObjectName, reasons: &[(Cause, String)]) {
         match reasons {
             [] => self.rejected.remove(name),
             _ => self.rejected.insert(name.clone(), reasons.to_vec()),
@@ -327,6 +350,10 @@ impl Desired {
             touched.addresses.insert(address);
         }
     }
+}
+
+fn rejected(service: &ObjectName, cause: Cause, reason: String) -> Rejected {
+    Rejected { kind: Kind::Service, object: service.clone(), cause, reason }
 }
 
 /// The front of the Service that has the first claim on it.

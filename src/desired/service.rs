@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::front::{Front, HealthCheck, Rank, ServiceRows};
+use super::Cause;
+use super::front::{Away, Front, HealthCheck, Rank, ServiceRows};
 use super::topology::{self, Endpoints, Place};
 use crate::cluster::endpoints::{self, ByPort, PortEndpoint};
 use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
@@ -69,6 +70,7 @@ pub fn rows(
         fronts: fronts.into_iter().collect(),
         health: health_check(service, slices, facts),
         scheduler: service.scheduler().cloned(),
+        away: away(service, &known, facts),
         rejected: rejected(service, facts),
         uses_zone: slices.iter().any(|s| s.endpoints.iter().any(|e| !e.zone_hints().is_empty())),
         uses_host: service.is_reachable_from_outside(),
@@ -278,6 +280,26 @@ fn source_entries(service: &Service, key: &ServerKey, facts: Facts<'_>) -> Vec<E
     allowed.chain(own).chain([firewall]).collect()
 }
 
+/// Under which policies the Service wants endpoints of this node where it has others alone.
+fn away(service: &Service, known: &[ByPort<'_>; 2], facts: Facts<'_>) -> Away<bool> {
+    let is_local = |policy| policy == TrafficPolicy::Local;
+    let (internal, external) =
+        (is_local(service.internal_policy), is_local(service.external_policy));
+    let mut away = Away::default();
+    if !internal && !external {
+        return away;
+    }
+    for (family, known) in Family::ALL.into_iter().zip(known) {
+        let is_served = service.cluster_ips.get(family).is_some_and(|address| facts.can(&address));
+        let mut ports = service.ports.iter().map(|port| endpoints_of(port, known));
+        if is_served && ports.any(|port| topology::are_all_elsewhere(port, facts.place())) {
+            *away.internal.get_mut(family) = internal;
+            *away.external.get_mut(family) = external;
+        }
+    }
+    away
+}
+
 /// What the Service tells a load balancer about this node.
 fn health_check(
     service: &Service,
@@ -332,21 +354,24 @@ fn virtual_server(service: &Service, facts: Facts<'_>) -> VirtualServer {
 }
 
 /// What of a Service this node cannot do, or was told to leave to others.
-fn rejected(service: &Service, facts: Facts<'_>) -> Vec<String> {
+fn rejected(service: &Service, facts: Facts<'_>) -> Vec<(Cause, String)> {
     let own = service.scheduler().into_iter();
     let lacking = own.filter(|name| facts.lacking.contains(*name)).map(|name| {
         let default = &facts.policy.scheduler;
-        format!(
+        let reason = format!(
             "the kernel has no scheduler {name}, {default} is used: load ip_vs_{name}: \
              modprobe ip_vs_{name}"
-        )
+        );
+        (Cause::Scheduler, reason)
     });
     let cluster =
         Family::ALL.into_iter().filter_map(|family| service.cluster_ips.get(family).as_ref());
     let addresses = cluster.chain(&service.external_ips).chain(&service.load_balancer_ips);
     let excluded = addresses.filter(|address| facts.policy.excludes(address));
-    let excluded =
-        excluded.map(|address| format!("{address} is in --ipvs-exclude-cidrs, so left to others"));
+    let excluded = excluded.map(|address| {
+        let reason = format!("{address} is in --ipvs-exclude-cidrs, so left to others");
+        (Cause::Excluded, reason)
+    });
     lacking.chain(excluded).collect()
 }
 

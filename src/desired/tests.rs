@@ -351,7 +351,7 @@ fn a_scheduler_that_the_kernel_lacks_is_replaced_with_its_flags() {
     let config = &rows.fronts[&front("tcp 10.96.0.1:80")].server.config;
     assert_eq!((&*config.scheduler, config.scheduler_flags), ("rr", 0));
     let told = "the kernel has no scheduler sh, rr is used: load ip_vs_sh: modprobe ip_vs_sh";
-    assert_eq!(rows.rejected, [told]);
+    assert_eq!(rows.rejected, [(Cause::Scheduler, told.to_owned())]);
 }
 
 #[test]
@@ -364,7 +364,9 @@ fn addresses_of_excluded_ranges_are_left_to_others() {
     let fronts: Vec<String> = rows.fronts.keys().map(ToString::to_string).collect();
     let expected = ["tcp 10.96.0.1:80", "tcp 192.0.2.17:80", "tcp 192.0.2.33:30080"];
     assert_eq!(fronts, expected);
-    let told = |address| format!("{address} is in --ipvs-exclude-cidrs, so left to others");
+    let told = |address| {
+        (Cause::Excluded, format!("{address} is in --ipvs-exclude-cidrs, so left to others"))
+    };
     assert_eq!(rows.rejected, ["fd00:96::1", "192.0.2.7"].map(told));
 }
 
@@ -410,4 +412,32 @@ fn the_kind_of_an_address_is_known() {
     ] {
         assert_eq!(service::kind_of(&service, &front(at)).to_string(), kind, "{at}");
     }
+}
+
+/// Services of both policies, with an endpoint here or elsewhere, come and go.
+#[test]
+fn services_with_endpoints_elsewhere_alone_are_counted_by_policy() {
+    let ready = || [slice_of(&[endpoint("10.244.2.6")])];
+    let here = || [slice_of(&[endpoint("10.244.2.6"), on_node(endpoint("10.244.0.1"))])];
+    let leaving =
+        || [slice_of(&[endpoint("10.244.2.6"), on_node(terminating(endpoint("10.244.0.1")))])];
+    let unready = || [slice_of(&[unready(endpoint("10.244.2.6"))])];
+    let both = || web().local().external_local().external_ips(&["192.0.2.7"]);
+    let mut desired = Desired::default();
+    let mut count = |service: ServiceBuilder, slices: &[EndpointSlice]| {
+        desired.replace(&name("default/web"), Some(rows(service, slices)));
+        let Away { internal, external } = desired.away();
+        [internal.v4, internal.v6, external.v4, external.v6]
+    };
+    assert_eq!(count(web(), &ready()), [0; 4], "no policy asks for any");
+    assert_eq!(count(web().local(), &ready()), [1, 0, 0, 0]);
+    assert_eq!(count(both(), &ready()), [1, 0, 1, 0]);
+    assert_eq!(count(both(), &ready()), [1, 0, 1, 0], "the same once more");
+    assert_eq!(count(both(), &here()), [0; 4]);
+    assert_eq!(count(both(), &leaving()), [0; 4], "the last resort is here");
+    assert_eq!(count(both(), &ready()), [1, 0, 1, 0]);
+    assert_eq!(count(both(), &unready()), [0; 4], "there are none at all");
+    assert_eq!(count(both(), &ready()), [1, 0, 1, 0]);
+    desired.replace(&name("default/web"), None);
+    assert_eq!(desired.away(), Away::default());
 }

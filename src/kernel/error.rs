@@ -125,6 +125,19 @@ impl Error {
         }
     }
 
+    /// What the kernel or the host lacks, and what to do; the same words for all that fails for it.
+    pub fn missing(&self) -> Option<String> {
+        match self {
+            Error::Missing { what, fix, .. } => Some(format!("{what} is missing: {fix}")),
+            Error::NoScheduler { scheduler, .. } => Some(format!(
+                "scheduler {scheduler} is missing: load ip_vs_{scheduler}: \
+                 modprobe ip_vs_{scheduler}"
+            )),
+            Error::NotPermitted => Some(self.to_string()),
+            _ => None,
+        }
+    }
+
     /// The netlink error beneath, if there is one.
     pub fn netlink(&self) -> Option<&netlink::Error> {
         match self {

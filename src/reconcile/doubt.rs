@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn why() -> Failed {
-        Failed { operation: "entries", error: "no answer".into() }
+        Failed { operation: "entries", error: "no answer".into(), ..Failed::default() }
     }
 
     #[test]

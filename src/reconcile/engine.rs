@@ -24,7 +24,7 @@ use crate::cluster::store::Store;
 use crate::cluster::{EndpointSlice, Kind, Node, ObjectName, Update};
 use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
-use crate::desired::{Desired, Rejected, Touched, foundation};
+use crate::desired::{Cause, Desired, Rejected, Touched, foundation};
 use crate::kernel::{Failure, Kernel};
 use crate::model::ipvs::ServerKey;
 use crate::model::observed::Host;
@@ -186,8 +186,13 @@ impl Engine {
         if !std::mem::take(&mut self.dirty.unusable) {
             return;
         }
-        let unusable = self.store.rejected().flat_map(|(_, object, reasons)| {
-            reasons.iter().map(|reason| Rejected { object: object.clone(), reason: reason.clone() })
+        let unusable = self.store.rejected().flat_map(|(kind, object, reasons)| {
+            reasons.iter().map(move |reason| Rejected {
+                kind,
+                object: object.clone(),
+                cause: Cause::Unusable,
+                reason: reason.clone(),
+            })
         });
         self.unusable = unusable.collect();
     }
@@ -210,7 +215,9 @@ impl Engine {
         {
             self.change(kernel, extent, now, &mut report);
             self.clean_flows(kernel, &clock, &mut report);
+            report.triggers = self.store.take_triggers();
         }
+        report.away = self.desired.away();
         report.drains = self.drains.len();
         report.rebinding = self.to_rebind.len();
         report.drift = std::mem::take(&mut self.drift);

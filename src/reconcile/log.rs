@@ -1,10 +1,10 @@
 //! What the loop says: one summary per sync, and each complaint once.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
+use super::news::News;
 use super::report::{Counts, Failed, Report};
 use crate::desired::Rejected;
 use crate::kernel::Error;
@@ -12,28 +12,20 @@ use crate::kernel::Error;
 /// Failures that are named in one sync; of a missing module there may be thousands.
 const MOST_NAMED: usize = 10;
 
-/// What was said so far.
+/// Who says it.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     sync: u64,
-    rejected: BTreeSet<Rejected>,
-    failed: BTreeSet<Failed>,
-    leftover: BTreeSet<Failed>,
 }
 
 impl Log {
     /// Says what a sync did, and what is new to complain about.
-    pub(super) fn sync(&mut self, report: &Report, took: Duration, rejected: Vec<Rejected>) {
+    pub(super) fn sync(&mut self, report: &Report, took: Duration, rejected: usize, news: &News) {
         self.sync += 1;
-        self.rejected(rejected.into_iter().collect());
-        self.failed(report.failed.iter().cloned().collect());
-        if report.drift > 0 {
-            warn!(rows = report.drift, "rows were changed by others, they are set right");
-        }
+        say_news(news);
         let Counts { added, changed, removed } = report.total();
-        self.leftover(report);
         let &Report { drains, postponed, is_audit: audit, .. } = report;
-        let (sync, failed, rejected) = (self.sync, report.failed.len(), self.rejected.len());
+        let (sync, failed) = (self.sync, report.failed.len());
         macro_rules! say {
             ($level:ident) => {
                 $level!(
@@ -63,46 +55,34 @@ impl Log {
         match outcome {
             Ok(()) => debug!(?took, "audited"),
             Err(error) => {
-                let Failed { operation, error } = Failed::new("observe", error);
+                let Failed { operation, error, .. } = Failed::new("observe", error);
                 warn!(operation, error, ?took, "audit failed, everything is read again at once");
             }
         }
     }
+}
 
-    fn rejected(&mut self, rejected: BTreeSet<Rejected>) {
-        for Rejected { object, reason } in rejected.difference(&self.rejected) {
-            warn!(%object, reason, "object rejected");
-        }
-        for Rejected { object, reason } in self.rejected.difference(&rejected) {
-            info!(%object, reason, "object no longer rejected");
-        }
-        self.rejected = rejected;
+/// Says each thing that is new.
+fn say_news(news: &News) {
+    for Rejected { object, reason, .. } in &news.rejected {
+        warn!(%object, reason, "object rejected");
     }
-
-    /// Names what is left over and was not since the last audit, which alone tries all of it.
-    fn leftover(&mut self, report: &Report) {
-        let leftover: BTreeSet<Failed> = report.leftover.iter().cloned().collect();
-        for Failed { operation, error } in leftover.difference(&self.leftover) {
-            warn!(operation, error, "left over, the next audit tries again");
-        }
-        if report.is_audit {
-            self.leftover.clear();
-        }
-        self.leftover.extend(leftover);
+    for Rejected { object, reason, .. } in &news.accepted {
+        info!(%object, reason, "object no longer rejected");
     }
-
-    /// Names failures that the sync before did not have; a retry that fails alike is not news.
-    fn failed(&mut self, failed: BTreeSet<Failed>) {
-        let new: Vec<&Failed> = failed.difference(&self.failed).collect();
-        for Failed { operation, error } in new.iter().take(MOST_NAMED) {
-            warn!(operation, error, "operation failed, it is tried again");
-        }
-        if new.len() > MOST_NAMED {
-            warn!(count = new.len() - MOST_NAMED, "more operations failed");
-        }
-        if failed.is_empty() && !self.failed.is_empty() {
-            info!(count = self.failed.len(), "what failed before works again");
-        }
-        self.failed = failed;
+    for Failed { operation, error, .. } in news.failed.iter().take(MOST_NAMED) {
+        warn!(operation, error, "operation failed, it is tried again");
+    }
+    if news.failed.len() > MOST_NAMED {
+        warn!(count = news.failed.len() - MOST_NAMED, "more operations failed");
+    }
+    if news.recovered > 0 {
+        info!(count = news.recovered, "what failed before works again");
+    }
+    if news.drift > 0 {
+        warn!(rows = news.drift, "rows were changed by others, they are set right");
+    }
+    for Failed { operation, error, .. } in &news.leftover {
+        warn!(operation, error, "left over, the next audit tries again");
     }
 }

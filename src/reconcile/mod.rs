@@ -8,6 +8,7 @@ pub mod auditor;
 mod doubt;
 pub mod engine;
 pub mod log;
+mod news;
 pub mod once;
 pub mod pace;
 pub mod report;
@@ -25,10 +26,12 @@ use crate::cluster::Update;
 use crate::config::{Periods, Policy};
 use crate::kernel::Kernel;
 use crate::plan::drain::Deadline;
+use crate::telemetry::events::Sink;
 use crate::telemetry::metrics::Metrics;
 use auditor::{Auditor, Told};
 use engine::Engine;
 use log::Log;
+use news::Known;
 use report::Report;
 use status::Status;
 use view::Question;
@@ -53,6 +56,8 @@ pub struct Wires {
     pub publish: watch::Sender<Status>,
     /// What is counted.
     pub metrics: Metrics,
+    /// What the cluster is told; nobody may be writing it.
+    pub events: Sink,
     /// Ends the loop; the data plane stays as it is.
     pub stop: CancellationToken,
 }
@@ -95,6 +100,7 @@ struct Cycle<K> {
     kernel: K,
     wires: Wires,
     status: Status,
+    known: Known,
     log: Log,
     node_was_known: bool,
     /// Revision of the drains that were told last.
@@ -103,8 +109,16 @@ struct Cycle<K> {
 
 impl<K: Kernel> Cycle<K> {
     fn new(engine: Engine, kernel: K, wires: Wires) -> Self {
-        let (status, log) = (Status::default(), Log::default());
-        Cycle { engine, kernel, wires, status, log, node_was_known: false, drains_told: 0 }
+        Cycle {
+            engine,
+            kernel,
+            wires,
+            status: Status::default(),
+            known: Known::default(),
+            log: Log::default(),
+            node_was_known: false,
+            drains_told: 0,
+        }
     }
 
     async fn run(&mut self) -> Ended {
@@ -232,7 +246,10 @@ impl<K: Kernel> Cycle<K> {
         self.status.node_addresses = self.engine.listening();
         self.wires.metrics.observe(&report, took);
         self.wires.metrics.rejected(rejected.len());
-        self.log.sync(&report, took, rejected);
+        let number = rejected.len();
+        let news = self.known.update(&report, rejected);
+        self.log.sync(&report, took, number, &news);
+        news.events().into_iter().for_each(|event| self.wires.events.tell(event));
         self.publish();
         self.tell_drains();
         report

@@ -5,6 +5,8 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
+use crate::cluster::store::Trigger;
+use crate::desired::front::Away;
 use crate::kernel::{Error, Failure};
 use crate::model::net::PerFamily;
 use crate::plan::step::{Change, Step};
@@ -35,6 +37,10 @@ pub struct Report {
     pub drift: usize,
     /// Looks at the UDP flows of a family, where there was something to look for.
     pub flows: PerFamily<Option<FlowCleaning>>,
+    /// What caused the changes of endpoints that this sync carried out.
+    pub triggers: Vec<Trigger>,
+    /// Services whose endpoints are elsewhere, where a policy wants them here.
+    pub away: Away<usize>,
 }
 
 /// A look at the UDP flows of a family.
@@ -65,10 +71,10 @@ impl fmt::Display for Report {
         for (kind, Counts { added, changed, removed }) in &self.counts {
             writeln!(f, "  {kind}: {added} added, {changed} changed, {removed} removed")?;
         }
-        for Failed { operation, error } in &self.failed {
+        for Failed { operation, error, .. } in &self.failed {
             writeln!(f, "  failed: {operation}: {error}")?;
         }
-        for Failed { operation, error } in &self.leftover {
+        for Failed { operation, error, .. } in &self.leftover {
             writeln!(f, "  left over: {operation}: {error}")?;
         }
         if self.postponed > 0 {
@@ -95,24 +101,26 @@ impl Counts {
 }
 
 /// One thing that did not take effect.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Failed {
     /// What was being done: a kind of step, or `observe`.
     pub operation: &'static str,
     /// The error with all its causes.
     pub error: String,
+    /// What the kernel or the host lacks for it, and what to do.
+    pub missing: Option<String>,
 }
 
 impl Failed {
     /// The failure of an operation, for the reader of a log.
     pub fn new(operation: &'static str, error: &Error) -> Self {
-        let mut text = error.to_string();
+        let (mut text, missing) = (error.to_string(), error.missing());
         let mut cause = error.source();
         while let Some(error) = cause {
             text = format!("{text}: {error}");
             cause = error.source();
         }
-        Failed { operation, error: text }
+        Failed { operation, error: text, missing }
     }
 }
 

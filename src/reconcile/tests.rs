@@ -122,8 +122,19 @@ fn wires() -> (Wires, mpsc::Sender<Update>, watch::Receiver<Status>) {
     let (metrics, stop) = (Metrics::new(), CancellationToken::new());
     let drains = watch::Sender::default();
     let auditor = None;
-    let wires =
-        Wires { updates, host, configuration, questions, auditor, drains, publish, metrics, stop };
+    let (events, _) = Sink::new(metrics.clone());
+    let wires = Wires {
+        updates,
+        host,
+        configuration,
+        questions,
+        auditor,
+        drains,
+        publish,
+        metrics,
+        events,
+        stop,
+    };
     (wires, sender, status)
 }
 
@@ -182,7 +193,7 @@ fn service(object: &str, address: [u8; 4]) -> Update {
 }
 
 fn rejected(object: &str, reason: &str) -> Update {
-    let parsed = Parsed { object: None, rejected: vec![reason.into()] };
+    let parsed = Parsed { rejected: vec![reason.into()], ..Parsed::default() };
     Update::Applied(Kind::Service, name(object), parsed)
 }
 
@@ -475,7 +486,8 @@ fn changes_that_wait_are_worth_a_line() {
     let events = Events::default();
     let _recording = events.record();
     let report = Report { postponed: 2, ..Report::default() };
-    Log::default().sync(&report, Duration::ZERO, Vec::new());
+    let news = Known::default().update(&report, Vec::new());
+    Log::default().sync(&report, Duration::ZERO, 0, &news);
     let said = events.take();
     assert!(said[0].starts_with("INFO synced sync=1"), "{said:#?}");
     assert!(said[0].contains(" postponed=2 "), "{said:#?}");

@@ -76,29 +76,43 @@ pub struct Place {
     pub bind: fn(SocketAddr) -> io::Result<TcpListener>,
 }
 
-/// Serves an address until told to stop; one that cannot be bound is tried again and again.
-pub async fn serve(place: Place, answers: Answers, stop: CancellationToken) {
-    let bound = stop.run_until_cancelled(bind_at_last(place, BIND_AGAIN)).await;
+/// Serves an address until told to stop; one that cannot be bound is tried again and again, and
+/// `on_failure` hears of the first time.
+pub async fn serve(
+    place: Place,
+    answers: Answers,
+    stop: CancellationToken,
+    on_failure: impl FnOnce(&io::Error),
+) {
+    let bound = stop.run_until_cancelled(bind_at_last(place, BIND_AGAIN, on_failure)).await;
     if let Some(listener) = bound {
         accept(listener, Bounds::default(), answers, stop).await;
     }
 }
 
 /// Binds an address, however long that takes; the first failure is said.
-pub(super) async fn bind_at_last(place: Place, retry: Duration) -> TcpListener {
+pub(super) async fn bind_at_last(
+    place: Place,
+    retry: Duration,
+    on_failure: impl FnOnce(&io::Error),
+) -> TcpListener {
     let Place { setting, address, bind } = place;
-    let mut is_said = false;
+    let mut on_failure = Some(on_failure);
     loop {
         match bind(address) {
             Ok(listener) => {
                 debug!(%address, setting, "serving");
                 return listener;
             }
-            Err(error) if !is_said => {
-                warn!(%address, setting, %error, ?retry, "cannot serve, another program may do so");
-                is_said = true;
+            Err(error) => {
+                if let Some(on_failure) = on_failure.take() {
+                    warn!(
+                        %address, setting, %error, ?retry,
+                        "cannot serve, another program may do so"
+                    );
+                    on_failure(&error);
+                }
             }
-            Err(_) => {}
         }
         tokio::time::sleep(retry).await;
     }

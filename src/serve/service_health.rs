@@ -5,6 +5,7 @@
 //! is tried again and harms no other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +16,10 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Answer, listen};
-use crate::cluster::ObjectName;
+use crate::cluster::{Kind, ObjectName};
 use crate::desired::front::HealthCheck;
 use crate::reconcile::status::Status;
+use crate::telemetry::events::{Event, Reason, Regarding, Sink};
 
 /// What the log calls these addresses by.
 const SETTING: &str = "healthCheckNodePort";
@@ -45,6 +47,7 @@ type Servers = BTreeMap<(ObjectName, SocketAddr), DropGuard>;
 pub async fn run(
     mut status: watch::Receiver<Status>,
     longest_wait: Duration,
+    events: Sink,
     stop: CancellationToken,
 ) {
     let (mut servers, mut followed) = (Servers::new(), Status::default());
@@ -53,7 +56,7 @@ pub async fn run(
             let wanted = wanted(&told);
             servers.retain(|server, _| wanted.contains(server));
             for server in wanted {
-                let start = || start(&server, &status, longest_wait, &stop);
+                let start = || start(&server, &status, longest_wait, &events, &stop);
                 servers.entry(server.clone()).or_insert_with(start);
             }
             followed = told;
@@ -86,15 +89,28 @@ fn start(
     (name, address): &(ObjectName, SocketAddr),
     status: &watch::Receiver<Status>,
     longest_wait: Duration,
+    events: &Sink,
     stop: &CancellationToken,
 ) -> DropGuard {
     let stop = stop.child_token();
-    let (name, status) = (name.clone(), status.clone());
+    let (name, event_name, address) = (name.clone(), name.clone(), *address);
+    let status = status.clone();
     let answers: listen::Answers =
         Arc::new(move |_| answer(&name, &status, longest_wait, Instant::now()));
-    let at = listen::Place { setting: SETTING, address: *address, bind: listen::bind_one_family };
-    tokio::spawn(listen::serve(at, answers, stop.clone()));
+    let at = listen::Place { setting: SETTING, address, bind: listen::bind_one_family };
+    let events = events.clone();
+    let tell = move |error: &io::Error| events.tell(cannot_serve(event_name, address, error));
+    tokio::spawn(listen::serve(at, answers, stop.clone(), tell));
     stop.drop_guard()
+}
+
+/// Parity: kube-proxy tells this of a health check, and of nothing else that a Service asks for.
+fn cannot_serve(service: ObjectName, address: SocketAddr, error: &io::Error) -> Event {
+    Event {
+        regarding: Regarding::Object(Kind::Service, service),
+        reason: Reason::FailedToStartServiceHealthcheck,
+        note: format!("health check cannot be served at {address}: {error}"),
+    }
 }
 
 /// Answers any path: 200 while an endpoint is here and the proxy works.
@@ -136,6 +152,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::telemetry::metrics::Metrics;
 
     fn name() -> ObjectName {
         ObjectName::new("ns", "svc")
@@ -178,5 +195,29 @@ mod tests {
         assert_eq!(at(&status), ["ns/svc 192.0.2.1:31000", "ns/svc [::]:31000"]);
         status.node_addresses.remove(&"::".parse().unwrap());
         assert_eq!(at(&status), ["ns/svc 192.0.2.1:31000"]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_told_to_the_owner_of_the_service() {
+        let holder = listen::bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = holder.local_addr().unwrap();
+        let check = HealthCheck { port: address.port(), local_endpoints: 1 };
+        let told = Status {
+            health_checks: Arc::new(BTreeMap::from([(name(), check)])),
+            node_addresses: [address.ip()].into(),
+            ..Status::default()
+        };
+        let (_publish, status) = watch::channel(told);
+        let (sink, mut events) = Sink::new(Metrics::new());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(run(status, Duration::from_secs(60), sink, stop.clone()));
+        let limit = Duration::from_secs(10);
+        let event = tokio::time::timeout(limit, events.recv()).await.unwrap().unwrap();
+        assert_eq!(event.regarding, Regarding::Object(Kind::Service, name()));
+        assert_eq!(event.reason, Reason::FailedToStartServiceHealthcheck);
+        let beginning = format!("health check cannot be served at {address}: ");
+        assert!(event.note.starts_with(&beginning), "{}", event.note);
+        stop.cancel();
+        running.await.unwrap();
     }
 }

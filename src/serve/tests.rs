@@ -290,8 +290,11 @@ async fn an_address_in_use_is_tried_until_it_is_free() {
     assert_eq!(listen::bind(address).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     let pause = Duration::from_millis(20);
     let place = Place { setting: "metrics-bind-address", address, bind: listen::bind };
-    let mut binding = std::pin::pin!(listen::bind_at_last(place, pause));
+    let (told, mut failure) = tokio::sync::oneshot::channel();
+    let tell = |error: &std::io::Error| told.send(error.kind()).unwrap();
+    let mut binding = std::pin::pin!(listen::bind_at_last(place, pause, tell));
     assert!(timeout(pause * 3, &mut binding).await.is_err(), "bound while in use");
+    assert_eq!(failure.try_recv(), Ok(std::io::ErrorKind::AddrInUse));
     drop(holder);
     let bound = timeout(LIMIT, binding).await.expect("bound once it is free");
     assert_eq!(bound.local_addr().unwrap(), address);

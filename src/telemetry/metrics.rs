@@ -16,6 +16,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::cluster::Kind;
+use crate::desired::front::Away;
 use crate::model::net;
 use crate::reconcile::report::Report;
 
@@ -35,7 +36,9 @@ pub struct Metrics {
     last_queued: Seconds,
     heard: PerSource<Counter>,
     pending: PerSource<Gauge>,
-    cleaning_duration: Family<IpFamily, Histogram, fn() -> Histogram>,
+    cleaning_duration: ByFamily,
+    programming_duration: ByFamily,
+    away: Family<Policy, Gauge>,
     cleaned_flows: Family<IpFamily, Counter>,
     failures: Family<Operation, Counter>,
     changes: Family<Change, Counter>,
@@ -48,9 +51,13 @@ pub struct Metrics {
     writes: Counter,
     kernel_time: Family<Operation, Counter<f64, AtomicU64>>,
     programs: Counter,
+    events: Family<Told, Counter>,
     healthz: Family<Code, Counter>,
     livez: Family<Code, Counter>,
 }
+
+/// A histogram for each family.
+type ByFamily = Family<IpFamily, Histogram, fn() -> Histogram>;
 
 /// One of each: for Services, and for their endpoints.
 #[derive(Debug, Clone)]
@@ -76,6 +83,13 @@ struct IpFamily {
     ip_family: String,
 }
 
+/// Under which traffic policy, in which family.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Policy {
+    traffic_policy: &'static str,
+    ip_family: String,
+}
+
 /// What failed: a kind of step, or `observe`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Operation {
@@ -87,6 +101,23 @@ struct Operation {
 struct Change {
     kind: &'static str,
     action: &'static str,
+}
+
+/// What became of Events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Told {
+    outcome: &'static str,
+}
+
+/// What became of an Event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventOutcome {
+    /// The API server has it.
+    Written,
+    /// There was no room for it.
+    Dropped,
+    /// The API server did not take it.
+    Failed,
 }
 
 /// The status of an answer.
@@ -106,29 +137,36 @@ impl Metrics {
     pub fn new() -> Self {
         let mut names = Names(Registry::default());
         let started = identify(&mut names);
-        let sync_duration = names.add(
-            "kubeproxy_sync_proxy_rules_duration_seconds",
-            "How long a sync took",
-            durations(),
-        );
-        let cleaning_duration = names.add(
-            "kubeproxy_conntrack_reconciler_sync_duration_seconds",
-            "How long it took to look for stale UDP flows and to remove them",
-            Family::new_with_constructor(durations as fn() -> Histogram),
-        );
-        let audit_duration = names.add(
-            "kubeipvs_audit_duration_seconds",
-            "How long the kernel was read for an audit, beside the work",
-            durations(),
-        );
         Metrics {
-            sync_duration,
-            cleaning_duration,
+            sync_duration: names.add(
+                "kubeproxy_sync_proxy_rules_duration_seconds",
+                "How long a sync took",
+                durations(),
+            ),
+            cleaning_duration: names.by_family(
+                "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+                "How long it took to look for stale UDP flows and to remove them",
+                durations,
+            ),
+            programming_duration: names.by_family(
+                "kubeproxy_network_programming_duration_seconds",
+                "From the change of a pod or Service until its endpoints are programmed",
+                programming_durations,
+            ),
+            // Parity: a gauge all the same.
+            away: names.plain(
+                "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+                "Services with endpoints on other nodes only, under a policy that wants them here",
+            ),
             cleaned_flows: names.plain(
                 "kubeproxy_conntrack_reconciler_deleted_entries",
                 "Stale UDP flows removed from connection tracking",
             ),
-            audit_duration,
+            audit_duration: names.add(
+                "kubeipvs_audit_duration_seconds",
+                "How long the kernel was read for an audit, beside the work",
+                durations(),
+            ),
             last_success: names.plain(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
                 "When the last sync ended in which nothing failed",
@@ -159,6 +197,7 @@ impl Metrics {
             ),
             programs: names
                 .plain("kubeipvs_programs_run", "Programs run, such as iptables-restore"),
+            events: names.plain("kubeipvs_events", "Events of the cluster by what became of them"),
             healthz: names.plain("kubeproxy_proxy_healthz", "Answers of /healthz by status"),
             livez: names.plain("kubeproxy_proxy_livez", "Answers of /livez by status"),
             started,
@@ -208,6 +247,8 @@ impl Metrics {
             }
         }
         self.observe_flows(report);
+        self.observe_programming(report, SystemTime::now());
+        self.observe_away(report.away);
         self.draining.set(count(report.drains));
         self.failing.set(count(report.failed.len() + report.postponed));
     }
@@ -225,6 +266,25 @@ impl Metrics {
             let duration = self.cleaning_duration.get_or_create(&label);
             duration.observe(cleaning.took.as_secs_f64());
             self.cleaned_flows.get_or_create(&label).inc_by(cleaning.removed as u64);
+        }
+    }
+
+    /// Counts how long changes of endpoints took; what was caused before we were here says nothing.
+    fn observe_programming(&self, report: &Report, now: SystemTime) {
+        for trigger in report.triggers.iter().filter(|trigger| trigger.at > self.started) {
+            let label = IpFamily { ip_family: trigger.family.to_string() };
+            // The clock of the control plane may be ahead of ours.
+            let took = now.duration_since(trigger.at).unwrap_or_default();
+            self.programming_duration.get_or_create(&label).observe(took.as_secs_f64());
+        }
+    }
+
+    fn observe_away(&self, away: Away<usize>) {
+        for (traffic_policy, of) in [("internal", away.internal), ("external", away.external)] {
+            for family in net::Family::ALL {
+                let label = Policy { traffic_policy, ip_family: family.to_string() };
+                self.away.get_or_create(&label).set(count(*of.get(family)));
+            }
         }
     }
 
@@ -247,6 +307,16 @@ impl Metrics {
     /// So long took an operation on the host: a kind of step, or `observe`.
     pub fn spent(&self, operation: &'static str, time: Duration) {
         self.kernel_time.get_or_create(&Operation { operation }).inc_by(time.as_secs_f64());
+    }
+
+    /// Counts an Event.
+    pub fn event(&self, outcome: EventOutcome) {
+        let outcome = match outcome {
+            EventOutcome::Written => "written",
+            EventOutcome::Dropped => "dropped",
+            EventOutcome::Failed => "failed",
+        };
+        self.events.get_or_create(&Told { outcome }).inc();
     }
 
     /// `/healthz` was answered.
@@ -273,6 +343,10 @@ struct Names(Registry);
 impl Names {
     fn plain<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
         self.add(name, help, M::default())
+    }
+
+    fn by_family(&mut self, name: &str, help: &str, histogram: fn() -> Histogram) -> ByFamily {
+        self.add(name, help, Family::new_with_constructor(histogram))
     }
 
     /// The changes of Services, and those of endpoints; the help names what they are changes of.
@@ -310,6 +384,12 @@ fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
 }
 
+/// From a quarter of a second to five minutes, as kube-proxy counts them.
+fn programming_durations() -> Histogram {
+    let seconds = (1..60).chain((60..120).step_by(5)).chain((120..=300).step_by(30));
+    Histogram::new([0.25, 0.5].into_iter().chain(seconds.map(f64::from)))
+}
+
 fn seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
@@ -319,90 +399,4 @@ fn count(number: usize) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reconcile::report::{Counts, Failed, FlowCleaning};
-
-    fn lines(metrics: &Metrics) -> Vec<String> {
-        metrics.text().lines().map(String::from).collect()
-    }
-
-    #[track_caller]
-    fn assert_line(metrics: &Metrics, line: &str) {
-        let lines = lines(metrics);
-        assert!(lines.iter().any(|there| there == line), "{line} is not in {lines:#?}");
-    }
-
-    #[test]
-    fn a_sync_is_counted_under_the_names_of_kube_proxy() {
-        let metrics = Metrics::new();
-        let mut report = Report { is_audit: true, drains: 3, ..Report::default() };
-        report.counts.insert("reals", Counts { added: 2, changed: 0, removed: 1 });
-        metrics.observe(&report, Duration::from_millis(3));
-        for line in [
-            "# TYPE kubeproxy_sync_proxy_rules_duration_seconds histogram",
-            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.002"} 0"#,
-            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="0.004"} 1"#,
-            r#"kubeproxy_sync_proxy_rules_duration_seconds_bucket{le="16.384"} 1"#,
-            r#"kubeipvs_changes_total{kind="reals",action="added"} 2"#,
-            r#"kubeipvs_changes_total{kind="reals",action="removed"} 1"#,
-            "kubeipvs_audits_total 1",
-            "kubeipvs_draining_real_servers 3",
-        ] {
-            assert_line(&metrics, line);
-        }
-        metrics.audited(Duration::from_millis(3));
-        assert_line(&metrics, "kubeipvs_audit_duration_seconds_sum 0.003");
-        assert_eq!(lines(&metrics).last().map(String::as_str), Some("# EOF"));
-        assert!(metrics.last_success.get() > 1.0e9);
-    }
-
-    #[test]
-    fn a_failed_sync_counts_as_failure_and_not_as_success() {
-        let metrics = Metrics::new();
-        let failed = Failed { operation: "servers", error: "no".into() };
-        let failed = vec![failed.clone(), failed];
-        let report = Report { failed, postponed: 1, ..Report::default() };
-        metrics.observe(&report, Duration::ZERO);
-        assert_line(&metrics, "kubeipvs_failing_rows 3");
-        assert_line(&metrics, r#"kubeipvs_sync_failures_total{operation="servers"} 2"#);
-        assert_line(&metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0.0");
-        metrics.observe(&Report::default(), Duration::ZERO);
-        assert_line(&metrics, "kubeipvs_failing_rows 0");
-    }
-
-    #[test]
-    fn cleaned_flows_are_counted_under_the_names_of_kube_proxy() {
-        let metrics = Metrics::new();
-        let mut report = Report::default();
-        let took = Duration::from_millis(3);
-        *report.flows.get_mut(net::Family::V6) = Some(FlowCleaning { removed: 2, took });
-        metrics.observe(&report, Duration::ZERO);
-        for (name, value) in [("deleted_entries_total", 2), ("sync_duration_seconds_count", 1)] {
-            let label = r#"{ip_family="IPv6"}"#;
-            assert_line(&metrics, &format!("kubeproxy_conntrack_reconciler_{name}{label} {value}"));
-        }
-        assert!(!metrics.text().contains("IPv4"), "{}", metrics.text());
-    }
-
-    #[test]
-    fn time_at_the_kernel_adds_up_by_operation() {
-        let metrics = Metrics::new();
-        metrics.spent("reals", Duration::from_millis(250));
-        metrics.spent("reals", Duration::from_millis(500));
-        metrics.spent("observe", Duration::from_secs(2));
-        assert_line(&metrics, r#"kubeipvs_kernel_seconds_total{operation="reals"} 0.75"#);
-        assert_line(&metrics, r#"kubeipvs_kernel_seconds_total{operation="observe"} 2.0"#);
-    }
-
-    #[test]
-    fn answers_and_rejections_are_counted() {
-        let metrics = Metrics::new();
-        metrics.answered_healthz(503);
-        metrics.answered_livez(200);
-        metrics.rejected(4);
-        assert_line(&metrics, r#"kubeproxy_proxy_healthz_total{code="503"} 1"#);
-        assert_line(&metrics, r#"kubeproxy_proxy_livez_total{code="200"} 1"#);
-        assert_line(&metrics, "kubeipvs_rejected 4");
-    }
-}
+mod tests;

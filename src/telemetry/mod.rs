@@ -2,6 +2,7 @@
 //!
 //! Invariant: a log message is a constant phrase; whatever varies is a field out of [`FIELDS`].
 
+pub mod events;
 pub mod metrics;
 
 use tracing_subscriber::EnvFilter;

@@ -254,7 +254,7 @@ pub fn node_applied(zone: Option<&str>, pod_cidrs: &[&str]) -> Update {
 
 /// The update that applies an object of which nothing is rejected.
 pub fn applied(kind: Kind, name: ObjectName, object: Object) -> Update {
-    Update::Applied(kind, name, Parsed { object: Some(object), rejected: Vec::new() })
+    Update::Applied(kind, name, Parsed { object: Some(object), ..Parsed::default() })
 }
 
 /// The updates of first lists with these objects: afterwards the store is complete.

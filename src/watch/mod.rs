@@ -1,4 +1,4 @@
-//! The edge towards the cluster: objects of a source in, [`Update`]s out.
+//! The edge towards the cluster: objects of a source in, [`Update`]s out, and Events back.
 //!
 //! ```text
 //!  API server ──api──────┐
@@ -19,8 +19,10 @@ use std::path::PathBuf;
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
+use self::api::events::Recorder;
 pub use self::error::Error;
 use crate::cluster::Update;
+use crate::telemetry::metrics::Metrics;
 
 /// Where the cluster's objects come from.
 pub enum Source {
@@ -31,6 +33,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// Who writes Events, where there is an API server to write them to.
+    pub fn recorder(&self, metrics: &Metrics) -> Option<Recorder> {
+        match self {
+            Source::Api(source) => Some(source.recorder(metrics.clone())),
+            Source::Manifests(_) => None,
+        }
+    }
+
     /// Sends updates until told to stop or until nobody receives them.
     ///
     /// Whatever happens to the source later is waited for; only a source that cannot start fails.

@@ -1,6 +1,7 @@
 //! Services as a whole: their virtual servers, their addresses, and what changes leave behind.
 
 use kube_ipvs_proxy::cluster::Update;
+use kube_ipvs_proxy::desired::front::Away;
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::testing::node::Node;
 use kube_ipvs_proxy::testing::objects::{front, ip, service};
@@ -193,5 +194,7 @@ fn check_unserved((policies, endpoints, expected): Unserved) {
     let inside = is_empty && !endpoints.is_empty();
     let outside = !members(&node, "KUBE-NO-LOCAL-ENDPOINTS").is_empty();
     assert_eq!([inside, outside], expected);
+    let Away { internal, external } = node.engine.state().0.away();
+    assert_eq!([internal.v4, external.v4], expected.map(usize::from));
     assert!(tables.addresses.contains_key(&ip("172.20.1.1")));
 }

@@ -1,14 +1,16 @@
 //! Which words about slices are changes, and what a sync makes of them.
 
+use std::time::{Duration, SystemTime};
+
 use kube_ipvs_proxy::cluster::endpoints::merged;
 use kube_ipvs_proxy::cluster::store::{Store, Touched};
-use kube_ipvs_proxy::cluster::{Endpoint, Kind, Update, objects as api};
+use kube_ipvs_proxy::cluster::{Endpoint, Kind, Parsed, Update, objects as api};
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::testing::objects::{name, service, slice_applied};
 use serde_json::json;
 
 use super::case::{Case, case, table};
-use super::state::{endpoints, programmed, servers, slice_named};
+use super::state::{endpoints, programmed, servers, slice_deleted, slice_named};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = table("TestEsDataChanged", data_changes(), check_data_change);
@@ -17,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         case("TestEndpointSliceUpdate/fqdn", fqdn),
         case("TestEndpointSliceUpdate/removed", removed),
         case("TestEndpointSliceUpdate/unknown-removed", unknown_removed),
+        case("TestLastChangeTriggerTime", trigger_times),
         case("TestCheckoutChanges/none", no_changes),
         case("TestCheckoutChanges/first-slice", first_slice),
         case("TestCheckoutChanges/port-removed", port_removed),
@@ -114,6 +117,65 @@ fn state(endpoint: &Endpoint) -> char {
         (false, true, true) => '~',
         other => panic!("{other:?}"),
     }
+}
+
+/// An update of the one slice of a Service with so many endpoints, which a change at a second
+/// caused; without endpoints, the slice goes.
+type Word = (&'static str, u32, Option<u64>);
+
+/// The start of the tracker, in seconds.
+const START: u64 = 100;
+
+fn trigger_times() {
+    let sequences: [(&[Word], &[u64]); 8] = [
+        (&[("ns/one", 1, Some(101))], &[101]),
+        (&[("ns/one", 1, Some(101)), ("ns/one", 2, Some(102))], &[101, 102]),
+        (
+            &[("ns/one", 1, Some(102)), ("ns/two", 1, Some(103)), ("ns/one", 2, Some(104))],
+            &[102, 103, 104],
+        ),
+        (&[("ns/one", 1, None)], &[]),
+        (&[("ns/one", 1, Some(START - 1))], &[]),
+        (&[("ns/one", 1, Some(101)), ("ns/one", 0, None)], &[]),
+        (&[("ns/one", 1, Some(101)), ("ns/one", 0, None), ("ns/one", 1, Some(102))], &[102]),
+        (&[("ns/one", 0, None)], &[]),
+    ];
+    for (words, expected) in sequences {
+        assert_eq!(triggers(words), expected, "{words:?}");
+    }
+}
+
+/// The seconds that count after these words.
+fn triggers(words: &[Word]) -> Vec<u64> {
+    let second = |at: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+    let mut store = Store::new(&[]);
+    for (service, endpoints, at) in words {
+        store.apply(if *endpoints == 0 {
+            slice_deleted(service)
+        } else {
+            let addresses: Vec<String> = (1..=*endpoints).map(|n| format!("10.0.0.{n}")).collect();
+            let Update::Applied(kind, name, parsed) = slice_named(
+                &format!("{service}-slice"),
+                service,
+                "a tcp 80",
+                &addresses.join(", "),
+            ) else {
+                unreachable!("a slice is applied");
+            };
+            Update::Applied(
+                kind,
+                name,
+                Parsed { triggered: at.map(|at| second(at).into()), ..parsed },
+            )
+        });
+    }
+    let taken = store.take_triggers().into_iter().map(|trigger| trigger.at);
+    // What was before the start is left out where it is counted.
+    let counted = taken.filter(|at| *at > second(START));
+    let since = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let mut seconds: Vec<u64> = counted.map(since).collect();
+    seconds.sort_unstable();
+    seconds
 }
 
 fn fqdn() {

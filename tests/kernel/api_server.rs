@@ -15,6 +15,8 @@ pub fn tests() -> Vec<Trial> {
         api_server_is_followed_step_by_step,
         api_server_that_is_cut_off_leaves_the_data_plane_as_it_is,
         api_server_is_waited_for_at_the_start,
+        api_server_has_events_of_what_happens_on_the_node,
+        api_server_that_takes_no_events_is_followed_all_the_same,
     ]
 }
 
@@ -150,12 +152,65 @@ fn api_server_is_waited_for_at_the_start() {
     assert_eq!(said("API server is back"), 1);
 }
 
+/// An audit is read beside the work, and drift told, only while the next one is not due.
+const EVENTUALLY_AUDITED: &str = "--audit-period=5s";
+
+fn api_server_has_events_of_what_happens_on_the_node() {
+    let world = World::new();
+    let control_plane = ControlPlane::start(&world.node, FIRST_VERSION);
+    let files = Manifests::new();
+    let _daemon = start_with(&world, &files, &[EVENTUALLY_AUDITED]);
+    let reasons = || -> Vec<String> {
+        let events = control_plane.server.events();
+        events.values().map(|event| format!("{} {}", event["reason"], event["note"])).collect()
+    };
+    let has = |text: &str| reasons().iter().any(|reason| reason.contains(text));
+    wait::until("the event of the start", SOON, || has("\"Starting\" \"\""));
+    assert!(!has("DriftRepaired"), "{:?}", reasons());
+
+    wait::until("the event of the drift", SOON * 3, || {
+        drop_a_real_server(&world);
+        has("DriftRepaired")
+    });
+    assert!(cluster::metric(&world, "kubeipvs_events_total") >= 2.0, "{:?}", reasons());
+    wait_for(&world, "repaired", &[(WEB, Some(THREE))]);
+}
+
+fn api_server_that_takes_no_events_is_followed_all_the_same() {
+    let world = World::new();
+    let control_plane = ControlPlane::start(&world.node, FIRST_VERSION);
+    control_plane.server.set(|faults| faults.events = Some(403));
+    let files = Manifests::new();
+    let daemon = start_with(&world, &files, &[EVENTUALLY_AUDITED]);
+    daemon.wait_for_log("API server refuses Events", SOON);
+    let failed = || cluster::metric(&world, "kubeipvs_events_total");
+    wait::until("another event that is lost", SOON * 3, || {
+        drop_a_real_server(&world);
+        failed() >= 2.0
+    });
+    assert_eq!(daemon.log().matches("API server refuses Events").count(), 1, "{}", daemon.log());
+    control_plane.server.advance(460);
+    wait_for(&world, "followed", &[(WEB, Some(FOUR))]);
+}
+
+/// Changes what is the daemon's, where it is as it should be.
+fn drop_a_real_server(world: &World) {
+    if dump::live_reals(&world.node, WEB).len() == THREE.len() {
+        world.node.output("ipvsadm", &["-d", "-t", "10.96.10.128:80", "-r", THREE[0]]);
+    }
+}
+
 /// Starts the daemon with a kubeconfig file and waits until it is ready.
 fn start_on_kubeconfig(world: &World, files: &Manifests) -> Daemon {
+    start_with(world, files, &[])
+}
+
+fn start_with(world: &World, files: &Manifests, more: &[&str]) -> Daemon {
     files.put("kubeconfig", &kubeconfig());
     let file = format!("--kubeconfig={}/kubeconfig", files.path());
     let node = format!("--hostname-override={NODE}");
-    let daemon = cluster::launch_on(world, &[&file, &node, "--ipvs-sync-period=200ms"]);
+    let flags = [&[file.as_str(), &node, "--ipvs-sync-period=200ms"], more].concat();
+    let daemon = cluster::launch_on(world, &flags);
     cluster::wait_until_ready(world, &daemon);
     daemon
 }

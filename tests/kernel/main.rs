@@ -30,6 +30,7 @@ mod growth;
 mod health_checks;
 mod lab;
 mod load;
+mod metrics;
 mod namespace;
 mod outcome;
 mod ownership;
@@ -117,6 +118,7 @@ fn tests() -> Vec<Trial> {
         growth::tests(),
         health_checks::tests(),
         status::tests(),
+        metrics::tests(),
         readme::tests(),
     ];
     of_files.into_iter().flatten().collect()

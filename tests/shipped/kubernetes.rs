@@ -14,7 +14,7 @@ pub fn tests() -> Vec<Trial> {
         ("base_is_whole", base_is_whole),
         ("kubeadm_overlay_takes_what_kubeadm_wrote", kubeadm_overlay_takes_what_kubeadm_wrote),
         ("long_running_container_has_few_rights", long_running_container_has_few_rights),
-        ("role_lets_read_and_nothing_else", role_lets_read_and_nothing_else),
+        ("role_lets_read_and_write_events_alone", role_lets_read_and_write_events_alone),
     ];
     let name = |name: &str| match &reason {
         Some(reason) => format!("{name} ({reason})"),
@@ -113,9 +113,22 @@ fn long_running_container_has_few_rights() {
     assert!(prepare["args"].as_array().unwrap().contains(&json!("--init-only")));
 }
 
-fn role_lets_read_and_nothing_else() {
+fn role_lets_read_and_write_events_alone() {
     let role = of_kind(&objects(BASE), "ClusterRole");
     for rule in role["rules"].as_array().unwrap() {
-        assert_eq!(rule["verbs"], json!(["list", "watch"]), "{rule}");
+        let is_of_events = rule["resources"].as_array().unwrap().contains(&json!("events"));
+        let expected = match is_of_events {
+            true => json!({
+                "apiGroups": ["events.k8s.io"],
+                "resources": ["events"],
+                "verbs": ["create", "patch"],
+            }),
+            false => json!({
+                "apiGroups": rule["apiGroups"],
+                "resources": rule["resources"],
+                "verbs": ["list", "watch"],
+            }),
+        };
+        assert_eq!(*rule, expected);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use kube_ipvs_proxy::model::net::PerFamily;
+use kube_ipvs_proxy::cluster::store::Trigger;
+use kube_ipvs_proxy::model::net::{Family, PerFamily};
 use kube_ipvs_proxy::reconcile::report::{Counts, Failed, FlowCleaning, Report};
 use kube_ipvs_proxy::telemetry::metrics::Metrics;
 use libtest_mimic::Trial;
@@ -84,8 +85,10 @@ fn used_metrics() -> Metrics {
     let metrics = Metrics::new();
     let mut report = Report::default();
     report.counts.insert("reals", Counts { added: 1, ..Counts::default() });
-    report.failed.push(Failed { operation: "reals", error: String::new() });
+    report.failed.push(Failed { operation: "reals", error: String::new(), ..Failed::default() });
     report.flows = PerFamily { v4: Some(FlowCleaning::default()), v6: None };
+    let at = metrics.started() + Duration::from_nanos(1);
+    report.triggers.push(Trigger { family: Family::V4, at });
     metrics.observe(&report, Duration::ZERO);
     metrics.spent("reals", Duration::ZERO);
     metrics.answered_healthz(200);

@@ -189,7 +189,7 @@ impl World {
     }
 
     fn put(&mut self, kind: Kind, name: ObjectName, object: Object) {
-        let parsed = Parsed { object: Some(object), rejected: Vec::new() };
+        let parsed = Parsed { object: Some(object), ..Parsed::default() };
         let update = self.cluster.put(kind, name, parsed);
         self.tell([update]);
     }

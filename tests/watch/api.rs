@@ -67,6 +67,7 @@ pub fn quick() -> Timing {
         answer: Duration::from_secs(5),
         list_quiet: Duration::from_millis(200),
         watch_quiet: Duration::from_secs(5),
+        event_interval: Duration::from_millis(1),
         ..Timing::default()
     }
 }

@@ -7,6 +7,7 @@
 
 mod api;
 mod configuration;
+mod events;
 mod follower;
 mod golden;
 mod manifests;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     trials.extend(api::trials());
     trials.extend(configuration::trials());
+    trials.extend(events::trials());
     trials.extend(manifests::trials());
     trials.extend(real::trials());
     trials.extend(role::trials());

@@ -4,6 +4,9 @@
 //! and has the faults of [`Faults`]. Invariant: what it says at a version is what the captured
 //! server said then.
 
+#[path = "written.rs"]
+mod written;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +18,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+use written::{Request, Written, read_request};
 
 /// The version that the captured streams began with.
 pub const FIRST_VERSION: u64 = 420;
@@ -36,6 +41,8 @@ pub struct Faults {
     pub oldest: u64,
     /// Watches get a 410 as the status of the answer, not as an event.
     pub expires_early: bool,
+    /// Events are not taken, but get this status.
+    pub events: Option<u16>,
     /// Every request gets this status.
     pub status: Option<u16>,
     /// Every request is answered with a page for people.
@@ -66,6 +73,7 @@ struct State {
     version: u64,
     faults: Faults,
     requests: Vec<String>,
+    written: Written,
     /// Connections of older generations are cut.
     generation: u64,
 }
@@ -124,7 +132,8 @@ impl Server {
 
     fn prepare(address: SocketAddr, faults: Faults) -> Self {
         let events = COLLECTIONS.iter().map(|(path, _, lines)| (*path, captured(lines)));
-        let state = State { version: FIRST_VERSION, faults, requests: Vec::new(), generation: 0 };
+        let (requests, written) = (Vec::new(), Written::default());
+        let state = State { version: FIRST_VERSION, faults, requests, written, generation: 0 };
         Server {
             address,
             state: Arc::new(Mutex::new(state)),
@@ -173,9 +182,19 @@ impl Server {
         state.requests.iter().filter(|one| texts.iter().all(|text| one.contains(text))).count()
     }
 
-    /// Addresses of all requests so far.
+    /// Addresses of all requests so far; those that write begin with their method.
     pub fn requests(&self) -> Vec<String> {
         self.state().requests.clone()
+    }
+
+    /// Events as they are now, by their names.
+    pub fn events(&self) -> BTreeMap<String, Value> {
+        self.state().written.events.clone()
+    }
+
+    /// Forgets an Event, as servers do after an hour.
+    pub fn forget_event(&self, name: &str) {
+        self.state().written.events.remove(name);
     }
 
     /// What a client must know at the present version.
@@ -217,7 +236,13 @@ impl Server {
         let generation = self.state().generation;
         let mut socket = BufReader::new(socket);
         loop {
-            let Some(target) = read_request(&mut socket).await? else { return Ok(()) };
+            let Some(request) = read_request(&mut socket).await? else { return Ok(()) };
+            if request.method != "GET" {
+                let (code, body) = self.write(&request);
+                respond(&mut socket, code, &body).await?;
+                continue;
+            }
+            let target = request.target;
             self.state().requests.push(target.clone());
             let (path, query) = target.split_once('?').unwrap_or((&target, ""));
             let parameters = Parameters(query);
@@ -258,12 +283,31 @@ impl Server {
         }
     }
 
+    /// Takes an Event, or the change of one.
+    fn write(&self, request: &Request) -> (u16, String) {
+        let mut state = self.state();
+        let Request { method, target, body } = request;
+        state.requests.push(format!("{method} {target}"));
+        let refusal = state.faults.status.or(state.faults.events);
+        let code = refusal.unwrap_or_else(|| state.written.take(method, target, body));
+        (code, if code < 300 { body.to_string() } else { status(code) })
+    }
+
     /// The objects at the present version, one page of them.
     fn list(&self, path: &str, parameters: &Parameters<'_>) -> Value {
         if path.ends_with("servicecidrs") {
             return serde_json::from_str(SERVICE_CIDRS).unwrap();
         }
         let version = self.state().version;
+        if let Some(name) = parameters.value("fieldSelector", "metadata.name%3D")
+            && let Some((group, namespaced)) = path.split_once("/namespaces/")
+        {
+            let (_, plural) = namespaced.split_once('/').unwrap();
+            let objects = self.objects(&format!("{group}/{plural}"), version);
+            let items: Vec<_> =
+                objects.into_iter().filter(|one| one["metadata"]["name"] == name).collect();
+            return json!({"metadata": {"resourceVersion": version.to_string()}, "items": items});
+        }
         let objects = self.objects(path, version);
         let from = parameters.number("continue").unwrap_or(0) as usize;
         let limit = parameters.number("limit").map_or(usize::MAX, |limit| limit as usize);
@@ -410,27 +454,18 @@ impl Parameters<'_> {
         value.and_then(|value| value.parse().ok())
     }
 
+    /// What follows the beginning of a value.
+    fn value(&self, name: &str, beginning: &str) -> Option<&str> {
+        let value = self.0.split('&').find_map(|one| one.strip_prefix(name)?.strip_prefix('='));
+        value?.strip_prefix(beginning)
+    }
+
     fn is_set(&self, name: &str) -> bool {
         self.0.split('&').any(|one| one.strip_prefix(name) == Some("=true"))
     }
 
     fn has_text(&self, text: &str) -> bool {
         self.0.contains(text)
-    }
-}
-
-/// Reads a request up to the empty line; its target, or nothing at the end of the connection.
-async fn read_request(socket: &mut BufReader<TcpStream>) -> io::Result<Option<String>> {
-    let mut target = None;
-    loop {
-        let mut line = String::new();
-        if socket.read_line(&mut line).await? == 0 {
-            return Ok(None);
-        }
-        if line == "\r\n" {
-            return Ok(target);
-        }
-        target = target.or_else(|| line.split(' ').nth(1).map(str::to_owned));
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::field::{self, Reasons};
 use super::{Endpoint, EndpointPort, EndpointSlice, Hints, Object, ObjectName, Parsed, objects};
@@ -77,7 +78,7 @@ pub fn parse_slice(object: &objects::EndpointSlice) -> Parsed {
         "IPv6" => Family::V6,
         other => {
             let reason = format!("addressType: \"{other}\" is not IPv4 or IPv6");
-            return Parsed { object: None, rejected: vec![reason] };
+            return Parsed { rejected: vec![reason], ..Parsed::default() };
         }
     };
     let mut reasons = Reasons::default();
@@ -89,7 +90,8 @@ pub fn parse_slice(object: &objects::EndpointSlice) -> Parsed {
         endpoints: reasons
             .usable(endpoints.map(|(index, endpoint)| parse_endpoint(index, endpoint, family))),
     };
-    Parsed { object: Some(Object::EndpointSlice(slice)), rejected: reasons.0 }
+    let triggered = triggered(&object.metadata);
+    Parsed { object: Some(Object::EndpointSlice(slice)), rejected: reasons.0, triggered }
 }
 
 fn parse_endpoint(
@@ -142,7 +144,14 @@ pub fn parse_endpoints(object: &objects::Endpoints) -> Parsed {
             (!endpoints.is_empty()).then_some(EndpointSlice { service, family, ports, endpoints })
         }));
     }
-    Parsed { object: Some(Object::Endpoints(slices)), rejected: reasons.0 }
+    let triggered = triggered(&object.metadata);
+    Parsed { object: Some(Object::Endpoints(slices)), rejected: reasons.0, triggered }
+}
+
+/// When the change was caused that the control plane tells of; it need not say.
+fn triggered(metadata: &objects::Metadata) -> Option<Box<SystemTime>> {
+    let time = metadata.annotations.trigger_time.as_deref()?.parse::<jiff::Timestamp>();
+    time.ok().map(|time| Box::new(time.into()))
 }
 
 /// The endpoints of a subset; this API knows neither termination nor hints.

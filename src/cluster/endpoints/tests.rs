@@ -1,5 +1,7 @@
 //! Cases of endpoint parsing and of the union of slices.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -260,4 +262,24 @@ fn slices_are_merged_sorted_and_without_duplicates() {
 fn the_other_family_is_left_out() {
     let slices = [http_slice(80, &["10.0.0.1"])];
     assert_eq!(merged(&slices, Family::V6), ByPort::new());
+}
+
+#[test]
+fn the_time_of_the_change_behind_it_is_read() {
+    let at = |time: Value| {
+        let key = "endpoints.kubernetes.io/last-change-trigger-time";
+        let labels = json!({"kubernetes.io/service-name": "web"});
+        let metadata = json!({"name": "web-1", "labels": labels, "annotations": {key: time}});
+        let (mine, theirs) = (metadata.clone(), metadata);
+        let object = json!({"metadata": theirs, "subsets": []});
+        let endpoints = objects::read(Kind::Endpoints, &object.to_string()).unwrap().parsed;
+        let slice = slice(json!({"metadata": mine}));
+        assert_eq!(slice.triggered, endpoints.triggered);
+        slice.triggered.map(|time| *time)
+    };
+    let expected = SystemTime::UNIX_EPOCH + Duration::new(1_793_872_800, 5_000_001);
+    assert_eq!(at(json!("2026-11-05T12:00:00.005000001+02:00")), Some(expected));
+    for time in [json!(null), json!(""), json!("yesterday")] {
+        assert_eq!(at(time), None);
+    }
 }

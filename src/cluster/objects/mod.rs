@@ -56,7 +56,7 @@ fn reject(kind: Kind, json: &str, error: serde_json::Error) -> Result<Read, serd
     match serde_json::from_str::<Named>(json) {
         Ok(object) if !object.metadata.name.is_empty() => {
             let rejected = vec![format!("does not read as a {kind}: {error}")];
-            Ok(named(kind, &object.metadata, Parsed { object: None, rejected }))
+            Ok(named(kind, &object.metadata, Parsed { rejected, ..Parsed::default() }))
         }
         _ => Err(error),
     }
@@ -112,7 +112,7 @@ pub struct Labels {
     pub zone: Option<String>,
 }
 
-/// The annotations that matter, ours and those that kube-router reads.
+/// The annotations that matter: ours, those that kube-router reads, and that of the control plane.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Annotations {
@@ -128,6 +128,9 @@ pub struct Annotations {
     /// Flags of that scheduler.
     #[serde(rename = "kube-router.io/service.schedflags")]
     pub router_scheduler_flags: Option<String>,
+    /// When a pod or its Service changed in the way that these endpoints tell of.
+    #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub trigger_time: Option<String>,
 }
 
 /// Any object, as far as its name.

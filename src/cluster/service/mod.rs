@@ -43,7 +43,8 @@ pub fn parse(object: &objects::Service) -> Parsed {
     };
     let has_address = Family::ALL.iter().any(|family| service.cluster_ips.get(*family).is_some());
     let is_usable = has_address && !service.ports.is_empty();
-    Parsed { object: is_usable.then_some(Object::Service(service)), rejected: reasons.0 }
+    let object = is_usable.then_some(Object::Service(service));
+    Parsed { object, rejected: reasons.0, ..Parsed::default() }
 }
 
 fn is_ignored(object: &objects::Service) -> bool {

@@ -89,6 +89,7 @@ mod tests {
             scheduler_flags: text(1),
             router_scheduler: text(2),
             router_scheduler_flags: text(3),
+            ..Annotations::default()
         };
         let mut reasons = Reasons::default();
         let said = parse(&annotations, &mut reasons).unwrap_or_default();

@@ -4,10 +4,15 @@
 //! Invariant: an object goes only when it is deleted or when a complete list does not name it;
 //! an update that equals what is known touches nothing.
 
+mod triggers;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 
+pub use self::triggers::Trigger;
+use self::triggers::Triggers;
 use super::names::Names;
 use super::{EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Service, Update};
 
@@ -66,6 +71,7 @@ pub struct Store {
     /// Kinds whose last list could not be read whole.
     incomplete: BTreeSet<Kind>,
     names: Names,
+    triggers: Triggers,
 }
 
 /// The objects of one kind.
@@ -85,6 +91,7 @@ impl Store {
             awaited: required.iter().copied().collect(),
             incomplete: BTreeSet::new(),
             names: Names::default(),
+            triggers: Triggers::default(),
         }
     }
 
@@ -107,6 +114,12 @@ impl Store {
     /// so nothing may be removed.
     pub fn is_partial(&self) -> bool {
         !self.incomplete.is_empty()
+    }
+
+    /// What caused the changes of endpoints since this was asked last, and since the first lists:
+    /// what was there before us was not for us to program in time.
+    pub fn take_triggers(&mut self) -> Vec<Trigger> {
+        self.triggers.take()
     }
 
     /// Whether every required kind has been listed once; before that nothing may be programmed.
@@ -197,7 +210,11 @@ impl Store {
             unseen.remove(&name);
         }
         let old = table.objects.remove(&name).unwrap_or_default();
+        let triggered = parsed.triggered.take().map(|time| *time);
         let touched = difference(kind, &name, &old, &parsed);
+        if !touched.services.is_empty() {
+            self.note_trigger(triggered, old.object.as_ref(), parsed.object.as_ref());
+        }
         self.reindex(kind, &name, old.object.as_ref(), parsed.object.as_ref());
         if parsed != Parsed::default()
             && let Some(table) = self.tables.get_mut(&kind)
@@ -205,6 +222,24 @@ impl Store {
             table.objects.insert(name, parsed);
         }
         touched
+    }
+
+    fn note_trigger(
+        &mut self,
+        triggered: Option<SystemTime>,
+        old: Option<&Object>,
+        new: Option<&Object>,
+    ) {
+        let (before, after) = (old.map_or(&[][..], slices), new.map_or(&[][..], slices));
+        match (triggered, after) {
+            (_, []) => before.iter().for_each(|slice| self.triggers.forget(&slice.service)),
+            (Some(at), _) if self.is_complete() => {
+                for EndpointSlice { service, family, .. } in after {
+                    self.triggers.add(service, Trigger { family: *family, at });
+                }
+            }
+            _ => {}
+        }
     }
 
     fn reindex(

@@ -69,7 +69,11 @@ impl Engine {
 
     fn read_everything(&mut self, why: &str) {
         self.audit = None;
-        self.doubt.suspect(Failed { operation: OBSERVE, error: why.to_owned() });
+        self.doubt.suspect(Failed {
+            operation: OBSERVE,
+            error: why.to_owned(),
+            ..Failed::default()
+        });
     }
 
     /// The reading has ended: a sync is due that counts as the audit.

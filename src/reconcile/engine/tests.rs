@@ -1,9 +1,13 @@
 //! What the engine reads again, when, and what it does meanwhile.
 
-use crate::cluster::Update;
+use std::time::{Duration, SystemTime};
+
+use crate::cluster::store::Trigger;
+use crate::cluster::{Endpoint, Parsed, Update};
 use crate::config::{Policy, VipBinding};
 use crate::model::ipset::SetId;
 use crate::model::link::Binding;
+use crate::model::net::Family;
 use crate::model::observed::Host;
 use crate::plan;
 use crate::plan::step::Step;
@@ -362,4 +366,30 @@ fn addresses_that_cannot_be_bound_otherwise_are_tried_again_after_a_pause() {
     node.wait(1);
     while node.sync().rebinding > 0 {}
     assert_eq!(bound_by_routes(&node), 2 * plan::MOST_REBOUND);
+}
+
+/// The slice of a Service with endpoints, which a change at this second caused.
+fn caused(second: u64, endpoints: &[Endpoint]) -> Update {
+    let Update::Applied(kind, name, parsed) =
+        slice_applied("default/service-1", &["tcp 8080"], endpoints)
+    else {
+        unreachable!("a slice is applied");
+    };
+    Update::Applied(kind, name, Parsed { triggered: Some(at(second).into()), ..parsed })
+}
+
+fn at(second: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(second)
+}
+
+#[test]
+fn what_caused_changes_is_told_once_by_the_sync_that_carries_them_out() {
+    let pods = ["10.244.1.1", "10.244.1.2", "10.244.1.3"].map(endpoint);
+    let [service, _] = objects(1);
+    let mut node = Node::new([service, caused(1, &pods[..1])]);
+    assert_eq!(node.sync().triggers, [], "it was so before us");
+    node.tell([caused(2, &pods[..2]), caused(3, &pods), caused(4, &pods)]);
+    let trigger = |second| Trigger { family: Family::V4, at: at(second) };
+    assert_eq!(node.sync().triggers, [trigger(2), trigger(3)], "the last changed nothing");
+    assert_eq!(node.sync().triggers, []);
 }

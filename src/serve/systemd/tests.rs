@@ -21,7 +21,8 @@ fn ready() -> Status {
 }
 
 fn failing(rows: usize) -> Vec<Failed> {
-    let failed = Failed { operation: "reals", error: "no such\ndevice".to_string() };
+    let failed =
+        Failed { operation: "reals", error: "no such\ndevice".to_string(), ..Failed::default() };
     vec![failed; rows]
 }
 

@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use super::{Bounds, get, start};
 use crate::cluster::Kind;
+use crate::cluster::store::Trigger;
 use crate::model::net::Family;
 use crate::reconcile::report::{Counts, Failed, FlowCleaning, Report};
 use crate::serve::metrics;
 use crate::telemetry::metrics::Metrics;
 
 /// Names of kube-proxy whose meaning is the same, and their types.
-const OF_KUBE_PROXY: [(&str, &str); 10] = [
+const OF_KUBE_PROXY: [(&str, &str); 12] = [
     ("kubeproxy_sync_proxy_rules_duration_seconds", "histogram"),
     ("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "gauge"),
     ("kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds", "gauge"),
@@ -22,6 +23,8 @@ const OF_KUBE_PROXY: [(&str, &str); 10] = [
     ("kubeproxy_sync_proxy_rules_service_changes_pending", "gauge"),
     ("kubeproxy_sync_proxy_rules_endpoint_changes", "counter"),
     ("kubeproxy_sync_proxy_rules_endpoint_changes_pending", "gauge"),
+    ("kubeproxy_sync_proxy_rules_no_local_endpoints_total", "gauge"),
+    ("kubeproxy_network_programming_duration_seconds", "histogram"),
     ("kubeproxy_proxy_healthz", "counter"),
     ("kubeproxy_proxy_livez", "counter"),
     ("process_start_time_seconds", "gauge"),
@@ -79,8 +82,11 @@ fn work(metrics: &Metrics) {
     let took = Duration::from_millis(3);
     let mut report = Report { is_audit: true, drift: 2, ..Report::default() };
     report.counts.insert("reals", Counts { added: 2, changed: 1, removed: 1 });
-    report.failed.push(Failed { operation: "servers", error: "no".into() });
+    report.failed.push(Failed { operation: "servers", error: "no".into(), ..Failed::default() });
     *report.flows.get_mut(Family::V4) = Some(FlowCleaning { removed: 2, took });
+    // The clock may have a grain: this is later than the start at any rate.
+    let at = metrics.started() + Duration::from_nanos(1);
+    report.triggers.push(Trigger { family: Family::V6, at });
     metrics.observe(&report, took);
     metrics.audited(took);
     metrics.spent("reals", took);

@@ -4,6 +4,7 @@
 //!  connect ──client──▶ reflector (one per kind: list, watch, again) ──Update──▶ channel
 //!                        │ resource: paths and selectors   │ event: lines of a watch
 //!                        │ pace: waits                     │ availability: what is said about it
+//!          ──client──▶ events (one task, writes)
 //! ```
 //! Parity: selectors are those of the reference (spec 1.1).
 //! Invariant: the API server is never a reason to stop; what is known stays until it answers.
@@ -11,6 +12,7 @@
 mod availability;
 mod connect;
 mod event;
+pub mod events;
 mod pace;
 mod reflector;
 mod resource;
@@ -25,12 +27,14 @@ use tokio::time::sleep;
 use tracing::info;
 
 use self::availability::Availability;
+use self::events::Recorder;
 use self::pace::Backoff;
 pub use self::pace::Timing;
 use self::reflector::{Failure, Reflector};
 use self::resource::Resource;
 use super::{Error, send};
 use crate::cluster::{Kind, Update};
+use crate::telemetry::metrics::Metrics;
 
 /// Which objects tell the endpoints of Services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,6 +79,11 @@ impl ApiSource {
         let (client, address) = connect::client(kubeconfig.as_deref(), master.as_deref()).await?;
         let availability = Arc::new(Availability::new(address));
         Ok(ApiSource { client, node_name, endpoints, timing, availability })
+    }
+
+    /// Who writes Events to the same server.
+    pub fn recorder(&self, metrics: Metrics) -> Recorder {
+        Recorder::new(self.client.clone(), self.node_name.clone(), self.timing, metrics)
     }
 
     /// Lists and watches every kind until nobody receives the updates.

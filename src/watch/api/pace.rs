@@ -29,6 +29,10 @@ pub struct Timing {
     pub watch_seconds: u32,
     /// Objects per page of a list.
     pub page_size: u32,
+    /// Events that may follow each other at once, after a silence.
+    pub event_burst: u32,
+    /// After these, one in so long: a cluster has many nodes, and all may have the same to say.
+    pub event_interval: Duration,
 }
 
 impl Default for Timing {
@@ -43,6 +47,8 @@ impl Default for Timing {
             watch_quiet: Duration::from_secs(150),
             watch_seconds: 290,
             page_size: 500,
+            event_burst: 20,
+            event_interval: Duration::from_secs(10),
         }
     }
 }
@@ -95,6 +101,29 @@ impl Starts {
     }
 }
 
+/// What may be done at once, and what has to wait: a bucket of tokens.
+#[derive(Debug)]
+pub struct Allowance {
+    timing: Timing,
+    /// When the bucket is full again; it holds as many tokens as there are intervals left.
+    full: Option<Instant>,
+}
+
+impl Allowance {
+    /// All of a burst may be done at once.
+    pub fn new(timing: Timing) -> Self {
+        Allowance { timing, full: None }
+    }
+
+    /// Takes a token; tells when it is there.
+    pub fn next(&mut self, now: Instant) -> Instant {
+        let interval = self.timing.event_interval;
+        let full = self.full.map_or(now, |full| full.max(now)) + interval;
+        self.full = Some(full);
+        now.max(full.checked_sub(interval * self.timing.event_burst).unwrap_or(now))
+    }
+}
+
 /// Half of a wait, and a random part of the other half.
 fn jittered(whole: Duration) -> Duration {
     whole / 2 + (whole / 2).mul_f64(random_fraction())
@@ -121,5 +150,22 @@ mod tests {
         assert!(backoff.next_wait() <= Duration::from_secs(30));
         backoff.reset();
         assert!(backoff.next_wait() <= Duration::from_millis(800));
+    }
+
+    #[test]
+    fn a_burst_is_allowed_at_once_and_then_one_in_each_interval() {
+        let mut allowance = Allowance::new(Timing::default());
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut taken = |seconds, number| -> Vec<Duration> {
+            let now = after(seconds);
+            (0..number).map(|_| allowance.next(now) - now).collect()
+        };
+        let seconds = |waits: [u64; 3]| waits.map(Duration::from_secs);
+        assert_eq!(taken(0, 20), [Duration::ZERO; 20]);
+        assert_eq!(taken(0, 3), seconds([10, 20, 30]), "what is taken is owed");
+        assert_eq!(taken(35, 3), seconds([5, 15, 25]));
+        assert_eq!(taken(1000, 20), [Duration::ZERO; 20], "no more than a burst is saved up");
+        assert_eq!(taken(1000, 3), seconds([10, 20, 30]));
     }
 }

@@ -5,7 +5,9 @@
 
 use std::fmt::Write;
 
-use hyper::Request;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request};
+use serde_json::Value;
 
 use super::Timing;
 use crate::cluster::Kind;
@@ -65,6 +67,26 @@ impl Resource {
     pub fn service_cidrs() -> Self {
         let path = "/apis/networking.k8s.io/v1/servicecidrs";
         Resource { is_optional: true, ..Resource::new(Kind::ServiceCidr, path, None) }
+    }
+
+    /// The request for the list of one object: who may list need not be allowed to get.
+    pub fn one(kind: Kind, namespace: &str, name: &str) -> Request<Vec<u8>> {
+        let resource = match kind {
+            Kind::Service => Resource::services(),
+            Kind::EndpointSlice => Resource::endpoint_slices(),
+            Kind::Endpoints => Resource::endpoints(),
+            Kind::Node => Resource::node(name),
+            Kind::ServiceCidr => Resource::service_cidrs(),
+        };
+        let path = match resource.path.rsplit_once('/') {
+            Some((group, plural)) if kind.is_namespaced() => {
+                format!("{group}/namespaces/{namespace}/{plural}")
+            }
+            _ => resource.path.to_owned(),
+        };
+        let mut query = Query(path);
+        query.add("fieldSelector", &format!("metadata.name={name}"));
+        get(&query.0)
     }
 
     /// Gives up a field selector that the server refuses; false if there is none to give up.
@@ -142,6 +164,24 @@ pub fn get(path: &str) -> Request<Vec<u8>> {
     request
 }
 
+/// A request that makes an object.
+pub fn post(path: &str, object: &Value) -> Request<Vec<u8>> {
+    write(Method::POST, path, "application/json", object)
+}
+
+/// A request that changes these fields of an object.
+pub fn merge(path: &str, fields: &Value) -> Request<Vec<u8>> {
+    write(Method::PATCH, path, "application/merge-patch+json", fields)
+}
+
+fn write(method: Method, path: &str, media_type: &'static str, body: &Value) -> Request<Vec<u8>> {
+    let mut request = get(path);
+    *request.method_mut() = method;
+    *request.body_mut() = body.to_string().into_bytes();
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    request
+}
+
 /// A path that grows query parameters.
 struct Query(String);
 
@@ -191,6 +231,19 @@ mod tests {
                 Resource::node("node-1").watch("17", &timing),
                 "/api/v1/nodes?fieldSelector=metadata.name%3Dnode-1&watch=true\
                  &allowWatchBookmarks=true&timeoutSeconds=290&resourceVersion=17",
+            ),
+            (
+                Resource::one(Kind::Service, "default", "web"),
+                "/api/v1/namespaces/default/services?fieldSelector=metadata.name%3Dweb",
+            ),
+            (
+                Resource::one(Kind::EndpointSlice, "ns", "web-1"),
+                "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices\
+                 ?fieldSelector=metadata.name%3Dweb-1",
+            ),
+            (
+                Resource::one(Kind::ServiceCidr, "", "kubernetes"),
+                "/apis/networking.k8s.io/v1/servicecidrs?fieldSelector=metadata.name%3Dkubernetes",
             ),
             (
                 Resource::service_cidrs().stream(&timing),

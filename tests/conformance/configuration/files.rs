@@ -10,6 +10,7 @@ use kube_ipvs_proxy::config::problem::Problems;
 use kube_ipvs_proxy::reconcile::status::Status;
 use kube_ipvs_proxy::reconcile::{self, Ended, Wires};
 use kube_ipvs_proxy::serve::metrics;
+use kube_ipvs_proxy::telemetry::events::Sink;
 use kube_ipvs_proxy::telemetry::metrics::Metrics;
 use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
 use kube_ipvs_proxy::testing::node::Node;
@@ -223,8 +224,19 @@ fn end_of_the_source() {
     let drains = watch::Sender::default();
     let (_, questions) = mpsc::channel(1);
     let auditor = None;
-    let wires =
-        Wires { updates, host, configuration, questions, auditor, drains, publish, metrics, stop };
+    let (events, _) = Sink::new(metrics.clone());
+    let wires = Wires {
+        updates,
+        host,
+        configuration,
+        questions,
+        auditor,
+        drains,
+        publish,
+        metrics,
+        events,
+        stop,
+    };
     let ended = reconcile::run(Node::new([]).engine, FakeKernel::default(), wires);
     assert_eq!(ended.unwrap(), Ended::SourceGone);
 }

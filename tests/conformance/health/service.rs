@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use kube_ipvs_proxy::desired::front::HealthCheck;
 use kube_ipvs_proxy::reconcile::status::Status;
 use kube_ipvs_proxy::serve::service_health;
+use kube_ipvs_proxy::telemetry::events::Sink;
+use kube_ipvs_proxy::telemetry::metrics::Metrics;
 use kube_ipvs_proxy::testing::objects::name;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,7 +47,8 @@ impl Servers {
     fn start() -> Servers {
         let (publish, status) = watch::channel(Status::default());
         let stop = CancellationToken::new();
-        tokio::spawn(service_health::run(status, Duration::from_secs(60), stop.clone()));
+        let (events, _) = Sink::new(Metrics::new());
+        tokio::spawn(service_health::run(status, Duration::from_secs(60), events, stop.clone()));
         Servers { publish, _stop: stop.drop_guard() }
     }
 
