@@ -116,8 +116,9 @@ impl Engine {
         if !self.doubt.servers.is_empty() {
             return None;
         }
-        let addresses = self.next_to_rebind();
-        let due = Touched { servers, addresses, ..Touched::default() };
+        let slow = self.slow.next();
+        servers.extend(slow.servers);
+        let due = Touched { servers, addresses: slow.addresses, ..Touched::default() };
         Some(widened(self.unfinished.take(), due))
     }
 
