@@ -286,7 +286,16 @@ impl Engine {
         self.mirror.share(self.desired.tables(), &drained);
         // A restart finds draining real servers in the kernel; a deadline that nobody has kept
         // starts now.
-        self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
+        self.track(&drained, now);
+    }
+
+    /// Brings the drains of these servers in line with the mirror.
+    fn track(&mut self, servers: &BTreeSet<ServerKey>, now: Instant) {
+        let seen = &self.mirror.tables;
+        match self.store.is_partial() {
+            true => self.drains.keep(seen, servers),
+            false => self.drains.track(&self.desired, seen, servers, now),
+        }
     }
 
     fn inputs<'a>(&'a self, slow: &'a Slow, now: Instant) -> Inputs<'a> {
