@@ -1,5 +1,7 @@
 //! The loop over a kernel that is a mirror, driven through its channels.
 
+mod wired;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -18,7 +20,7 @@ use crate::config::{
     VipBinding,
 };
 use crate::kernel::{Error, Failure};
-use crate::model::ipvs::Connections;
+use crate::model::ipvs::{Connections, RealKey};
 use crate::model::net::{PerFamily, Protocol};
 use crate::model::observed::{Host, Observed, Scope};
 use crate::plan::mirror::Mirror;
@@ -81,8 +83,8 @@ fn refused() -> Error {
     Error::Io { operation: "cannot do it".into(), source: io::Error::other("refused") }
 }
 
-fn engine() -> Engine {
-    let policy = Policy {
+fn policy() -> Policy {
+    Policy {
         vip_binding: VipBinding::Address,
         node_name: "n1".into(),
         scheduler: "rr".into(),
@@ -96,9 +98,12 @@ fn engine() -> Engine {
         ipvs_timeouts: IpvsTimeouts::default(),
         drain_timeouts: DrainTimeouts::default(),
         conntrack: Conntrack::default(),
-    };
+    }
+}
+
+fn engine() -> Engine {
     let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
-    Engine::new(policy, periods, Store::new(&[Kind::Service]))
+    Engine::new(policy(), periods, Store::new(&[Kind::Service]))
 }
 
 /// A running loop and the other ends of its wires.
