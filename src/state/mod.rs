@@ -23,8 +23,8 @@ use drains::{Clock, Error};
 /// Between two writes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The network namespace that this process works in.
-const NAMESPACE: &str = "/proc/self/ns/net";
+/// The network namespace of the calling thread; `/proc/self` would be that of the first one.
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
 
 /// The file of the calling thread's network namespace, as a folder may serve several.
 pub fn path(folder: &Path) -> io::Result<PathBuf> {
