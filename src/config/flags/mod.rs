@@ -379,7 +379,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
 /// On a flag that does not exist.
 pub fn with_values(given: &Given) -> (DaemonFlags, Given) {
     let args = given.iter().map(|(flag, value)| format!("--{flag}={value}"));
-    let matches = Flags::command().get_matches_from([NAME.to_string()].into_iter().chain(args));
+    let args = [NAME.to_string()].into_iter().chain(args);
+    let matches = Flags::command().try_get_matches_from(args).expect("flags that exist");
     let flags = DaemonFlags::from_arg_matches(&matches).expect("every flag has a default");
     (flags, values(&matches, false))
 }
