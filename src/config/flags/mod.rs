@@ -215,7 +215,7 @@ pub struct PolicyFlags {
     /// node connect from them; binding takes the kernel longer the more there are. As routes, in
     /// the table local by lo with protocol 73, they are listed nowhere else, processes connect from
     /// the node's address, and the ten-thousandth costs what the first does. Can be changed by a
-    /// restart, without a gap.
+    /// restart, or in the configuration file while the daemon works, without a gap.
     #[arg(long, value_name = "WAY", default_value = "address")]
     pub vip_binding: String,
     /// How the kernel tracks connections.
