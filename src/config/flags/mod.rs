@@ -165,7 +165,8 @@ pub struct PolicyFlags {
     /// ipvs.kube-ipvs-proxy.io/scheduler.
     #[arg(long, value_name = "NAME", default_value = "rr")]
     pub ipvs_scheduler: String,
-    /// Answer ARP for an address on its own interface only; for load balancers that announce by ARP.
+    /// Answer ARP for an address on its own interface only; for load balancers that announce by
+    /// ARP.
     #[arg(long, value_name = "BOOL", default_value = "false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ipvs_strict_arp: String,
@@ -184,7 +185,8 @@ pub struct PolicyFlags {
     /// One of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix.
     #[arg(long, value_name = "MODE", default_value = "ClusterCIDR")]
     pub detect_local_mode: String,
-    /// Ranges of pod addresses, one per family, for ClusterCIDR; empty hides no client but the node.
+    /// Ranges of pod addresses, one per family, for ClusterCIDR; empty hides no client but the
+    /// node.
     #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
     pub cluster_cidr: String,
     /// Bridge that pods are attached to, for BridgeInterface.
