@@ -77,10 +77,10 @@ fn a_cold_start_builds_from_the_ground_up() {
          sets      + KUBE-IPVS-PASS  hash:ip,port
          sets      + KUBE-SERVICE-CIDR  hash:net
          sets      + KUBE-IPVS-HOLD  hash:ip
+         entries   + KUBE-LOOP-BACK 10.244.0.1,tcp:8080,10.244.0.1
          rules     ~ IPv4
          device    + kube-ipvs0
          entries   + KUBE-IPVS-SERVERS 10.96.0.1,tcp:80
-         entries   + KUBE-LOOP-BACK 10.244.0.1,tcp:8080,10.244.0.1
          entries   + KUBE-CLUSTER-IP 10.96.0.1,tcp:80
          entries   + KUBE-IPVS-IPS 10.96.0.1
          servers   + tcp 10.96.0.1:80  rr
@@ -227,10 +227,10 @@ fn a_takeover_admits_what_serves_before_the_filter_and_removes_what_is_proven() 
         "sets      + KUBE-IPVS-PASS  hash:ip,port
          sets      + KUBE-SERVICE-CIDR  hash:net
          sets      + KUBE-IPVS-HOLD  hash:ip
+         entries   + KUBE-LOOP-BACK 10.244.0.1,tcp:8080,10.244.0.1
          entries   + KUBE-IPVS-PASS 10.96.0.1,tcp:80
          rules     ~ IPv4
          entries   + KUBE-IPVS-SERVERS 10.96.0.1,tcp:80
-         entries   + KUBE-LOOP-BACK 10.244.0.1,tcp:8080,10.244.0.1
          reals     + tcp 10.96.0.1:80 > 10.244.1.2:8080  weight 1
          addresses - 10.96.0.9
          servers   - tcp 10.96.0.9:80
