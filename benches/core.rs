@@ -19,7 +19,8 @@ use kube_ipvs_proxy::desired::service::{self, Facts};
 use kube_ipvs_proxy::model::net::PerFamily;
 use kube_ipvs_proxy::plan::drain::Drains;
 use kube_ipvs_proxy::plan::mirror::Mirror;
-use kube_ipvs_proxy::plan::{self, Extent};
+use kube_ipvs_proxy::plan::slow::Slow;
+use kube_ipvs_proxy::plan::{self, Extent, Inputs};
 
 use cluster::Cluster;
 
@@ -78,9 +79,8 @@ fn plan_a_change(bencher: Bencher<'_, '_>, services: usize) {
     let [_, changed] = world.changes();
     let rows = world.after(changed);
     let extent = Extent::Touched(world.desired.replace(&world.name, rows));
-    let drains = Drains::default();
-    let now = Instant::now();
-    bencher.bench_local(|| plan::build(&world.desired, &world.mirror, &drains, &extent, now));
+    let (drains, now) = (Drains::default(), Instant::now());
+    bencher.bench_local(|| plan::build(world.inputs(&drains, now), &extent));
 }
 
 /// From an update to the mirror, all stages together.
@@ -98,8 +98,7 @@ fn one_change_through_all(bencher: Bencher<'_, '_>, services: usize) {
         let touched = world.desired.replace(&world.name, rows);
         let servers = touched.servers.clone();
         drains.track(&world.desired, &world.mirror.tables, &servers, now);
-        let steps =
-            plan::build(&world.desired, &world.mirror, &drains, &Extent::Touched(touched), now);
+        let steps = plan::build(world.inputs(&drains, now), &Extent::Touched(touched));
         assert_eq!(steps.len(), 1, "{steps:?}");
         for step in &steps {
             world.mirror.note(step, &BTreeSet::new());
@@ -125,7 +124,14 @@ struct World {
     name: ObjectName,
 }
 
+/// None of the changes is a slow one.
+static NOTHING: Slow = Slow { addresses: BTreeSet::new(), servers: BTreeSet::new() };
+
 impl World {
+    fn inputs<'a>(&'a self, drains: &'a Drains, now: Instant) -> Inputs<'a> {
+        Inputs { desired: &self.desired, mirror: &self.mirror, drains, slow: &NOTHING, now }
+    }
+
     fn new(services: usize) -> Self {
         let cluster = Cluster { services, endpoints: 10 };
         let (namespace, name) = cluster::name(CHANGED);

@@ -13,8 +13,9 @@ use crate::kernel::{Error, Kernel};
 use crate::model::observed::{Observed, Scope};
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
+use crate::plan::slow::Slow;
 use crate::plan::step::Step;
-use crate::plan::{self, Extent, guard};
+use crate::plan::{self, Extent, Inputs, guard};
 use crate::reconcile::report::Report;
 
 /// Rounds of looking and removing; what failed may be free in the next.
@@ -54,9 +55,11 @@ fn plan(observed: Observed, nothing: &Desired) -> (Mirror, Vec<Step>) {
     let mut mirror = Mirror::default();
     mirror.replace(observed.tables);
     mirror.host_addresses = observed.host.addresses;
+    let (drains, slow) = (Drains::default(), Slow::default());
     // No draining here, so the moment does not matter.
     let now = Instant::now();
-    let steps = plan::build(nothing, &mirror, &Drains::default(), &Extent::All, now);
+    let inputs = Inputs { desired: nothing, mirror: &mirror, drains: &drains, slow: &slow, now };
+    let steps = plan::build(inputs, &Extent::All);
     (mirror, steps)
 }
 

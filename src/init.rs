@@ -13,7 +13,8 @@ use crate::model::observed::Scope;
 use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
-use crate::plan::{self, Extent};
+use crate::plan::slow::Slow;
+use crate::plan::{self, Extent, Inputs};
 use crate::reconcile::report::Report;
 
 /// Makes the settings, and nothing else.
@@ -25,9 +26,11 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Report, Error> {
     let mut mirror = Mirror::default();
     mirror.replace(only_settings(observed.tables));
     let mut report = Report::default();
+    let (drains, slow) = (Drains::default(), Slow::default());
     // Nothing drains here, so the moment does not matter.
     let now = Instant::now();
-    for step in plan::build(&desired, &mirror, &Drains::default(), &Extent::All, now) {
+    let inputs = Inputs { desired: &desired, mirror: &mirror, drains: &drains, slow: &slow, now };
+    for step in plan::build(inputs, &Extent::All) {
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         mirror.note(&step, &failed);

@@ -1,5 +1,6 @@
 //! Fronts: one (address, port, protocol) with all its rows, and who may have it.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,9 +11,35 @@ use crate::model::ipvs::{RealKey, Server, ServerKey};
 use crate::model::net::{Family, PerFamily};
 use crate::model::small_map::SmallMap;
 
+/// The four kinds of service addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressKind {
+    /// A cluster IP.
+    ClusterIp,
+    /// One of `spec.externalIPs`.
+    ExternalIp,
+    /// An address of a load balancer.
+    LoadBalancer,
+    /// A port of the node's own addresses.
+    NodePort,
+}
+
+impl fmt::Display for AddressKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AddressKind::ClusterIp => "cluster IP",
+            AddressKind::ExternalIp => "external IP",
+            AddressKind::LoadBalancer => "load balancer",
+            AddressKind::NodePort => "node port",
+        })
+    }
+}
+
 /// All rows of one front; the Service that wins the front provides them whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Front {
+    /// What kind of address it is.
+    pub kind: AddressKind,
     /// The virtual server with its real servers.
     pub server: Arc<Server>,
     /// Entries of sets, each once; one that several fronts name is there once in all.

@@ -25,7 +25,7 @@ use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::link::Binding;
 use crate::model::net::{Family, PerFamily};
 use crate::model::tables::Tables;
-use front::{Away, Front, HealthCheck, Rank, ServiceRows};
+use front::{AddressKind, Away, Front, HealthCheck, Rank, ServiceRows};
 use users::Users;
 
 /// The rows that a change may have altered; planning looks at no others.
@@ -191,9 +191,12 @@ impl Desired {
         self.services.keys()
     }
 
-    /// Every front, and the Service that has it.
-    pub fn owners(&self) -> impl Iterator<Item = (&ServerKey, &ObjectName)> {
-        self.claims.iter().filter_map(|(key, ranks)| Some((key, &ranks.first()?.name)))
+    /// Every front, the Service that has it, and what kind of address it is.
+    pub fn owners(&self) -> impl Iterator<Item = (&ServerKey, &ObjectName, AddressKind)> {
+        self.claims.iter().filter_map(|(key, ranks)| {
+            let name = &ranks.first()?.name;
+            Some((key, name, self.services.get(name)?.fronts.get(key)?.kind))
+        })
     }
 
     /// Services whose rows depend on the zone of this node.

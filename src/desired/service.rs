@@ -4,11 +4,10 @@
 //! makes the cost of a change independent of how many Services there are.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::net::IpAddr;
 
 use super::Cause;
-use super::front::{Away, Front, HealthCheck, Rank, ServiceRows};
+use super::front::{AddressKind, Away, Front, HealthCheck, Rank, ServiceRows};
 use super::topology::{self, Endpoints, Place};
 use crate::cluster::endpoints::{self, ByPort, PortEndpoint};
 use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
@@ -95,47 +94,6 @@ struct Spot {
     kind: AddressKind,
 }
 
-/// The four kinds of service addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AddressKind {
-    /// A cluster IP.
-    ClusterIp,
-    /// One of `spec.externalIPs`.
-    ExternalIp,
-    /// An address of a load balancer.
-    LoadBalancer,
-    /// A port of the node's own addresses.
-    NodePort,
-}
-
-impl fmt::Display for AddressKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AddressKind::ClusterIp => "cluster IP",
-            AddressKind::ExternalIp => "external IP",
-            AddressKind::LoadBalancer => "load balancer",
-            AddressKind::NodePort => "node port",
-        })
-    }
-}
-
-/// What kind of address a front of a Service is; the first kind that names it has it.
-pub fn kind_of(service: &Service, front: &ServerKey) -> AddressKind {
-    let is_port = |port: &ServicePort| (port.port, port.protocol) == (front.port, front.protocol);
-    let cluster_ip = *service.cluster_ips.get(front.family());
-    if !service.ports.iter().any(is_port) {
-        AddressKind::NodePort
-    } else if cluster_ip == Some(front.address) {
-        AddressKind::ClusterIp
-    } else if service.external_ips.contains(&front.address) {
-        AddressKind::ExternalIp
-    } else if service.load_balancer_ips.contains(&front.address) {
-        AddressKind::LoadBalancer
-    } else {
-        AddressKind::NodePort
-    }
-}
-
 /// Every place of one port, in the families of this host.
 fn spots(service: &Service, port: &ServicePort, facts: Facts<'_>) -> Vec<Spot> {
     let spot = |kind, address: IpAddr, number| Spot {
@@ -187,6 +145,7 @@ fn front(service: &Service, spot: Spot, endpoints: &Endpoints<'_>, facts: Facts<
     entries.sort_unstable();
     entries.dedup();
     Front {
+        kind,
         leaving: endpoints.iter().filter(|found| !is_chosen(found)).map(topology::real).collect(),
         server: Arc::new(Server {
             config: virtual_server(service, facts),

@@ -401,8 +401,8 @@ fn the_internal_policy_stays_local_next_to_addresses_for_the_outside() {
 fn the_kind_of_an_address_is_known() {
     let service = objects::service("default/web", &["10.96.0.1"], &["tcp 80:30080"])
         .external_ips(&["192.0.2.7"])
-        .load_balancer_ips(&["192.0.2.7", "192.0.2.8"])
-        .build();
+        .load_balancer_ips(&["192.0.2.7", "192.0.2.8"]);
+    let rows = rows_of_node(&objects::policy(), service, &[], &["192.0.2.1", "192.0.2.8"]);
     for (at, kind) in [
         ("tcp 10.96.0.1:80", "cluster IP"),
         ("tcp 192.0.2.7:80", "external IP"),
@@ -410,7 +410,7 @@ fn the_kind_of_an_address_is_known() {
         ("tcp 192.0.2.8:30080", "node port"),
         ("tcp 192.0.2.1:30080", "node port"),
     ] {
-        assert_eq!(service::kind_of(&service, &front(at)).to_string(), kind, "{at}");
+        assert_eq!(rows.fronts[&front(at)].kind.to_string(), kind, "{at}");
     }
 }
 

@@ -146,6 +146,20 @@ impl Drains {
         }
     }
 
+    /// Ends the drains of the given servers that the mirror no longer holds; the others go on.
+    ///
+    /// For as long as a part of the cluster is unknown: what is wanted, or known, may be in it.
+    pub fn keep(&mut self, seen: &Tables, servers: &BTreeSet<ServerKey>) {
+        for key in servers {
+            let reals = seen.servers.get(key).map(|server| &server.reals);
+            let weight = |real: &RealKey| reals.and_then(|reals| Some(reals.get(real)?.weight));
+            let ended = self.real_servers_of(*key).filter(|real| weight(real) != Some(0));
+            for real in ended.collect::<Vec<_>>() {
+                self.put((*key, real), None);
+            }
+        }
+    }
+
     /// Takes over connection counts read at `now`.
     pub fn look(&mut self, counts: &BTreeMap<(ServerKey, RealKey), Connections>, now: Instant) {
         for (key, connections) in counts {

@@ -92,7 +92,7 @@ impl<'a> Guard<'a> {
             Step::Reals(changes) => Step::Reals(self.reals(changes)),
             Step::Addresses(changes) => {
                 Step::Addresses(keep(changes, |change| match change.takes_away() {
-                    true => self.is_bound_otherwise(change),
+                    true => self.keeps_what_is_there(change),
                     false => self.may_bind(change.key),
                 }))
             }
@@ -226,7 +226,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Whether what is to be left of how an address is bound is there indeed.
-    fn is_bound_otherwise(&self, change: &AddressChange) -> bool {
+    fn keeps_what_is_there(&self, change: &AddressChange) -> bool {
         let there = self.seen.addresses.get(&change.key).copied().unwrap_or(Binding::NOTHING);
         change.to.is_none_or(|left| there.covers(left))
     }

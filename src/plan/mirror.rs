@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::step::{Change, Step};
+use super::{RealChange, ServerChange};
 use crate::model::ipset::{Entry, SetId, SetKey};
 use crate::model::iptables::{ChainKey, Ruleset, TableName};
 use crate::model::ipvs::{Server, ServerKey};
@@ -199,14 +200,7 @@ impl Mirror {
                 tables.entries.retain(|entry| tables.sets.contains_key(&entry.key()));
                 self.count_entries();
             }
-            Step::Device(present) if failed.is_empty() => {
-                tables.device = *present;
-                // Routes are not by the device, so they stay.
-                tables.addresses.retain(|_, binding| {
-                    binding.address &= *present;
-                    *binding != Binding::NOTHING
-                });
-            }
+            Step::Device(present) if failed.is_empty() => note_device(tables, *present),
             Step::Rules(change) if failed.is_empty() => {
                 let loaded = Loaded { written: change.to.clone(), printed: None };
                 self.loaded.insert(change.family, loaded);
@@ -214,48 +208,62 @@ impl Mirror {
             }
             Step::Device(_) | Step::Rules(_) | Step::Flows(_) => {}
             Step::Chains(changes) => {
-                for ChainKey { family, table, name } in effective(changes, failed).map(|c| &c.key) {
-                    let ruleset = tables.rulesets.get_mut(family);
-                    if let Some(rules) = ruleset.and_then(|set| set.tables.get_mut(table)) {
-                        rules.chains.remove(name);
-                    }
-                }
+                effective(changes, failed).for_each(|gone| note_chain(tables, &gone.key));
             }
             Step::Entries(changes) => {
-                for change in effective(changes, failed) {
-                    self.put(change.key, change.to.is_some());
-                }
+                effective(changes, failed)
+                    .for_each(|change| self.put(change.key, change.to.is_some()));
             }
             Step::Addresses(changes) => note_map(&mut tables.addresses, changes, failed),
             Step::Servers(changes) => {
-                for change in effective(changes, failed) {
-                    match (&change.to, tables.servers.get_mut(&change.key)) {
-                        (Some(config), Some(server)) => {
-                            Arc::make_mut(server).config = config.clone();
-                        }
-                        (Some(config), None) => {
-                            let server = Server { config: config.clone(), reals: BTreeMap::new() };
-                            tables.servers.insert(change.key, server.into());
-                        }
-                        (None, _) => {
-                            tables.servers.remove(&change.key);
-                        }
-                    }
-                }
+                effective(changes, failed).for_each(|change| note_server(tables, change));
             }
             Step::Reals(changes) => {
-                for change in effective(changes, failed) {
-                    let (server, real) = change.key;
-                    let Some(server) = tables.servers.get_mut(&server) else { continue };
-                    let reals = &mut Arc::make_mut(server).reals;
-                    match change.to {
-                        Some(value) => reals.insert(real, value),
-                        None => reals.remove(&real),
-                    };
-                }
+                effective(changes, failed).for_each(|change| note_real(tables, change));
             }
         }
     }
+}
+
+/// Routes are not by the device, so they stay without it.
+fn note_device(tables: &mut Tables, present: bool) {
+    tables.device = present;
+    tables.addresses.retain(|_, binding| {
+        binding.address &= present;
+        *binding != Binding::NOTHING
+    });
+}
+
+/// A chain is gone.
+fn note_chain(tables: &mut Tables, ChainKey { family, table, name }: &ChainKey) {
+    let ruleset = tables.rulesets.get_mut(family);
+    if let Some(rules) = ruleset.and_then(|set| set.tables.get_mut(table)) {
+        rules.chains.remove(name);
+    }
+}
+
+/// A virtual server that is changed keeps its real servers.
+fn note_server(tables: &mut Tables, change: &ServerChange) {
+    match (&change.to, tables.servers.get_mut(&change.key)) {
+        (Some(config), Some(server)) => Arc::make_mut(server).config = config.clone(),
+        (Some(config), None) => {
+            let server = Server { config: config.clone(), reals: BTreeMap::new() };
+            tables.servers.insert(change.key, server.into());
+        }
+        (None, _) => {
+            tables.servers.remove(&change.key);
+        }
+    }
+}
+
+fn note_real(tables: &mut Tables, change: &RealChange) {
+    let (server, real) = change.key;
+    let Some(server) = tables.servers.get_mut(&server) else { return };
+    let reals = &mut Arc::make_mut(server).reals;
+    match change.to {
+        Some(value) => reals.insert(real, value),
+        None => reals.remove(&real),
+    };
 }
 
 fn effective<'a, K, V>(

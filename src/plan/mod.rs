@@ -12,6 +12,7 @@ mod halfway;
 pub mod iptables;
 pub mod mirror;
 pub mod owned;
+pub mod slow;
 pub mod step;
 mod text;
 
@@ -23,13 +24,14 @@ use crate::desired::foundation::IPV6_FORWARDING;
 use crate::desired::{Desired, Touched};
 use crate::model::ipset::{Entry, SetId, SetKey, SetSpec};
 use crate::model::iptables::{ChainKey, Ruleset};
-use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
+use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
 use crate::model::link::Binding;
 use crate::model::net::Family;
 use crate::model::tables::Tables;
 use drain::Drains;
 use entries::{Entries, Moment};
 use mirror::Mirror;
+use slow::Slow;
 use step::{Change, RulesChange, Step};
 
 /// What to look at.
@@ -51,48 +53,104 @@ impl Extent {
     }
 }
 
+/// What a plan depends on.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// What is there.
+    pub mirror: &'a Mirror,
+    /// The drains under way.
+    pub drains: &'a Drains,
+    /// The slow changes that it makes; all others of their kinds wait.
+    pub slow: &'a Slow,
+    /// The moment.
+    pub now: Instant,
+}
+
 /// The steps from the mirror to the desired tables; empty if there is nothing to do.
-pub fn build(
-    desired: &Desired,
-    mirror: &Mirror,
-    drains: &Drains,
-    extent: &Extent,
-    now: Instant,
-) -> Vec<Step> {
-    let wanted = desired.tables();
-    let seen = &mirror.tables;
+pub fn build(inputs: Inputs<'_>, extent: &Extent) -> Vec<Step> {
+    let (wanted, mirror) = (inputs.desired.tables(), inputs.mirror);
     let touched = match extent {
-        Extent::All => everything(wanted, seen),
+        Extent::All => everything(wanted, &mirror.tables),
         Extent::Touched(touched) => touched.clone(),
     };
     let inherited = match extent {
-        Extent::All => owned::inherited(desired, mirror),
+        Extent::All => owned::inherited(inputs.desired, mirror),
         Extent::Touched(_) => BTreeSet::new(),
     };
-    let is_ours = |key: &ServerKey| owned::server(desired, seen, key) || inherited.contains(key);
-    let may_go = |server: &ServerKey, real: &RealKey, weight: u32| {
-        drains.may_go(desired, (server, real), weight, now)
-    };
-    let servers = Servers::new(desired, seen, &touched.servers, is_ours, may_go);
+    let servers = Servers::new(inputs, &touched.servers, &inherited);
     let mut entries = Entries::new(wanted, mirror, &touched.entries);
-    entries.hold(seen, servers.rescheduled());
-    let addresses = Addresses::new(wanted, mirror, &touched.addresses);
+    entries.hold(&mirror.tables, servers.rescheduled());
+    let addresses = Addresses::new(inputs, &touched.addresses);
 
-    let sets = sets(wanted, mirror, entries.missing(), touched.foundation);
     let mut steps = Vec::new();
-    if touched.foundation {
-        let is_in_force = |(family, rules): (&Family, &Ruleset)| mirror.holds(*family, rules);
-        let admitted = match wanted.rulesets.iter().all(is_in_force) {
-            true => Entries::default(),
-            false => entries.take_answering(wanted, mirror),
-        };
-        steps.extend(foundation(wanted, mirror, sets, &admitted));
-    } else {
-        steps.push(sets);
+    let sets = sets(wanted, mirror, entries.missing(), touched.foundation);
+    match touched.foundation {
+        true => steps.extend(foundation(wanted, mirror, sets, &mut entries)),
+        false => steps.push(sets),
     }
+    steps.extend(rows(servers, &entries, addresses, &inherited));
+    if touched.foundation {
+        steps.extend(dismantling(wanted, &mirror.tables));
+    }
+    steps.retain(|step| !step.is_empty());
+    steps
+}
+
+/// All rows of both sides.
+fn everything(wanted: &Tables, seen: &Tables) -> Touched {
+    Touched {
+        foundation: true,
+        servers: wanted.servers.keys().chain(seen.servers.keys()).copied().collect(),
+        entries: wanted.entries.union(&seen.entries).copied().collect(),
+        addresses: wanted.addresses.keys().chain(seen.addresses.keys()).copied().collect(),
+    }
+}
+
+/// Settings, sets, the device and the rules, before any row that relies on them.
+fn foundation(wanted: &Tables, mirror: &Mirror, sets: Step, entries: &mut Entries) -> Vec<Step> {
+    let seen = &mirror.tables;
+    let is_in_force = |(family, rules): (&Family, &Ruleset)| mirror.holds(*family, rules);
+    let admitted = match wanted.rulesets.iter().all(is_in_force) {
+        true => Entries::default(),
+        false => entries.take_answering(wanted, mirror),
+    };
+    let device = (wanted.device && !seen.device).then_some(Step::Device(true));
+    // Order: servers that answer already (of an earlier run, or of kube-proxy) are admitted before
+    // the filter that refuses what is not admitted comes into force.
+    let [before_forwarding, forwarding] = settings(wanted, seen);
+    let before_rules = [
+        Step::Settings(before_forwarding),
+        Step::Settings(forwarding),
+        sets,
+        admitted.at(Moment::Allow),
+        admitted.at(Moment::Restrict),
+        admitted.at(Moment::Prepare),
+        admitted.at(Moment::Close),
+        admitted.at(Moment::KeepSource),
+        admitted.at(Moment::Open),
+        admitted.at(Moment::Admit),
+    ];
+    let rules = wanted.rulesets.iter().filter(|(family, ruleset)| !mirror.holds(**family, ruleset));
+    let rules = rules.map(|(family, ruleset)| {
+        let empty = Default::default();
+        let there = seen.rulesets.get(family).unwrap_or(&empty);
+        rules_change(*family, there, ruleset)
+    });
+    before_rules.into_iter().chain(rules).chain(device).collect()
+}
+
+/// Changes of rows, those that add before those that take away.
+fn rows(
+    servers: Servers,
+    entries: &Entries,
+    addresses: Addresses,
+    inherited: &BTreeSet<ServerKey>,
+) -> impl IntoIterator<Item = Step> {
     let inherited: Vec<Entry> =
         inherited.iter().map(|key| Entry::of_front(SetId::Servers, key)).collect();
-    steps.extend([
+    [
         // Order: until then processes of the node connect from an address that it may not have.
         Step::Addresses(addresses.rerouted),
         // Order: all that is inherited is on record before anything else is, as the record of
@@ -125,69 +183,7 @@ pub fn build(
         entries.at(Moment::Disprove),
         Step::Entries(inherited.iter().map(|entry| Change::remove(*entry, ())).collect()),
         entries.at(Moment::Release),
-    ]);
-    if touched.foundation {
-        steps.extend(dismantling(wanted, seen));
-    }
-    steps.retain(|step| !step.is_empty());
-    steps
-}
-
-/// Addresses of the extent that are bound in another way than they are to be.
-///
-/// They answer all the same, so a plan changes but a few of them.
-pub fn bound_otherwise(desired: &Desired, mirror: &Mirror, extent: &Extent) -> BTreeSet<IpAddr> {
-    let (wanted, seen) = (&desired.tables().addresses, &mirror.tables.addresses);
-    let is_otherwise =
-        |address: &&IpAddr| is_bound_otherwise(seen.get(*address), wanted.get(*address));
-    match extent {
-        Extent::All => seen.keys().filter(is_otherwise).copied().collect(),
-        Extent::Touched(touched) => {
-            touched.addresses.iter().filter(is_otherwise).copied().collect()
-        }
-    }
-}
-
-fn is_bound_otherwise(there: Option<&Binding>, to: Option<&Binding>) -> bool {
-    there.zip(to).is_some_and(|(there, to)| !there.has_ways_of(*to))
-}
-
-/// All rows of both sides.
-fn everything(wanted: &Tables, seen: &Tables) -> Touched {
-    Touched {
-        foundation: true,
-        servers: wanted.servers.keys().chain(seen.servers.keys()).copied().collect(),
-        entries: wanted.entries.union(&seen.entries).copied().collect(),
-        addresses: wanted.addresses.keys().chain(seen.addresses.keys()).copied().collect(),
-    }
-}
-
-/// Settings, sets, the device and the rules, before any row that relies on them.
-fn foundation(wanted: &Tables, mirror: &Mirror, sets: Step, admitted: &Entries) -> Vec<Step> {
-    let seen = &mirror.tables;
-    let device = (wanted.device && !seen.device).then_some(Step::Device(true));
-    // Order: servers that answer already (of an earlier run, or of kube-proxy) are admitted before
-    // the filter that refuses what is not admitted comes into force.
-    let [before_forwarding, forwarding] = settings(wanted, seen);
-    let before_rules = [
-        Step::Settings(before_forwarding),
-        Step::Settings(forwarding),
-        sets,
-        admitted.at(Moment::Allow),
-        admitted.at(Moment::Restrict),
-        admitted.at(Moment::Prepare),
-        admitted.at(Moment::Close),
-        admitted.at(Moment::KeepSource),
-        admitted.at(Moment::Open),
-        admitted.at(Moment::Admit),
-    ];
-    let rules = wanted.rulesets.iter().filter(|(family, ruleset)| !mirror.holds(**family, ruleset));
-    let rules = rules.map(|(family, ruleset)| {
-        let empty = Default::default();
-        let there = seen.rulesets.get(family).unwrap_or(&empty);
-        rules_change(*family, there, ruleset)
-    });
-    before_rules.into_iter().chain(rules).chain(device).collect()
+    ]
 }
 
 /// Sets to make, and sets to make larger because the missing entries do not fit in (W-09).
@@ -276,12 +272,6 @@ fn obsolete_chains(wanted: &Tables, seen: &Tables) -> Step {
 
 type AddressChange = Change<IpAddr, Binding>;
 
-/// Most addresses that one plan binds in another way.
-///
-/// Kernel: removing one of 10,000 IPv6 addresses of a device takes milliseconds, in which nothing
-/// else is changed.
-pub const MOST_REBOUND: usize = 64;
-
 /// Changes of how addresses are bound, split by what must come before what.
 #[derive(Default)]
 struct Addresses {
@@ -296,17 +286,15 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn new(wanted: &Tables, mirror: &Mirror, touched: &BTreeSet<IpAddr>) -> Self {
-        let seen = &mirror.tables;
+    fn new(inputs: Inputs<'_>, touched: &BTreeSet<IpAddr>) -> Self {
+        let Inputs { desired, mirror, slow, .. } = inputs;
+        let (wanted, seen) = (desired.tables(), &mirror.tables);
         let mut changes = Addresses::default();
-        let mut rebound = 0;
         for address in touched {
             let [there, to] = [seen, wanted].map(|tables| tables.addresses.get(address).copied());
-            if is_bound_otherwise(there.as_ref(), to.as_ref()) {
-                rebound += 1;
-                if rebound > MOST_REBOUND {
-                    continue;
-                }
+            let is_rebound = there.zip(to).is_some_and(|(there, to)| !there.has_ways_of(to));
+            if is_rebound && !slow.addresses.contains(address) {
+                continue;
             }
             let made = to.map_or(there, |to| Some(there.unwrap_or(Binding::NOTHING).with(to)));
             let has_route = there.is_some_and(|there| there.route.is_some());
@@ -325,15 +313,16 @@ impl Addresses {
     }
 }
 
+type ServerChange = Change<ServerKey, VirtualServer>;
 type RealChange = Change<(ServerKey, RealKey), RealServer>;
 
 /// Changes of virtual and real servers, split by what must come before what.
 #[derive(Default)]
 struct Servers {
     /// Virtual servers that are new or set anew.
-    added: Vec<Change<ServerKey, crate::model::ipvs::VirtualServer>>,
+    added: Vec<ServerChange>,
     /// Virtual servers to remove, with all they have.
-    removed: Vec<Change<ServerKey, crate::model::ipvs::VirtualServer>>,
+    removed: Vec<ServerChange>,
     /// Real servers that are new, or take connections again.
     raised: Vec<RealChange>,
     /// Real servers that take no more connections, or go.
@@ -342,19 +331,24 @@ struct Servers {
 
 impl Servers {
     fn new(
-        desired: &Desired,
-        seen: &Tables,
+        inputs: Inputs<'_>,
         touched: &BTreeSet<ServerKey>,
-        is_ours: impl Fn(&ServerKey) -> bool,
-        may_go: impl Fn(&ServerKey, &RealKey, u32) -> bool,
+        inherited: &BTreeSet<ServerKey>,
     ) -> Self {
+        let Inputs { desired, mirror, drains, slow, now } = inputs;
+        let seen = &mirror.tables;
+        let is_ours =
+            |key: &ServerKey| owned::server(desired, seen, key) || inherited.contains(key);
         let mut changes = Servers::default();
         for key in touched {
             let there = seen.servers.get(key).map(|server| &**server);
             match (desired.tables().servers.get(key), there) {
                 (Some(wanted), there) => {
+                    changes.configure(key, wanted, there, slow);
                     changes.bring(key, wanted, there);
-                    changes.lower(key, wanted, there, |real, weight| may_go(key, real, weight));
+                    changes.lower(key, wanted, there, |real, weight| {
+                        drains.may_go(desired, (key, real), weight, now)
+                    });
                 }
                 (None, Some(there)) if is_ours(key) => {
                     changes.removed.push(Change::remove(*key, there.config.clone()));
@@ -371,16 +365,20 @@ impl Servers {
         changes.map(|change| change.key.address)
     }
 
-    /// What must be there and is not, or is otherwise.
-    fn bring(&mut self, key: &ServerKey, wanted: &Server, there: Option<&Server>) {
-        let config = there.map(|server| &server.config);
-        if config != Some(&wanted.config) {
-            self.added.push(Change {
-                key: *key,
-                from: config.cloned(),
-                to: Some(wanted.config.clone()),
-            });
+    /// The virtual server itself, if it is not there or otherwise.
+    fn configure(&mut self, key: &ServerKey, wanted: &Server, there: Option<&Server>, slow: &Slow) {
+        let from = there.map(|server| &server.config);
+        if from == Some(&wanted.config) {
+            return;
         }
+        let change = Change { key: *key, from: from.cloned(), to: Some(wanted.config.clone()) };
+        if !change.is_of_scheduler() || slow.servers.contains(key) {
+            self.added.push(change);
+        }
+    }
+
+    /// Real servers that must be there and are not, or are otherwise.
+    fn bring(&mut self, key: &ServerKey, wanted: &Server, there: Option<&Server>) {
         for (real, value) in &wanted.reals {
             let from = there.and_then(|server| server.reals.get(real)).copied();
             if from != Some(*value) {

@@ -32,8 +32,9 @@ use crate::plan::audit::Audit;
 use crate::plan::drain::{Deadline, Drains};
 use crate::plan::flows::Flows;
 use crate::plan::mirror::Mirror;
+use crate::plan::slow::{self, Slow};
 use crate::plan::step::Step;
-use crate::plan::{self, Extent, guard};
+use crate::plan::{self, Extent, Inputs, guard};
 
 /// What failed when a reading did.
 const OBSERVE: &str = "observe";
@@ -74,8 +75,8 @@ pub struct Engine {
     has_synced: bool,
     /// Whether the last whole plan left chains behind.
     has_leftover: bool,
-    /// Addresses that the next syncs bind in another way, a few each.
-    to_rebind: BTreeSet<IpAddr>,
+    /// What the next syncs change, a few rows each.
+    slow: slow::Queue,
     /// When the drains are to be looked at.
     wake: Option<Instant>,
     /// What the last sync looked at, if it could not do all of it.
@@ -119,7 +120,7 @@ impl Engine {
             founded: None,
             has_synced: false,
             has_leftover: false,
-            to_rebind: BTreeSet::new(),
+            slow: slow::Queue::default(),
             wake: None,
             unfinished: None,
             pace: Pace::new(periods),
@@ -219,12 +220,12 @@ impl Engine {
         }
         report.away = self.desired.away();
         report.drains = self.drains.len();
-        report.rebinding = self.to_rebind.len();
+        report.deferred = self.slow.len();
         report.drift = std::mem::take(&mut self.drift);
         report.is_founded = self.is_founded();
         self.wake = self.drains.next_look();
         self.pace.ended(clock(), report.is_complete());
-        if report.is_complete() && report.rebinding > 0 {
+        if report.is_complete() && report.deferred > 0 {
             self.pace.request(clock());
         }
         report
@@ -258,7 +259,8 @@ impl Engine {
             self.carry_out(kernel, &extent, now, report);
         }
         self.has_synced = true;
-        self.note_bound_otherwise(&extent);
+        let left = Slow::of(&self.desired, &self.mirror, &extent);
+        self.slow.note(&extent, left);
         if extent.is_of_foundation() {
             self.has_leftover = !report.leftover.is_empty();
         }
@@ -282,7 +284,8 @@ impl Engine {
             Extent::Touched(touched) => touched.servers.clone(),
         };
         report.is_partial = self.store.is_partial();
-        for step in plan::build(&self.desired, &self.mirror, &self.drains, extent, now) {
+        let slow = self.slow.take(&Slow::of(&self.desired, &self.mirror, extent));
+        for step in plan::build(self.inputs(&slow, now), extent) {
             // What is not wanted may be what could not be read.
             let step = if report.is_partial { step.without_removals() } else { step };
             self.apply(kernel, step, report);
@@ -290,7 +293,20 @@ impl Engine {
         self.mirror.share(self.desired.tables(), &drained);
         // A restart finds draining real servers in the kernel; a deadline that nobody has kept
         // starts now.
-        self.drains.track(&self.desired, &self.mirror.tables, &drained, now);
+        self.track(&drained, now);
+    }
+
+    /// Brings the drains of these servers in line with the mirror.
+    fn track(&mut self, servers: &BTreeSet<ServerKey>, now: Instant) {
+        let seen = &self.mirror.tables;
+        match self.store.is_partial() {
+            true => self.drains.keep(seen, servers),
+            false => self.drains.track(&self.desired, seen, servers, now),
+        }
+    }
+
+    fn inputs<'a>(&'a self, slow: &'a Slow, now: Instant) -> Inputs<'a> {
+        Inputs { desired: &self.desired, mirror: &self.mirror, drains: &self.drains, slow, now }
     }
 
     /// On a cold start, serves first what all other clients on the node wait for.
@@ -310,7 +326,7 @@ impl Engine {
             return;
         }
         let mut urgent = Report::default();
-        for step in plan::build(&self.desired, &self.mirror, &self.drains, &extent, now) {
+        for step in plan::build(self.inputs(&Slow::default(), now), &extent) {
             self.apply(kernel, step.without_removals(), &mut urgent);
         }
         // What failed is tried again right away, with all the rest.

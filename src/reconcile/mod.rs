@@ -198,8 +198,9 @@ impl<K: Kernel> Cycle<K> {
         let new = self.wires.configuration.borrow_and_update().clone();
         let Some(Reconfigured { policy, periods }) = new else { return };
         let now = Instant::now();
-        self.engine.reconfigure(policy, periods, now);
-        self.requested(now);
+        if self.engine.reconfigure(policy, periods, now) {
+            self.requested(now);
+        }
     }
 
     fn note_audit(&mut self, told: Told) {

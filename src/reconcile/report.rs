@@ -31,8 +31,8 @@ pub struct Report {
     pub postponed: usize,
     /// Real servers draining now.
     pub drains: usize,
-    /// Addresses that answer, and that the next syncs bind in another way.
-    pub rebinding: usize,
+    /// Slow changes of rows that serve, left to the next syncs.
+    pub deferred: usize,
     /// Rows that an audit found otherwise than they were left since the sync before.
     pub drift: usize,
     /// Looks at the UDP flows of a family, where there was something to look for.

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::cluster::ObjectName;
 use crate::desired::Rejected;
-use crate::desired::service::AddressKind;
+use crate::desired::front::AddressKind;
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
 use crate::status::{Front, Picture, Real};
 

@@ -18,6 +18,10 @@ use crate::plan::drain::Deadline;
 /// Where the kernel tells the name of this boot.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
+/// How long after its last deadline a record is of use: whoever starts within this time ends the
+/// drains at once.
+const KEPT: Duration = Duration::from_secs(3600);
+
 /// What the clocks say at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clock {
@@ -92,6 +96,16 @@ pub fn parse(text: &str, clock: &Clock) -> Result<Vec<Deadline>, Error> {
         true => file.drains.into_iter().map(|entry| entry.deadline(clock)).collect(),
         false => Ok(Vec::new()),
     }
+}
+
+/// Whether a record is of no use to any start: it is of another boot, or all its drains are long
+/// over. What is no record is not judged.
+pub fn is_stale(text: &str, clock: &Clock) -> bool {
+    let Ok(file) = serde_json::from_str::<File>(text) else { return false };
+    let is_over = |entry: &Entry| {
+        Duration::from_millis(entry.deadline).saturating_add(KEPT) <= clock.since_boot
+    };
+    file.boot != clock.boot || file.drains.iter().all(is_over)
 }
 
 impl Entry {

@@ -5,6 +5,7 @@
 
 pub mod drains;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -23,13 +24,19 @@ use drains::{Clock, Error};
 /// Between two writes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The network namespace that this process works in.
-const NAMESPACE: &str = "/proc/self/ns/net";
+/// The network namespace of the calling thread; `/proc/self` would be that of the first one.
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+/// How names of records begin, before the number of their namespace.
+const PREFIX: &str = "drains-";
+
+/// How they end.
+const SUFFIX: &str = ".json";
 
 /// The file of the calling thread's network namespace, as a folder may serve several.
 pub fn path(folder: &Path) -> io::Result<PathBuf> {
     let namespace = fs::metadata(NAMESPACE)?.ino();
-    Ok(folder.join(format!("drains-{namespace}.json")))
+    Ok(folder.join(format!("{PREFIX}{namespace}{SUFFIX}")))
 }
 
 /// The deadlines that the run before has left; none if there is no file, or a broken one.
@@ -67,20 +74,66 @@ pub fn keep(path: PathBuf, latest: watch::Receiver<Vec<Deadline>>) -> io::Result
 }
 
 async fn follow(path: &Path, mut latest: watch::Receiver<Vec<Deadline>>) {
-    let mut works = true;
-    // What was told before the end is still there to be seen after it.
-    while latest.changed().await.is_ok() {
-        let deadlines = latest.borrow_and_update().clone();
-        let written =
-            Clock::read().and_then(|clock| write(path, &drains::text(&deadlines, &clock)));
-        if let (Err(error), true) = (&written, works) {
-            let (path, error) = (path.display(), error.to_string());
-            warn!(%path, error, "cannot keep the deadlines of drains, a restart sets them anew");
-        }
-        works = written.is_ok();
+    if let (Some(folder), Ok(clock)) = (path.parent(), Clock::read()) {
+        remove_stale(folder, &clock);
+    }
+    let mut is_kept = true;
+    while is_due(&mut latest, is_kept).await {
+        is_kept = put_on_record(path, &mut latest, is_kept);
         let mut end = latest.clone();
         let _ = timeout(PAUSE, end.wait_for(|_| false)).await;
     }
+    if !is_kept {
+        put_on_record(path, &mut latest, is_kept);
+    }
+}
+
+/// Waits until there is something to write; false at the end.
+///
+/// What could not be written is, even if nothing is new.
+async fn is_due(latest: &mut watch::Receiver<Vec<Deadline>>, is_kept: bool) -> bool {
+    match is_kept {
+        // What was told before the end is still there to be seen after it.
+        true => latest.changed().await.is_ok(),
+        false => latest.has_changed().is_ok(),
+    }
+}
+
+/// Writes the latest deadlines; whether that worked. A failure after another goes without saying.
+fn put_on_record(
+    path: &Path,
+    latest: &mut watch::Receiver<Vec<Deadline>>,
+    has_worked: bool,
+) -> bool {
+    let deadlines = latest.borrow_and_update().clone();
+    let written = Clock::read().and_then(|clock| write(path, &drains::text(&deadlines, &clock)));
+    let Err(error) = written else { return true };
+    // The record of an earlier drain would shorten a later one. Where it cannot be removed either,
+    // the warning stands for both.
+    let _ = forget(path);
+    if has_worked {
+        let (path, error) = (path.display(), error.to_string());
+        warn!(%path, error, "cannot keep the deadlines of drains, a restart sets them anew");
+    }
+    false
+}
+
+/// Removes the records, of other namespaces as well, that no start can use any more.
+///
+/// Which namespaces are gone cannot be told from inside of one: a record goes by what it says.
+fn remove_stale(folder: &Path, clock: &Clock) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_record(&entry.file_name())) {
+        let text = fs::read_to_string(entry.path());
+        if text.is_ok_and(|text| drains::is_stale(&text, clock)) {
+            // One that stays is in nobody's way.
+            let _ = forget(&entry.path());
+        }
+    }
+}
+
+fn is_record(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
 }
 
 /// Writes the file at once: a reader sees the old text or the new, never half.

@@ -1,5 +1,6 @@
 //! What is kept, and what is made of a file.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::*;
@@ -26,6 +27,15 @@ impl Drop for Folder {
     fn drop(&mut self) {
         // What is left lies in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits for a condition, ten seconds at most.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + 10 * SECOND;
+    while !holds() {
+        assert!(Instant::now() < limit, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -89,11 +99,12 @@ fn a_file_that_is_broken_is_as_none_and_named_once() {
         assert_eq!(lines.len(), 1, "{text:?}: {lines:?}");
         assert!(lines[0].contains("cannot read the deadlines of drains"), "{lines:?}");
     }
-    // The clock of a kernel that can count so far takes it; nothing breaks either way.
-    fs::write(folder.file(), too_late).unwrap();
-    assert!(recall(&folder.file()).len() <= 1);
-    fs::write(folder.file(), drain("tcp", "1")).unwrap();
-    assert_eq!(recall(&folder.file()).len(), 1);
+    for sound in [too_late, drain("tcp", "1")] {
+        fs::write(folder.file(), sound).unwrap();
+        let found = recall(&folder.file());
+        let found: Vec<_> = found.iter().map(|drain| (drain.server, drain.real)).collect();
+        assert_eq!(found, [(front("tcp 10.96.0.1:80"), real("10.244.0.1:80"))]);
+    }
 }
 
 #[test]
@@ -112,19 +123,16 @@ fn the_latest_is_written_by_the_end() {
     let keeper = keep(folder.file(), latest).unwrap();
     let all = deadlines(Instant::now());
     tell.send_replace(all.clone());
-    while !folder.file().exists() {
-        std::thread::yield_now();
-    }
-    let began = Instant::now();
+    wait_until("the first are written", || folder.file().exists());
     tell.send_replace(all[..1].to_vec());
     drop(tell);
     keeper.join().unwrap();
-    assert!(began.elapsed() < PAUSE);
     let found = recall(&folder.file());
     let [Deadline { server, real, at }] = found[..] else { panic!("{found:?}") };
     assert_eq!((server, real), (all[0].server, all[0].real));
+    // The clocks are read one after the other.
     let (earlier, later) = (at.min(all[0].at), at.max(all[0].at));
-    assert!(later - earlier < Duration::from_millis(100), "{:?}", later - earlier);
+    assert!(later - earlier < SECOND, "{:?}", later - earlier);
     forget(&folder.file()).unwrap();
     assert!(!folder.file().exists());
 }
@@ -141,4 +149,80 @@ fn a_folder_that_cannot_be_is_named_once_and_costs_nothing_else() {
     let lines = logged(tracing::Level::WARN, || runtime.block_on(follow(&path, latest)));
     assert_eq!(lines.len(), 1, "{lines:?}");
     fs::remove_file(&folder.0).unwrap();
+}
+
+/// A thread that keeps deadlines next to a record of before, and cannot write.
+struct Blocked {
+    folder: Folder,
+    obstacle: PathBuf,
+    tell: watch::Sender<Vec<Deadline>>,
+    keeper: JoinHandle<()>,
+}
+
+impl Blocked {
+    fn new(name: &str) -> Self {
+        let folder = Folder::new(name);
+        let obstacle = folder.file().with_extension("new");
+        fs::create_dir_all(&obstacle).unwrap();
+        let before = deadlines(Instant::now());
+        fs::write(folder.file(), drains::text(&before, &Clock::read().unwrap())).unwrap();
+        let (tell, latest) = watch::channel(Vec::new());
+        let keeper = keep(folder.file(), latest).unwrap();
+        tell.send_replace(before[..1].to_vec());
+        Blocked { folder, obstacle, tell, keeper }
+    }
+
+    fn has_one_on_record(&self) -> bool {
+        self.folder.file().exists() && recall(&self.folder.file()).len() == 1
+    }
+}
+
+#[test]
+fn what_cannot_be_written_leaves_no_old_record_and_is_tried_again() {
+    let blocked = Blocked::new("again");
+    wait_until("the old record is gone", || !blocked.folder.file().exists());
+    fs::remove_dir(&blocked.obstacle).unwrap();
+    wait_until("it is on record", || blocked.has_one_on_record());
+    drop(blocked.tell);
+    blocked.keeper.join().unwrap();
+}
+
+#[test]
+fn what_could_not_be_written_is_tried_again_at_the_end() {
+    let blocked = Blocked::new("end");
+    wait_until("the old record is gone", || !blocked.folder.file().exists());
+    let Blocked { folder, obstacle, tell, keeper } = blocked;
+    fs::remove_dir(obstacle).unwrap();
+    drop(tell);
+    keeper.join().unwrap();
+    assert_eq!(recall(&folder.file()).len(), 1);
+}
+
+#[test]
+fn records_that_no_start_can_use_are_removed() {
+    let folder = Folder::new("stale");
+    fs::create_dir_all(&folder.0).unwrap();
+    let clock = clock();
+    let drains = deadlines(clock.now);
+    let of_another_boot = drains::text(&drains, &Clock { boot: "other".into(), ..clock.clone() });
+    // The last ends at 1000 seconds after the boot, or at 1001.
+    let [over, longer] = [100, 101].map(|seconds| {
+        drains::text(&drains, &Clock { since_boot: seconds * SECOND, ..clock.clone() })
+    });
+    for (name, text) in [
+        ("drains-1.json", &of_another_boot),
+        ("drains-2.json", &over),
+        ("drains-3.json", &longer),
+        ("drains-4.json", &drains::text(&[], &clock)),
+        ("drains-5.json", &"broken".to_string()),
+        ("others-1.json", &of_another_boot),
+        ("drains-1.text", &of_another_boot),
+    ] {
+        fs::write(folder.0.join(name), text).unwrap();
+    }
+    remove_stale(&folder.0, &Clock { since_boot: 4600 * SECOND, ..clock });
+    let left = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: BTreeSet<_> = left.map(|name| name.into_string().unwrap()).collect();
+    let expected = ["drains-1.text", "drains-3.json", "drains-5.json", "others-1.json"];
+    assert!(left.iter().eq(expected), "{left:?}");
 }

@@ -24,9 +24,15 @@ pub struct Accepted {
 impl Accepted {
     /// Whether a value is the default, in this spelling or another.
     pub fn is_default(&self, text: &str) -> bool {
-        let same_time =
-            value::duration(text).is_ok_and(|t| value::duration(&self.default) == Ok(t));
-        same_time || text == self.default
+        text == self.default
+            || self.means(text, |text| value::duration(text).ok())
+            || self.means(text, |text| text.parse::<f64>().ok())
+            || self.means(text, |text| value::truth(text).ok())
+    }
+
+    /// Whether a value, read in one way, is the same as the default.
+    fn means<T: PartialEq>(&self, text: &str, read: impl Fn(&str) -> Option<T>) -> bool {
+        read(text).is_some_and(|value| read(&self.default) == Some(value))
     }
 }
 
@@ -49,7 +55,8 @@ pub fn accepted() -> BTreeMap<String, Accepted> {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = HEADING)]
 pub struct AcceptedFlags {
-    /// The Node object tells who this node is; an IPv6 address moves the defaults of health and metrics to IPv6.
+    /// The Node object tells who this node is; an IPv6 address moves the defaults of health and
+    /// metrics to IPv6.
     #[arg(long, value_name = "IP", default_value = "0.0.0.0", hide_default_value = true)]
     #[arg(allow_hyphen_values = true)]
     pub bind_address: String,

@@ -165,7 +165,8 @@ pub struct PolicyFlags {
     /// ipvs.kube-ipvs-proxy.io/scheduler.
     #[arg(long, value_name = "NAME", default_value = "rr")]
     pub ipvs_scheduler: String,
-    /// Answer ARP for an address on its own interface only; for load balancers that announce by ARP.
+    /// Answer ARP for an address on its own interface only; for load balancers that announce by
+    /// ARP.
     #[arg(long, value_name = "BOOL", default_value = "false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ipvs_strict_arp: String,
@@ -184,7 +185,8 @@ pub struct PolicyFlags {
     /// One of ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix.
     #[arg(long, value_name = "MODE", default_value = "ClusterCIDR")]
     pub detect_local_mode: String,
-    /// Ranges of pod addresses, one per family, for ClusterCIDR; empty hides no client but the node.
+    /// Ranges of pod addresses, one per family, for ClusterCIDR; empty hides no client but the
+    /// node.
     #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
     pub cluster_cidr: String,
     /// Bridge that pods are attached to, for BridgeInterface.
@@ -215,7 +217,7 @@ pub struct PolicyFlags {
     /// node connect from them; binding takes the kernel longer the more there are. As routes, in
     /// the table local by lo with protocol 73, they are listed nowhere else, processes connect from
     /// the node's address, and the ten-thousandth costs what the first does. Can be changed by a
-    /// restart, without a gap.
+    /// restart, or in the configuration file while the daemon works, without a gap.
     #[arg(long, value_name = "WAY", default_value = "address")]
     pub vip_binding: String,
     /// How the kernel tracks connections.
@@ -379,7 +381,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
 /// On a flag that does not exist.
 pub fn with_values(given: &Given) -> (DaemonFlags, Given) {
     let args = given.iter().map(|(flag, value)| format!("--{flag}={value}"));
-    let matches = Flags::command().get_matches_from([NAME.to_string()].into_iter().chain(args));
+    let args = [NAME.to_string()].into_iter().chain(args);
+    let matches = Flags::command().try_get_matches_from(args).expect("flags that exist");
     let flags = DaemonFlags::from_arg_matches(&matches).expect("every flag has a default");
     (flags, values(&matches, false))
 }

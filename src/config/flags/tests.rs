@@ -74,3 +74,37 @@ fn version_is_one_line() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(answer(&["--version"]), format!("kube-ipvs-proxy {version}\n"));
 }
+
+#[test]
+fn values_of_a_file_are_taken_as_they_are() {
+    let (_, defaults) = with_values(&Given::new());
+    for value in ["", "-", "--once", "--", "=", " ", "a,b", "\u{e9}\n"] {
+        let given = defaults.keys().map(|flag| (flag.clone(), value.to_string()));
+        let given: Given = given.collect();
+        assert_eq!(with_values(&given).1, given);
+    }
+}
+
+/// It must not end the process as clap would, without a word in the log of the daemon.
+#[test]
+#[should_panic(expected = "flags that exist: ")]
+fn a_flag_that_does_not_exist_is_a_defect() {
+    with_values(&[("no-such-flag".to_string(), String::new())].into());
+}
+
+#[test]
+fn defaults_are_known_in_every_spelling() {
+    let accepted = accepted();
+    for (flag, same, other) in [
+        ("kube-api-qps", "5.0", "50"),
+        ("kube-api-burst", "010", "1"),
+        ("log-flush-frequency", "5000ms", "5"),
+        ("profiling", "F", "t"),
+        ("iptables-localhost-nodeports", "1", "0"),
+        ("logging-format", "text", "json"),
+        ("bind-address", "0.0.0.0", "0"),
+    ] {
+        assert!(accepted[flag].is_default(same), "--{flag}={same}");
+        assert!(!accepted[flag].is_default(other), "--{flag}={other}");
+    }
+}

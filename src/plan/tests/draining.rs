@@ -197,6 +197,35 @@ fn a_timeout_that_becomes_shorter_shortens_what_is_under_way() {
     assert_eq!(node.changes(), GONE);
 }
 
+/// A part of the manifests is broken at the restart: which endpoints leave is not known.
+#[test]
+fn a_restart_that_knows_a_part_of_the_cluster_keeps_the_deadlines_on_record() {
+    for known in [&[][..], &[web()], &[leaving()]] {
+        let mut node = draining(leaving());
+        let deadlines: Vec<_> = node.engine.drains().deadlines().collect();
+        node.wait(100);
+        node.restart_on_record(known.to_vec());
+        for kind in [Kind::Service, Kind::EndpointSlice] {
+            node.tell([Update::ListStarted(kind)]);
+            node.tell(known.iter().filter(|update| update.object() == Some(kind)).cloned());
+            node.tell([Update::ListIncomplete(kind)]);
+        }
+        for seconds in [0, 2, 3600] {
+            node.wait(seconds);
+            assert!(node.sync().is_partial);
+            let kept: Vec<_> = node.engine.drains().deadlines().collect();
+            assert_eq!(kept, deadlines, "{known:?}");
+        }
+        // Others have raised it, so it drains no more.
+        let server = node.kernel.tables.servers.get_mut(&front("tcp 10.96.0.1:80")).unwrap();
+        let reals = &mut Arc::make_mut(server).reals;
+        reals.insert(real("10.244.1.2:8080"), RealServer::weighing(1));
+        node.wait(2);
+        node.sync();
+        assert!(node.engine.drains().is_empty(), "{known:?}");
+    }
+}
+
 #[test]
 fn a_restart_sets_a_lost_deadline_anew() {
     let mut node = draining(vanished());

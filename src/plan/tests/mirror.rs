@@ -8,8 +8,9 @@ use crate::model::observed::Scope;
 use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
+use crate::plan::slow::Slow;
 use crate::plan::step::Change;
-use crate::plan::{self, Extent};
+use crate::plan::{self, Extent, Inputs};
 
 fn observed(node: &mut Node) -> Mirror {
     let mut mirror = Mirror::default();
@@ -120,8 +121,10 @@ fn a_cleanup_leaves_what_was_there_before() {
         node.sync();
         let nothing = Desired::default();
         let mirror = observed(&mut node);
-        let drains = Drains::default();
-        for step in plan::build(&nothing, &mirror, &drains, &Extent::All, node.now) {
+        let (drains, slow, now) = (Drains::default(), Slow::default(), node.now);
+        let (desired, mirror) = (&nothing, &mirror);
+        let inputs = Inputs { desired, mirror, drains: &drains, slow: &slow, now };
+        for step in plan::build(inputs, &Extent::All) {
             assert!(node.kernel.apply(&step).is_empty(), "{step}");
         }
         node.kernel.tables.rulesets.retain(|_, rules| {

@@ -10,7 +10,6 @@ use crate::config::VipBinding;
 use crate::desired::node_ports;
 use crate::model::link::Binding;
 use crate::model::net::{Family, PerFamily};
-use crate::plan::{self, Extent};
 
 impl Engine {
     /// Where programs listen that are to answer on the node's addresses: on those that node ports
@@ -47,24 +46,6 @@ impl Engine {
             VipBinding::Route => Binding::route(source(family)),
         };
         PerFamily { v4: binding(Family::V4), v6: binding(Family::V6) }
-    }
-
-    /// Addresses to bind in another way in the next sync.
-    pub(super) fn next_to_rebind(&self) -> BTreeSet<IpAddr> {
-        self.to_rebind.iter().take(plan::MOST_REBOUND).copied().collect()
-    }
-
-    /// Notes which addresses of the extent are still bound in another way than they are to be.
-    pub(super) fn note_bound_otherwise(&mut self, extent: &Extent) {
-        match extent {
-            Extent::All => self.to_rebind.clear(),
-            Extent::Touched(touched) => {
-                for address in &touched.addresses {
-                    self.to_rebind.remove(address);
-                }
-            }
-        }
-        self.to_rebind.extend(plan::bound_otherwise(&self.desired, &self.mirror, extent));
     }
 
     /// Ranges of service addresses, configured or learnt.

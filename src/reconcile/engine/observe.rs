@@ -57,7 +57,7 @@ impl Engine {
         self.audit = None;
         self.suspects.clear();
         let known = self.mirror.tables.servers.keys().copied().collect();
-        self.drains.track(&self.desired, &self.mirror.tables, &known, now);
+        self.track(&known, now);
         self.drains.adopt(&self.mirror.tables, now);
         self.drains.look(&observed.connections, now);
         self.adopt_host(observed.host);
@@ -103,7 +103,7 @@ impl Engine {
                     self.count_drift(&observed);
                     self.mirror.refresh(&servers, observed);
                     // What others raised meanwhile does not drain any more: it may have clients.
-                    self.drains.track(&self.desired, &self.mirror.tables, &servers, now);
+                    self.track(&servers, now);
                     self.doubt.servers.clear();
                 }
                 Err(error) => {
@@ -116,8 +116,9 @@ impl Engine {
         if !self.doubt.servers.is_empty() {
             return None;
         }
-        let addresses = self.next_to_rebind();
-        let due = Touched { servers, addresses, ..Touched::default() };
+        let slow = self.slow.next();
+        servers.extend(slow.servers);
+        let due = Touched { servers, addresses: slow.addresses, ..Touched::default() };
         Some(widened(self.unfinished.take(), due))
     }
 

@@ -6,24 +6,26 @@ use super::Engine;
 use crate::config::{Periods, Policy};
 
 impl Engine {
-    /// Takes over another configuration; the next sync, which is due, computes all rows anew.
+    /// Takes over another configuration; true if a sync is due for it, which computes all rows
+    /// anew.
     ///
     /// The node's name must be the same: what the store knows was asked for by that name.
-    pub fn reconfigure(&mut self, policy: Policy, periods: Periods, now: Instant) {
+    pub fn reconfigure(&mut self, policy: Policy, periods: Periods, now: Instant) -> bool {
         self.pace.set_periods(periods);
         if self.policy == policy {
-            return;
+            return false;
         }
         self.desired.leave_out(&policy.excluded);
         self.drains.set_timeouts(policy.drain_timeouts);
         // No row tells how long a drain may take, so none is touched by it.
         let draining = self.drains.deadlines().map(|drain| drain.server).collect();
-        self.drains.track(&self.desired, &self.mirror.tables, &draining, now);
+        self.track(&draining, now);
         self.policy = policy;
         self.dirty.node = true;
         self.dirty.service_cidrs = true;
         self.dirty.services.extend(self.desired.services().cloned());
         self.pace.request(now);
+        true
     }
 }
 
@@ -104,7 +106,7 @@ mod tests {
     fn other_periods_alone_ask_for_no_sync() {
         let mut node = Node::new(objects());
         node.sync();
-        node.engine.reconfigure(policy(), PERIODS, node.now);
+        assert!(!node.engine.reconfigure(policy(), PERIODS, node.now));
         assert_eq!(node.engine.next_sync(), Some(node.now + PERIODS.sync));
     }
 }

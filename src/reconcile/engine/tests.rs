@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::cluster::store::Trigger;
 use crate::cluster::{Endpoint, Parsed, Update};
-use crate::config::{Policy, VipBinding};
+use crate::config::{Periods, Policy, VipBinding};
 use crate::model::ipset::SetId;
 use crate::model::link::Binding;
 use crate::model::net::Family;
 use crate::model::observed::Host;
-use crate::plan;
+use crate::plan::slow;
 use crate::plan::step::Step;
 use crate::testing::fake_kernel::{FAULTS, Fault, Faults};
 use crate::testing::node::Node;
@@ -339,7 +339,7 @@ fn bound_by_routes(node: &Node) -> usize {
 
 #[test]
 fn a_change_waits_for_a_few_addresses_that_are_bound_otherwise_not_for_all() {
-    let services = 3 * plan::MOST_REBOUND;
+    let services = 3 * slow::MOST;
     let mut node = restarted_with_other_binding(services);
     for number in 1..=3 {
         assert!(node.engine.next_sync().is_none_or(|due| due == node.now), "at once");
@@ -347,8 +347,8 @@ fn a_change_waits_for_a_few_addresses_that_are_bound_otherwise_not_for_all() {
         let report = node.sync();
         assert!(report.is_complete() && is_served(&node, services + number), "{report}");
         // The new one is bound by a route from the beginning.
-        assert_eq!(bound_by_routes(&node), number * (plan::MOST_REBOUND + 1));
-        assert_eq!(report.rebinding, (3 - number) * plan::MOST_REBOUND);
+        assert_eq!(bound_by_routes(&node), number * (slow::MOST + 1));
+        assert_eq!(report.deferred, (3 - number) * slow::MOST);
     }
     assert!(node.engine.next_sync().is_some_and(|due| due > node.now), "all is done");
     assert_eq!(node.changes(), "");
@@ -356,7 +356,7 @@ fn a_change_waits_for_a_few_addresses_that_are_bound_otherwise_not_for_all() {
 
 #[test]
 fn addresses_that_cannot_be_bound_otherwise_are_tried_again_after_a_pause() {
-    let mut node = restarted_with_other_binding(2 * plan::MOST_REBOUND);
+    let mut node = restarted_with_other_binding(2 * slow::MOST);
     let binds = |step: &Step| step.to_string().contains("10.96.1.1 ");
     node.kernel.faults = Faults::When(binds, Fault::Refused);
     let report = node.sync();
@@ -364,8 +364,56 @@ fn addresses_that_cannot_be_bound_otherwise_are_tried_again_after_a_pause() {
     assert!(node.engine.next_sync().is_some_and(|due| due > node.now));
     node.kernel.faults = Faults::None;
     node.wait(1);
-    while node.sync().rebinding > 0 {}
-    assert_eq!(bound_by_routes(&node), 2 * plan::MOST_REBOUND);
+    while node.sync().deferred > 0 {}
+    assert_eq!(bound_by_routes(&node), 2 * slow::MOST);
+}
+
+/// Of 192 addresses those that come first cannot be bound otherwise.
+#[test]
+fn addresses_that_cannot_be_bound_otherwise_keep_no_others_from_it() {
+    let refused = |step: &Step| match step {
+        Step::Addresses(changes) => changes[0].key <= ip("10.96.1.64"),
+        _ => false,
+    };
+    let mut node = restarted_with_other_binding(3 * slow::MOST);
+    node.kernel.faults = Faults::When(refused, Fault::Refused);
+    for _ in 0..3 {
+        node.sync();
+        node.wait(60);
+    }
+    assert_eq!(bound_by_routes(&node), 2 * slow::MOST);
+    node.kernel.faults = Faults::None;
+    node.wait(60);
+    while node.sync().deferred > 0 {}
+    assert_eq!(bound_by_routes(&node), 3 * slow::MOST);
+}
+
+fn scheduled_by(node: &Node, scheduler: &str) -> usize {
+    let servers = node.kernel.tables.servers.values();
+    servers.filter(|server| &*server.config.scheduler == scheduler).count()
+}
+
+#[test]
+fn a_change_waits_for_a_few_servers_that_get_another_scheduler_not_for_all() {
+    let services = 3 * slow::MOST;
+    let mut node = Node::new((1..=services).flat_map(objects));
+    assert!(node.sync().is_complete());
+    let hour = Duration::from_secs(3600);
+    let periods = Periods { sync: hour, min_sync: Duration::ZERO, audit: hour };
+    let policy = Policy { scheduler: "sh".into(), ..policy() };
+    node.engine.reconfigure(policy, periods, node.now);
+    for number in 1..=3 {
+        assert_eq!(node.engine.next_sync(), Some(node.now), "at once");
+        node.tell(objects(services + number));
+        let report = node.sync();
+        assert!(report.is_complete() && is_served(&node, services + number), "{report}");
+        // The new one has the scheduler from the beginning.
+        assert_eq!(scheduled_by(&node, "sh"), number * (slow::MOST + 1));
+        assert_eq!(report.deferred, (3 - number) * slow::MOST);
+    }
+    assert!(node.engine.next_sync().is_some_and(|due| due > node.now), "all is done");
+    assert_eq!(node.changes(), "");
+    assert_eq!(node.kernel.tables.entries_of(SetId::Hold).count(), 0);
 }
 
 /// The slice of a Service with endpoints, which a change at this second caused.

@@ -1,0 +1,140 @@
+//! Slow changes: the kernel takes milliseconds for each, in which nothing else is changed.
+//!
+//! An address that is bound in another way answers all the same, and so does a virtual server with
+//! another scheduler. A plan therefore makes but a few, and the next one the next few.
+//! Invariant: they take turns, so that those that fail keep no others from being made.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::ops::Bound::{Excluded, Unbounded};
+
+use super::Extent;
+use super::mirror::Mirror;
+use crate::desired::Desired;
+use crate::model::ipvs::ServerKey;
+
+/// Most slow changes of each kind that one plan makes.
+///
+/// Kernel: to remove one of 10,000 IPv6 addresses of a device takes milliseconds, and to change a
+/// scheduler an RCU grace period.
+pub const MOST: usize = 64;
+
+/// Rows that are to be changed slowly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Slow {
+    /// Addresses that are bound in another way than they are to be.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Virtual servers that have another scheduler than they are to have.
+    pub servers: BTreeSet<ServerKey>,
+}
+
+impl Slow {
+    /// All such rows of an extent.
+    pub fn of(desired: &Desired, mirror: &Mirror, extent: &Extent) -> Self {
+        let (wanted, seen) = (desired.tables(), &mirror.tables);
+        let is_otherwise = |address: &&IpAddr| {
+            let there = seen.addresses.get(*address).zip(wanted.addresses.get(*address));
+            there.is_some_and(|(there, to)| !there.has_ways_of(*to))
+        };
+        let has_other = |key: &&ServerKey| {
+            let there = seen.servers.get(*key).zip(wanted.servers.get(*key));
+            there.is_some_and(|(there, to)| there.config.scheduler != to.config.scheduler)
+        };
+        match extent {
+            Extent::All => Slow {
+                addresses: seen.addresses.keys().filter(is_otherwise).copied().collect(),
+                servers: seen.servers.keys().filter(has_other).copied().collect(),
+            },
+            Extent::Touched(touched) => Slow {
+                addresses: touched.addresses.iter().filter(is_otherwise).copied().collect(),
+                servers: touched.servers.iter().filter(has_other).copied().collect(),
+            },
+        }
+    }
+}
+
+/// Slow changes that are still to be made, and whose turn it is.
+#[derive(Debug, Default)]
+pub struct Queue {
+    addresses: Turns<IpAddr>,
+    servers: Turns<ServerKey>,
+}
+
+impl Queue {
+    /// The next few.
+    pub fn next(&self) -> Slow {
+        let (addresses, servers) = (&self.addresses, &self.servers);
+        Slow {
+            addresses: addresses.next_of(&addresses.waiting).collect(),
+            servers: servers.next_of(&servers.waiting).collect(),
+        }
+    }
+
+    /// The few of these whose turn it is; then it is that of others.
+    pub fn take(&mut self, due: &Slow) -> Slow {
+        Slow {
+            addresses: self.addresses.take(&due.addresses),
+            servers: self.servers.take(&due.servers),
+        }
+    }
+
+    /// Notes which rows of the extent are still to be changed.
+    pub fn note(&mut self, extent: &Extent, left: Slow) {
+        match extent {
+            Extent::All => {
+                self.addresses.waiting = left.addresses;
+                self.servers.waiting = left.servers;
+            }
+            Extent::Touched(touched) => {
+                self.addresses.note(&touched.addresses, left.addresses);
+                self.servers.note(&touched.servers, left.servers);
+            }
+        }
+    }
+
+    /// How many are still to be made.
+    pub fn len(&self) -> usize {
+        self.addresses.waiting.len() + self.servers.waiting.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Rows of one kind.
+#[derive(Debug)]
+struct Turns<K> {
+    waiting: BTreeSet<K>,
+    /// Who had the last turn.
+    last: Option<K>,
+}
+
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Turns { waiting: BTreeSet::new(), last: None }
+    }
+}
+
+impl<K: Ord + Copy> Turns<K> {
+    /// Those after the last that had its turn, and round to it.
+    fn next_of(&self, all: &BTreeSet<K>) -> impl Iterator<Item = K> {
+        let later = all.range((self.last.map_or(Unbounded, Excluded), Unbounded));
+        let earlier = self.last.into_iter().flat_map(|last| all.range(..=last));
+        later.chain(earlier).take(MOST).copied()
+    }
+
+    fn take(&mut self, due: &BTreeSet<K>) -> BTreeSet<K> {
+        let few: Vec<K> = self.next_of(due).collect();
+        self.last = few.last().copied().or(self.last);
+        few.into_iter().collect()
+    }
+
+    fn note(&mut self, touched: &BTreeSet<K>, left: BTreeSet<K>) {
+        for key in touched {
+            self.waiting.remove(key);
+        }
+        self.waiting.extend(left);
+    }
+}
