@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::step::{Change, Step};
 use super::{RealChange, ServerChange};
+use crate::desired::Touched;
 use crate::model::ipset::{Entry, SetId, SetKey};
 use crate::model::iptables::{ChainKey, Ruleset, TableName};
 use crate::model::ipvs::{Server, ServerKey};
@@ -57,6 +58,25 @@ struct Loaded {
 }
 
 impl Mirror {
+    /// The rows that are otherwise in a reading of everything.
+    pub fn differing(&self, there: &Tables) -> Touched {
+        let here = &self.tables;
+        let keys = here.servers.keys().chain(there.servers.keys());
+        let addresses = here.addresses.keys().chain(there.addresses.keys());
+        Touched {
+            servers: keys
+                .filter(|key| here.servers.get(key) != there.servers.get(key))
+                .copied()
+                .collect(),
+            entries: here.entries.symmetric_difference(&there.entries).copied().collect(),
+            addresses: addresses
+                .filter(|ip| here.addresses.get(ip) != there.addresses.get(ip))
+                .copied()
+                .collect(),
+            ..Touched::default()
+        }
+    }
+
     /// Takes over a reading of everything.
     pub fn replace(&mut self, observed: Tables) {
         for (family, loaded) in &mut self.loaded {

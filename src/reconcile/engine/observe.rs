@@ -6,7 +6,9 @@ use super::{Engine, OBSERVE, widened};
 use crate::desired::Touched;
 use crate::kernel::{Error, Kernel};
 use crate::model::observed::{Host, Observed, Scope};
+use crate::model::tables::Tables;
 use crate::plan::Extent;
+use crate::plan::mirror::Trust;
 use crate::reconcile::report::{Failed, Report};
 
 impl Engine {
@@ -52,6 +54,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let observed = kernel.observe(&Scope::Everything)?;
         let now = clock();
+        self.count_drift_of_all(&observed.tables);
         self.mirror.replace(observed.tables);
         self.founded = None;
         self.audit = None;
@@ -127,6 +130,18 @@ impl Engine {
         let (noted, there) = (&self.mirror.tables.servers, &observed.tables.servers);
         let suspects = std::mem::take(&mut self.suspects);
         self.drift += suspects.iter().filter(|key| noted.get(key) != there.get(key)).count();
+    }
+
+    /// Counts all rows that are otherwise than noted, if it is known what our own changes came to.
+    fn count_drift_of_all(&mut self, there: &Tables) {
+        if !self.pace.has_audited() || self.mirror.trust() < Trust::Everything {
+            return;
+        }
+        // What is in doubt either was counted as suspect, or may be our own doing.
+        let doubtful = &self.doubt.servers;
+        let differing = self.mirror.differing(there);
+        let servers = differing.servers.iter().filter(|key| !doubtful.contains(key));
+        self.drift += servers.count() + differing.entries.len() + differing.addresses.len();
     }
 
     /// Takes over facts about the host; true if they are new.
