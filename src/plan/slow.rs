@@ -13,11 +13,15 @@ use super::mirror::Mirror;
 use crate::desired::Desired;
 use crate::model::ipvs::ServerKey;
 
-/// Most slow changes of each kind that one plan makes.
+/// Most addresses that one plan binds in another way.
 ///
-/// Kernel: to remove one of 10,000 IPv6 addresses of a device takes milliseconds, and to change a
-/// scheduler an RCU grace period.
-pub const MOST: usize = 64;
+/// Kernel: to remove one of 10,000 IPv6 addresses of a device takes milliseconds.
+pub const MOST_ADDRESSES: usize = 64;
+
+/// Most virtual servers that get another scheduler in one plan.
+///
+/// Kernel: each takes an RCU grace period, tens of milliseconds on a busy node.
+pub const MOST_SERVERS: usize = 8;
 
 /// Rows that are to be changed slowly.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,16 +69,16 @@ impl Queue {
     pub fn next(&self) -> Slow {
         let (addresses, servers) = (&self.addresses, &self.servers);
         Slow {
-            addresses: addresses.next_of(&addresses.waiting).collect(),
-            servers: servers.next_of(&servers.waiting).collect(),
+            addresses: addresses.next_of(&addresses.waiting, MOST_ADDRESSES),
+            servers: servers.next_of(&servers.waiting, MOST_SERVERS),
         }
     }
 
     /// The few of these whose turn it is; then it is that of others.
     pub fn take(&mut self, due: &Slow) -> Slow {
         Slow {
-            addresses: self.addresses.take(&due.addresses),
-            servers: self.servers.take(&due.servers),
+            addresses: self.addresses.take(&due.addresses, MOST_ADDRESSES),
+            servers: self.servers.take(&due.servers, MOST_SERVERS),
         }
     }
 
@@ -119,14 +123,14 @@ impl<K> Default for Turns<K> {
 
 impl<K: Ord + Copy> Turns<K> {
     /// Those after the last that had its turn, and round to it.
-    fn next_of(&self, all: &BTreeSet<K>) -> impl Iterator<Item = K> {
+    fn next_of<C: FromIterator<K>>(&self, all: &BTreeSet<K>, most: usize) -> C {
         let later = all.range((self.last.map_or(Unbounded, Excluded), Unbounded));
         let earlier = self.last.into_iter().flat_map(|last| all.range(..=last));
-        later.chain(earlier).take(MOST).copied()
+        later.chain(earlier).take(most).copied().collect()
     }
 
-    fn take(&mut self, due: &BTreeSet<K>) -> BTreeSet<K> {
-        let few: Vec<K> = self.next_of(due).collect();
+    fn take(&mut self, due: &BTreeSet<K>, most: usize) -> BTreeSet<K> {
+        let few: Vec<K> = self.next_of(due, most);
         self.last = few.last().copied().or(self.last);
         few.into_iter().collect()
     }

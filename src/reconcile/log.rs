@@ -24,7 +24,7 @@ impl Log {
         self.sync += 1;
         say_news(news);
         let Counts { added, changed, removed } = report.total();
-        let &Report { drains, postponed, is_audit: audit, .. } = report;
+        let &Report { drains, postponed, deferred, is_audit: audit, .. } = report;
         let (sync, failed) = (self.sync, report.failed.len());
         macro_rules! say {
             ($level:ident) => {
@@ -36,6 +36,7 @@ impl Log {
                     removed,
                     failed,
                     postponed,
+                    deferred,
                     rejected,
                     drains,
                     audit,

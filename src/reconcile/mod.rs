@@ -145,10 +145,7 @@ impl<K: Kernel> Cycle<K> {
                 },
                 Some(HostChanged) = self.wires.host.recv() => self.note_host_changed(),
                 Ok(()) = self.wires.configuration.changed() => self.reconfigure(),
-                Some(question) = self.wires.questions.recv() => {
-                    // Who asked may have gone meanwhile.
-                    drop(question.send(self.engine.view(Instant::now())));
-                }
+                Some(question) = self.wires.questions.recv() => self.answer(question),
                 // Order: last, so that no change of the cluster waits behind a comparison.
                 Some(told) = told(&mut self.wires.auditor) => self.note_audit(told),
             }
@@ -170,7 +167,19 @@ impl<K: Kernel> Cycle<K> {
         if let Ok(HostChanged) = self.wires.host.try_recv() {
             self.note_host_changed();
         }
+        // Order: here too, as syncs that are due one after the other would keep them waiting.
+        if self.wires.configuration.has_changed().is_ok_and(|has_changed| has_changed) {
+            self.reconfigure();
+        }
+        if let Ok(question) = self.wires.questions.try_recv() {
+            self.answer(question);
+        }
         self.publish();
+    }
+
+    fn answer(&self, question: view::Question) {
+        // Who asked may have gone meanwhile.
+        drop(question.send(self.engine.view(Instant::now())));
     }
 
     fn note(&mut self, update: Update) {

@@ -47,6 +47,7 @@ pub struct Metrics {
     drift: Counter,
     draining: Gauge,
     failing: Gauge,
+    deferred: Gauge,
     rejected: Gauge,
     writes: Counter,
     kernel_time: Family<Operation, Counter<f64, AtomicU64>>,
@@ -187,6 +188,8 @@ impl Metrics {
                 "kubeipvs_failing_rows",
                 "Rows that the last sync could not bring in place, tried again later",
             ),
+            deferred: names
+                .plain("kubeipvs_deferred_rows", "Rows that are changed a few at a time"),
             rejected: names
                 .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
             writes: names
@@ -251,6 +254,7 @@ impl Metrics {
         self.observe_away(report.away);
         self.draining.set(count(report.drains));
         self.failing.set(count(report.failed.len() + report.postponed));
+        self.deferred.set(count(report.deferred));
     }
 
     /// An audit was read beside the work.

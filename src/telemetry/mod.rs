@@ -8,7 +8,7 @@ pub mod metrics;
 use tracing_subscriber::EnvFilter;
 
 /// Names of the fields of log events; no event uses another.
-pub const FIELDS: [&str; 36] = [
+pub const FIELDS: [&str; 37] = [
     // One sync: its number, how long it took, what it did.
     "sync",
     "took",
@@ -17,6 +17,7 @@ pub const FIELDS: [&str; 36] = [
     "removed",
     "failed",
     "postponed",
+    "deferred",
     "rejected",
     "drains",
     "audit",

@@ -151,7 +151,8 @@ fn reload_of_many_changes_loses_no_request() {
 }
 
 fn reload_of_the_scheduler_loses_no_request() {
-    let patience = Duration::from_secs(10);
+    // Longer than until a packet is sent again, shorter than until it is for the second time.
+    let patience = Duration::from_millis(2_900);
     loses_no_request("schedulers", &SCHEDULERS, Amount { patience, ..CLIENTS });
 }
 

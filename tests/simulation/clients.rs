@@ -12,7 +12,7 @@ use kube_ipvs_proxy::model::ipvs::{RealKey, ServerKey};
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::plan::step::Step;
-use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
+use kube_ipvs_proxy::testing::fake_kernel::{FakeKernel, Faults};
 
 use crate::check::{Verdict, that};
 use crate::cluster;
@@ -33,6 +33,8 @@ struct Case {
     before: Fate,
     /// As before, had the rules been those that come into force.
     restored: Fate,
+    /// Whether a restriction of the front goes.
+    is_lifted: bool,
     after: Fate,
     /// Whether other rules come into force, which may masquerade fewer clients.
     rules_change: bool,
@@ -47,6 +49,8 @@ pub struct Clients<'a> {
     addresses: &'a BTreeSet<IpAddr>,
     /// What the sync led to.
     reached: &'a Tables,
+    /// Whether changes may have failed.
+    may_fail: bool,
 }
 
 impl<'a> Clients<'a> {
@@ -79,13 +83,15 @@ impl<'a> Clients<'a> {
                 front: *front,
                 before: before_it.fate(client, *front),
                 restored: restored.fate(client, *front),
+                is_lifted: is_lifted(before, after, front),
                 after: after_it.fate(client, *front),
                 rules_change,
                 was_shut,
             })
         });
         let cases = cases.collect();
-        Ok(Clients { cases, rules: old, addresses, reached: &kernel.tables })
+        let may_fail = !matches!(kernel.faults, Faults::None);
+        Ok(Clients { cases, rules: old, addresses, reached: &kernel.tables, may_fail })
     }
 
     /// Looks at those whom the operation touches while it is carried out.
@@ -149,7 +155,8 @@ impl<'a> Clients<'a> {
     /// To hold the address back would cost the clients of that one.
     fn could_not_be_shut(&self, case: &Case, now: Fate) -> bool {
         let front = &case.front;
-        let is_open = self.reached.lists(SetId::Pass, front)
+        let is_open = self.may_fail
+            && self.reached.lists(SetId::Pass, front)
             && !self.reached.lists(SetId::LoadBalancerFw, front);
         let comes_back = (case.before, case.after) == (Fate::Elsewhere, Fate::Refused);
         is_open && comes_back && matches!(now, Fate::Served { .. })
@@ -187,7 +194,7 @@ fn instant<'a>(
 /// no order of rows could keep the endpoint that relied on it; where they are dropped no longer,
 /// they hear as little from endpoints of other nodes until these go. Where they are refused what was shut
 /// to all others, it was because somebody damaged the rules, and lasts until the front opens. What
-/// rows forbid that damaged rules did not enforce is forbidden again until the rows change.
+/// a restriction that goes forbids, and damaged rules did not enforce, is forbidden until it has gone.
 fn is_by_rules(case: &Case, now: Fate) -> bool {
     let was_masqueraded = matches!(case.before, Fate::Served { masqueraded: true, .. });
     let is_masqueraded = matches!(case.after, Fate::Served { masqueraded: true, .. });
@@ -199,7 +206,7 @@ fn is_by_rules(case: &Case, now: Fate) -> bool {
                 was_masqueraded && !is_masqueraded || comes_in
             }
             Fate::Refused => case.was_shut,
-            Fate::Dropped => case.restored == Fate::Dropped,
+            Fate::Dropped => case.is_lifted && case.restored == Fate::Dropped,
             _ => false,
         }
 }
@@ -224,6 +231,12 @@ fn is_fair(before: Fate, now: Fate, after: Fate) -> bool {
                 && (has_masqueraded || !masqueraded || !served(after))
         }
     }
+}
+
+fn is_lifted(before: &Tables, after: &Tables, front: &ServerKey) -> bool {
+    [SetId::LoadBalancerFw, SetId::NoLocalEndpoints]
+        .into_iter()
+        .any(|set| before.lists(set, front) && !after.lists(set, front))
 }
 
 fn reaches_a_pod(fate: Fate) -> bool {

@@ -116,7 +116,7 @@ pub struct Tools {
     pub variant: Variant,
     /// Their version.
     pub version: Version,
-    /// Whether those tables are nf_tables.
+    /// Whether those tables are nf_tables, of both families.
     pub is_nf_tables: bool,
 }
 
@@ -128,7 +128,10 @@ impl Tools {
         let legacy = gather(runner, Variant::Legacy);
         let nf_tables = gather(runner, Variant::NfTables);
         let variant = choose(legacy, nf_tables);
-        let (version, is_nf_tables) = version(runner, variant)?;
+        let (version, is_nf_tables) = version(runner, variant, Family::V4)?;
+        // The administrator may have chosen otherwise for IPv6; a host may do without it.
+        let ipv6 = self::version(runner, variant, Family::V6);
+        let is_nf_tables = is_nf_tables && ipv6.is_ok_and(|(_, is_nf_tables)| is_nf_tables);
         let tools = Tools { variant, version, is_nf_tables };
         tools.save(runner, Family::V4)?;
         Ok(tools)
@@ -242,8 +245,12 @@ fn saved(runner: &mut Runner, variant: Variant, family: Family) -> Result<String
 }
 
 /// The version, and whether the tables are nf_tables.
-fn version(runner: &mut Runner, variant: Variant) -> Result<(Version, bool), Error> {
-    let program = variant.program(Family::V4, "");
+fn version(
+    runner: &mut Runner,
+    variant: Variant,
+    family: Family,
+) -> Result<(Version, bool), Error> {
+    let program = variant.program(family, "");
     let answer = runner.run(&Call {
         program: &program,
         arguments: &["--version"],
