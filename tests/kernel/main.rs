@@ -29,6 +29,7 @@ mod dump;
 mod growth;
 mod health_checks;
 mod lab;
+mod leftovers;
 mod load;
 mod metrics;
 mod namespace;
@@ -109,6 +110,7 @@ fn tests() -> Vec<Trial> {
         ownership::tests(),
         api_server::tests(),
         takeover::tests(),
+        leftovers::tests(),
         crash::tests(),
         crash_in_change::tests(),
         steps::tests(),
