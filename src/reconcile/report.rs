@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cluster::store::Trigger;
+use crate::desired::Rejected;
 use crate::desired::front::Away;
 use crate::kernel::{Error, Failure};
 use crate::model::leftover::Leftover;
@@ -31,6 +32,8 @@ pub struct Report {
     pub leftover: Vec<Failed>,
     /// What other modes of kube-proxy left behind and was removed.
     pub taken_away: Vec<Leftover>,
+    /// Objects, or parts of them, that are not programmed; filled in by `--once` alone.
+    pub rejected: Vec<Rejected>,
     /// Changes that wait for the next sync because what they rely on failed.
     pub postponed: usize,
     /// Real servers draining now.
@@ -83,6 +86,9 @@ impl fmt::Display for Report {
         }
         for Failed { operation, error, .. } in &self.leftover {
             writeln!(f, "  left over: {operation}: {error}")?;
+        }
+        for Rejected { object, reason, .. } in &self.rejected {
+            writeln!(f, "  rejected: {object}: {reason}")?;
         }
         if self.postponed > 0 {
             writeln!(f, "{} changes wait for what failed", self.postponed)?;

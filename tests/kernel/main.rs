@@ -33,6 +33,7 @@ mod leftovers;
 mod load;
 mod metrics;
 mod namespace;
+mod once;
 mod outcome;
 mod ownership;
 mod pod_server;
@@ -121,6 +122,7 @@ fn tests() -> Vec<Trial> {
         health_checks::tests(),
         status::tests(),
         metrics::tests(),
+        once::tests(),
         readme::tests(),
     ];
     of_files.into_iter().flatten().collect()

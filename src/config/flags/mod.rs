@@ -325,6 +325,9 @@ pub struct ServeFlags {
 #[command(next_help_heading = "Run")]
 pub struct RunFlags {
     /// Sync until all is in place, print a summary and exit.
+    ///
+    /// Exit status 1 if anything could not be programmed: a file is broken, an object rejected, or
+    /// the kernel refused.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub once: String,
