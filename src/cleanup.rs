@@ -1,4 +1,5 @@
-//! `--cleanup`: removes everything of ours, and only that.
+//! `--cleanup`: removes everything of ours and what other modes of kube-proxy left behind, and only
+//! that.
 //!
 //! It is a plan toward nothing, so what is ours is decided where it always is. Settings stay:
 //! what they were before is not known, and others may rely on them by now.
@@ -21,6 +22,9 @@ use crate::reconcile::report::Report;
 /// Rounds of looking and removing; what failed may be free in the next.
 const ROUNDS: u32 = 3;
 
+/// The kind of step that is told by name, not by number.
+const LEFTOVERS: &str = "leftovers";
+
 /// What a cleanup came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -32,10 +36,11 @@ pub struct Outcome {
     pub settings: Vec<(String, String)>,
 }
 
-/// Removes everything of ours from the kernel.
+/// Removes everything of ours, and of other modes of kube-proxy, from the kernel.
 pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> {
     let mut outcome = Outcome::default();
-    let nothing = Desired::leaving_out(&policy.excluded);
+    let mut nothing = Desired::leaving_out(&policy.excluded);
+    nothing.remove_leftovers(true);
     for _ in 0..ROUNDS {
         let observed = kernel.observe(&Scope::Everything)?;
         outcome.settings = settings(&observed, policy);
@@ -100,12 +105,16 @@ impl fmt::Display for Outcome {
             0 => writeln!(f, "nothing to remove")?,
             _ => writeln!(f, "removed:")?,
         }
-        for (kind, counts) in &self.report.counts {
+        let counts = self.report.counts.iter().filter(|(kind, _)| **kind != LEFTOVERS);
+        for (kind, counts) in counts {
             // Rules are rewritten without ours, which counts as a change.
             let number = counts.removed + counts.changed;
             if number > 0 {
                 writeln!(f, "  {kind}: {number}")?;
             }
+        }
+        for leftover in &self.report.taken_away {
+            writeln!(f, "  {leftover}")?;
         }
         if !self.remaining.is_empty() {
             writeln!(f, "still there:")?;

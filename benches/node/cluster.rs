@@ -178,6 +178,7 @@ pub fn policy() -> Policy {
         excluded: Vec::new(),
         ipvs_timeouts: IpvsTimeouts::default(),
         drain_timeouts: DrainTimeouts::default(),
+        removes_leftovers: false,
         conntrack: Conntrack::default(),
         vip_binding: VipBinding::Address,
     }

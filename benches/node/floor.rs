@@ -164,7 +164,7 @@ impl Sockets {
             ),
             Step::Device(_) => Work::Device,
             Step::Rules(change) => Work::Rules(change.family, change.payload),
-            Step::Chains(_) | Step::Flows(_) => Work::Several(Vec::new()),
+            Step::Chains(_) | Step::Flows(_) | Step::Leftovers(_) => Work::Several(Vec::new()),
             Step::Entries(changes) => {
                 let mut sets = BTreeMap::<SetKey, Vec<Member>>::new();
                 for change in changes {

@@ -10,7 +10,7 @@ use tracing::{Level, debug, enabled, warn};
 
 use crate::config::{Config, EndpointsSource, SourceConfig};
 use crate::kernel::linux::LinuxKernel;
-use crate::kernel::{Error, Failure, Kernel};
+use crate::kernel::{Error, Failure, Kernel, listeners};
 use crate::model::observed::{Observed, Scope};
 use crate::plan::drain::Deadline;
 use crate::plan::step::Step;
@@ -42,8 +42,20 @@ pub(super) fn set_oom_score(score: i16) {
 /// Opens the kernel; the error names what is missing and what to do.
 pub(super) fn open_kernel(metrics: Metrics) -> Result<Counted, Error> {
     let mut kernel = LinuxKernel::new()?;
-    kernel.remove_leftovers()?;
+    kernel.remove_halves()?;
+    warn_of_kube_proxy();
     Ok(Counted { kernel, metrics })
+}
+
+/// Says so if kube-proxy seems to run beside us.
+fn warn_of_kube_proxy() {
+    match listeners::port_of_kube_proxy() {
+        Ok(None) => {}
+        Ok(Some(port)) => {
+            warn!(port, "kube-proxy may run, two proxies undo each other's work: stop it");
+        }
+        Err(error) => warn!(%error, "cannot tell whether kube-proxy runs"),
+    }
 }
 
 /// Opens the source of objects; nothing is read yet.

@@ -108,7 +108,8 @@ fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
         Run::Once => {
             let report = daemon::once(loaded.config)?;
             show(&report.to_string())?;
-            let is_done = report.is_complete() && !report.is_partial;
+            let is_whole = !report.is_partial && report.rejected.is_empty();
+            let is_done = report.is_complete() && is_whole;
             Ok(if is_done { Exit::Done } else { Exit::Failed })
         }
         Run::InitOnly => {

@@ -21,27 +21,45 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 /// Prints what would be programmed; failed if a file, an object, or a part of one, would not be.
 pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
-    let Content { updates, faults, ignored } = manifests::read_once(&config.manifests)?;
+    let Content { updates, faults, ignored, places } = manifests::read_once(&config.manifests)?;
     let periods = Periods { sync: NEVER, min_sync: Duration::ZERO, audit: NEVER };
     let mut engine = Engine::new(config.policy.clone(), periods, Store::new(&Kind::ALL));
     let now = Instant::now();
     for update in updates {
         engine.note(update, now);
     }
-    engine.sync(&mut Paper { host: host(config, &engine) }, || now);
+    let host = host(config, &engine);
+    let has_addresses = !host.addresses.is_empty();
+    engine.sync(&mut Paper { host }, || now);
     super::show(&render::text(engine.state().0.tables()))?;
     for ignored in &ignored {
         super::complain(&format!("ignored: {ignored}\n"));
     }
     let rejected = engine.rejected();
     for rejected in &rejected {
-        super::complain(&format!("rejected: {}: {}\n", rejected.object, rejected.reason));
+        let files = places.get(&rejected.object).into_iter().flatten();
+        let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
+        let (object, reason, files) = (&rejected.object, &rejected.reason, files.join(", "));
+        super::complain(&format!("rejected: {files}: {object}: {reason}\n"));
     }
+    warn_of_node_ports(&engine, has_addresses);
     for fault in &faults {
         super::complain(&format!("error: {fault}\n"));
     }
     let is_whole = rejected.is_empty() && faults.is_empty();
     Ok(if is_whole { Exit::Done } else { Exit::Failed })
+}
+
+/// Names the Services whose node ports are open nowhere, as no address of the node is known.
+fn warn_of_node_ports(engine: &Engine, has_addresses: bool) {
+    let (desired, _) = engine.state();
+    for service in desired.users_of_host().filter(|_| !has_addresses) {
+        super::complain(&format!(
+            "warning: {service}: spec.ports: no node port is shown, as no address of the node is \
+             known: name them with --node-addresses, or add the Node that --hostname-override \
+             names\n"
+        ));
+    }
 }
 
 /// The node as it is taken to be.

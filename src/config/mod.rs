@@ -122,6 +122,8 @@ pub struct Policy {
     pub vip_binding: VipBinding,
     /// How the kernel tracks connections.
     pub conntrack: Conntrack,
+    /// Whether what other modes of kube-proxy left behind is removed once all of ours is in place.
+    pub removes_leftovers: bool,
 }
 
 /// How long IPVS remembers silent connections (spec 2.7); below a second leaves it alone.

@@ -95,6 +95,7 @@ pub struct Desired {
     rejected: BTreeMap<ObjectName, Vec<(Cause, String)>>,
     excluded: Vec<IpNet>,
     bindings: PerFamily<Binding>,
+    removes_leftovers: bool,
 }
 
 impl Desired {
@@ -106,6 +107,16 @@ impl Desired {
     /// From now on, addresses of these ranges are left to others.
     pub fn leave_out(&mut self, excluded: &[IpNet]) {
         self.excluded = excluded.to_vec();
+    }
+
+    /// From now on, what other modes of kube-proxy left behind is removed, or not.
+    pub fn remove_leftovers(&mut self, is_asked_for: bool) {
+        self.removes_leftovers = is_asked_for;
+    }
+
+    /// Whether what other modes of kube-proxy left behind is removed.
+    pub fn removes_leftovers(&self) -> bool {
+        self.removes_leftovers
     }
 
     /// Whether an address is left to others.

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 
 use super::{exec, ipset, iptables, netlink, sysctl};
 use crate::model::ipvs::ServerKey;
+use crate::model::leftover::Leftover;
 
 /// Why the host could not be looked at or changed.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,17 @@ pub enum Error {
         "CAP_NET_ADMIN is missing: run as root, or add NET_ADMIN to securityContext.capabilities"
     )]
     NotPermitted,
+    /// What another mode of kube-proxy made may be in use by it.
+    #[error(
+        "cannot remove {leftover}: another program listens at port {port}, so kube-proxy may run: \
+         stop it"
+    )]
+    KubeProxyRuns {
+        /// What it made.
+        leftover: Leftover,
+        /// A port of kube-proxy.
+        port: u16,
+    },
     /// A device of our name is something else.
     #[error("device {name} is of type {kind:?}, not dummy: rename or delete it")]
     OtherDevice {
@@ -148,6 +160,7 @@ impl Error {
             | Error::Setting(_)
             | Error::Io { .. }
             | Error::NotPermitted
+            | Error::KubeProxyRuns { .. }
             | Error::OtherDevice { .. } => None,
         }
     }

@@ -15,9 +15,11 @@ pub mod iptables;
 pub mod ipvs;
 pub mod link;
 pub mod linux;
+pub mod listeners;
 pub mod lock;
 pub mod modules;
 pub mod netlink;
+pub mod nftables;
 pub mod route;
 pub mod sysctl;
 

@@ -2,6 +2,7 @@
 //!
 //! Rules are text as the tool prints it back, so desired and observed compare as they are.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -29,14 +30,19 @@ impl TableName {
     }
 }
 
+/// The chain of the nat table in which another mode of kube-proxy goes on deciding about clients
+/// until all of ours is in place.
+pub const HANDOVER: &str = "KUBE-IPVS-HANDOVER";
+
 /// Every chain name that is ours to change, the reference's included, so that cleanup finds all.
-pub const OUR_CHAINS: [(TableName, &str); 12] = [
+pub const OUR_CHAINS: [(TableName, &str); 13] = [
     (TableName::Nat, "KUBE-SERVICES"),
     (TableName::Nat, "KUBE-POSTROUTING"),
     (TableName::Nat, "KUBE-NODE-PORT"),
     (TableName::Nat, "KUBE-LOAD-BALANCER"),
     (TableName::Nat, "KUBE-MARK-MASQ"),
     (TableName::Nat, "KUBE-IPVS-REFUSE"),
+    (TableName::Nat, HANDOVER),
     (TableName::Filter, "KUBE-FORWARD"),
     (TableName::Filter, "KUBE-NODE-PORT"),
     (TableName::Filter, "KUBE-PROXY-FIREWALL"),
@@ -112,6 +118,26 @@ impl Ruleset {
     /// What one table holds.
     pub fn table(&self, table: TableName) -> &Rules {
         self.tables.get(&table).unwrap_or(&NOTHING)
+    }
+
+    /// Whether another mode of kube-proxy goes on deciding in it.
+    pub fn is_handed_over(&self) -> bool {
+        let nat = self.table(TableName::Nat);
+        nat.chains.get(HANDOVER).is_some_and(|rules| !rules.is_empty()) || nat.leads_to(HANDOVER)
+    }
+
+    /// The same without what lets another mode go on deciding.
+    pub fn without_handover(&self) -> Cow<'_, Ruleset> {
+        if !self.is_handed_over() {
+            return Cow::Borrowed(self);
+        }
+        let mut ruleset = self.clone();
+        if let Some(nat) = ruleset.tables.get_mut(&TableName::Nat) {
+            nat.chains.remove(HANDOVER);
+            let leads = |rule: &String| rule.split(' ').any(|word| word == HANDOVER);
+            nat.jumps.values_mut().for_each(|rules| rules.retain(|rule| !leads(rule)));
+        }
+        Cow::Owned(ruleset)
     }
 
     /// Whether both have the same effect.

@@ -7,6 +7,7 @@ pub mod conntrack;
 pub mod ipset;
 pub mod iptables;
 pub mod ipvs;
+pub mod leftover;
 pub mod link;
 pub mod net;
 pub mod observed;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::ipset::{Entry, Member, SetId, SetKey, SetSpec};
 use super::iptables::Ruleset;
 use super::ipvs::{Server, ServerKey};
+use super::leftover::Leftover;
 use super::link::Binding;
 use super::net::Family;
 use super::sysctl::Settings;
@@ -31,6 +32,8 @@ pub struct Tables {
     pub entries: BTreeSet<Entry>,
     /// Service addresses that are local, each with how; addresses of others on the dummy device.
     pub addresses: BTreeMap<IpAddr, Binding>,
+    /// What other modes of kube-proxy left behind; never wanted.
+    pub leftovers: BTreeSet<Leftover>,
 }
 
 impl Tables {

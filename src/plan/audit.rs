@@ -59,7 +59,8 @@ impl Audit {
             | Step::Rules(_)
             | Step::Chains(_)
             // They are no rows: nothing is kept of them.
-            | Step::Flows(_) => {}
+            | Step::Flows(_)
+            | Step::Leftovers(_) => {}
         }
     }
 

@@ -53,7 +53,8 @@ impl Flows {
             | Step::Device(_)
             | Step::Rules(_)
             | Step::Chains(_)
-            | Step::Flows(_) => {}
+            | Step::Flows(_)
+            | Step::Leftovers(_) => {}
         }
     }
 

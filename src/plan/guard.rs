@@ -34,9 +34,12 @@ pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
 /// What the mirror has to be relied on for, to carry out a step.
 fn needed(step: &Step) -> Trust {
     match step {
-        Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) | Step::Chains(_) => {
-            Trust::Everything
-        }
+        Step::Settings(_)
+        | Step::Sets(_)
+        | Step::Device(_)
+        | Step::Rules(_)
+        | Step::Chains(_)
+        | Step::Leftovers(_) => Trust::Everything,
         Step::Entries(_) | Step::Addresses(_) | Step::Servers(_) => Trust::Rows,
         Step::Reals(_) | Step::Flows(_) => Trust::Servers,
     }
@@ -72,7 +75,7 @@ impl<'a> Guard<'a> {
                 change.to.is_some()
                     || !self.seen.entries_of(change.key.id).any(|entry| entry.key() == change.key)
             })),
-            Step::Device(_) | Step::Rules(_) | Step::Flows(_) => step,
+            Step::Device(_) | Step::Rules(_) | Step::Flows(_) | Step::Leftovers(_) => step,
             Step::Chains(changes) => {
                 Step::Chains(keep(changes, |change| self.may_delete(&change.key)))
             }

@@ -97,8 +97,8 @@ impl Mirror {
             Step::Entries(_) | Step::Addresses(_) => Trust::Servers,
             // They are read again one by one.
             Step::Servers(_) | Step::Reals(_) => Trust::Everything,
-            // Nothing relies on an empty chain, and flows are not mirrored.
-            Step::Chains(_) | Step::Flows(_) => Trust::Everything,
+            // Nothing relies on an empty chain or on what is left over; flows are not mirrored.
+            Step::Chains(_) | Step::Flows(_) | Step::Leftovers(_) => Trust::Everything,
         };
         self.trust = self.trust.min(trust);
     }
@@ -154,11 +154,13 @@ impl Mirror {
         self.sizes.get(set).copied().unwrap_or_default()
     }
 
-    /// Whether the rules of a family are as wanted.
+    /// Whether the rules of a family are as wanted; another mode of kube-proxy may still decide
+    /// before them.
     pub fn holds(&self, family: Family, wanted: &Ruleset) -> bool {
         let Some(there) = self.tables.rulesets.get(&family) else { return false };
+        let there = there.without_handover();
         let as_loaded = self.loaded.get(&family).is_some_and(|loaded| {
-            let is_as_printed = |printed: &Ruleset| printed.has_effect_of(there);
+            let is_as_printed = |printed: &Ruleset| printed.has_effect_of(&there);
             loaded.written.has_effect_of(wanted)
                 && loaded.printed.as_ref().is_some_and(is_as_printed)
         });
@@ -235,6 +237,11 @@ impl Mirror {
                     .for_each(|change| self.put(change.key, change.to.is_some()));
             }
             Step::Addresses(changes) => note_map(&mut tables.addresses, changes, failed),
+            Step::Leftovers(changes) => {
+                for change in effective(changes, failed) {
+                    tables.leftovers.remove(&change.key);
+                }
+            }
             Step::Servers(changes) => {
                 effective(changes, failed).for_each(|change| note_server(tables, change));
             }

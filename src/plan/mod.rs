@@ -9,6 +9,7 @@ mod entries;
 pub mod flows;
 pub mod guard;
 mod halfway;
+mod handover;
 pub mod iptables;
 pub mod mirror;
 pub mod owned;
@@ -23,7 +24,7 @@ use std::time::Instant;
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::desired::{Desired, Touched};
 use crate::model::ipset::{Entry, SetId, SetKey, SetSpec};
-use crate::model::iptables::{ChainKey, Ruleset};
+use crate::model::iptables::{ChainKey, HANDOVER, Ruleset, TableName};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
 use crate::model::link::Binding;
 use crate::model::net::Family;
@@ -92,7 +93,7 @@ pub fn build(inputs: Inputs<'_>, extent: &Extent) -> Vec<Step> {
     }
     steps.extend(rows(servers, &entries, addresses, &inherited));
     if touched.foundation {
-        steps.extend(dismantling(wanted, &mirror.tables));
+        steps.extend(dismantling(inputs.desired, mirror));
     }
     steps.retain(|step| !step.is_empty());
     steps
@@ -134,9 +135,9 @@ fn foundation(wanted: &Tables, mirror: &Mirror, sets: Step, entries: &mut Entrie
     ];
     let rules = wanted.rulesets.iter().filter(|(family, ruleset)| !mirror.holds(**family, ruleset));
     let rules = rules.map(|(family, ruleset)| {
-        let empty = Default::default();
-        let there = seen.rulesets.get(family).unwrap_or(&empty);
-        rules_change(*family, there, ruleset)
+        let handed_over = handover::ruleset(ruleset, seen, *family);
+        let to = handed_over.as_ref().unwrap_or(ruleset);
+        Step::Rules(rules_change(*family, &rules_of(seen, *family), to))
     });
     before_rules.into_iter().chain(rules).chain(device).collect()
 }
@@ -238,35 +239,73 @@ fn settings(wanted: &Tables, seen: &Tables) -> [Vec<Change<String, String>>; 2] 
     [others, forwarding]
 }
 
-/// What is left of the foundation when it is no longer wanted, in reverse.
-fn dismantling(wanted: &Tables, seen: &Tables) -> Vec<Step> {
+/// What is left of the foundation when it is no longer wanted, in reverse; before it, what served
+/// clients until all of ours was in place.
+fn dismantling(desired: &Desired, mirror: &Mirror) -> Vec<Step> {
+    let (wanted, seen) = (desired.tables(), &mirror.tables);
+    let handed_over = handed_over(wanted, mirror);
     let unwanted = seen.rulesets.iter().filter(|(family, _)| !wanted.rulesets.contains_key(family));
     let nothing = Default::default();
     let rules = unwanted
         .filter(|(_, ruleset)| !ruleset.has_effect_of(&nothing))
-        .map(|(family, ruleset)| rules_change(*family, ruleset, &nothing));
+        .map(|(family, ruleset)| Step::Rules(rules_change(*family, ruleset, &nothing)));
     // An address of somebody else on the device keeps the device.
     let mut on_device = seen.addresses.iter().filter(|(_, binding)| binding.address);
     let is_empty = on_device.all(|(address, _)| owned::address(seen, *address));
     let device = (seen.device && !wanted.device && is_empty).then_some(Step::Device(false));
     let sets = seen.sets.iter().filter(|(key, _)| !wanted.sets.contains_key(key));
     let sets = Step::Sets(sets.map(|(key, spec)| Change::remove(*key, *spec)).collect());
-    rules.chain([obsolete_chains(wanted, seen)]).chain(device).chain([sets]).collect()
+    let leftovers = seen.leftovers.iter().filter(|_| desired.removes_leftovers());
+    let leftovers = Step::Leftovers(leftovers.map(|key| Change::remove(*key, ())).collect());
+    let chains = obsolete_chains(wanted, seen, handed_over.keys());
+    let ended = handed_over.iter().map(|(family, there)| {
+        let change = rules_change(*family, there, &wanted.rulesets[family]);
+        Step::Rules(RulesChange { ends_handover: true, ..change })
+    });
+    // Order: chains of other modes lead to chains of ours, and rules of ours to theirs.
+    ended.chain(rules).chain([leftovers, chains]).chain(device).chain([sets]).collect()
 }
 
-fn rules_change(family: Family, there: &Ruleset, wanted: &Ruleset) -> Step {
+/// Rules by which another mode of kube-proxy still decides when the plan has come so far.
+fn handed_over(wanted: &Tables, mirror: &Mirror) -> BTreeMap<Family, Ruleset> {
+    let seen = &mirror.tables;
+    let of_family = |(family, ruleset): (&Family, &Ruleset)| {
+        let there = rules_of(seen, *family);
+        let rules = match mirror.holds(*family, ruleset) {
+            true => Some(there).filter(Ruleset::is_handed_over),
+            false => handover::ruleset(ruleset, seen, *family)
+                .map(|handed_over| iptables::result(&there, &handed_over)),
+        };
+        rules.map(|rules| (*family, rules))
+    };
+    wanted.rulesets.iter().filter_map(of_family).collect()
+}
+
+fn rules_of(tables: &Tables, family: Family) -> Ruleset {
+    tables.rulesets.get(&family).cloned().unwrap_or_default()
+}
+
+fn rules_change(family: Family, there: &Ruleset, wanted: &Ruleset) -> RulesChange {
     let payload = iptables::payload(there, wanted);
-    Step::Rules(RulesChange { family, payload, to: iptables::result(there, wanted) })
+    let to = iptables::result(there, wanted);
+    RulesChange { family, payload, to, ends_handover: false }
 }
 
 /// Chains that are not wanted; they are empty by the time they are deleted.
-fn obsolete_chains(wanted: &Tables, seen: &Tables) -> Step {
+fn obsolete_chains<'a>(
+    wanted: &Tables,
+    seen: &Tables,
+    handed_over: impl Iterator<Item = &'a Family>,
+) -> Step {
     let is_wanted = |chain: &ChainKey| {
         let rules = wanted.rulesets.get(&chain.family).map(|ruleset| ruleset.table(chain.table));
         rules.is_some_and(|rules| rules.chains.contains_key(&chain.name))
     };
-    let chains = seen.rulesets.iter().flat_map(|(family, ruleset)| ruleset.chains(*family));
-    let obsolete = chains.filter(|chain| !is_wanted(chain));
+    let there = seen.rulesets.iter().flat_map(|(family, ruleset)| ruleset.chains(*family));
+    let handover = |family| ChainKey { family, table: TableName::Nat, name: HANDOVER.to_string() };
+    let chains: BTreeSet<ChainKey> =
+        there.chain(handed_over.map(|family| handover(*family))).collect();
+    let obsolete = chains.into_iter().filter(|chain| !is_wanted(chain));
     Step::Chains(obsolete.map(|chain| Change::remove(chain, ())).collect())
 }
 

@@ -8,6 +8,7 @@ use crate::model::conntrack::Flow;
 use crate::model::ipset::{Entry, SetId, SetKey, SetSpec};
 use crate::model::iptables::{ChainKey, Ruleset};
 use crate::model::ipvs::{RealKey, RealServer, ServerKey, VirtualServer};
+use crate::model::leftover::Leftover;
 use crate::model::link::Binding;
 use crate::model::net::Family;
 
@@ -80,6 +81,8 @@ pub enum Step {
     Addresses(Vec<Change<IpAddr, Binding>>),
     /// UDP flows removed from connection tracking; the client's next packet makes a new one.
     Flows(Vec<Change<Flow, ()>>),
+    /// What other modes of kube-proxy left behind, removed; each is found anew by then.
+    Leftovers(Vec<Change<Leftover, ()>>),
 }
 
 /// A new ruleset of one family.
@@ -91,6 +94,8 @@ pub struct RulesChange {
     pub payload: String,
     /// What the payload leads to.
     pub to: Ruleset,
+    /// Whether another mode of kube-proxy decides about clients before it, and no more after it.
+    pub ends_handover: bool,
 }
 
 impl Step {
@@ -106,6 +111,7 @@ impl Step {
             Step::Reals(changes) => changes.len(),
             Step::Addresses(changes) => changes.len(),
             Step::Flows(changes) => changes.len(),
+            Step::Leftovers(changes) => changes.len(),
         }
     }
 
@@ -128,7 +134,8 @@ impl Step {
             | Step::Device(_)
             | Step::Rules(_)
             | Step::Chains(_)
-            | Step::Flows(_) => self,
+            | Step::Flows(_)
+            | Step::Leftovers(_) => self,
         }
     }
 
@@ -144,7 +151,18 @@ impl Step {
             | Step::Servers(_)
             | Step::Reals(_)
             | Step::Addresses(_)
-            | Step::Flows(_) => false,
+            | Step::Flows(_)
+            | Step::Leftovers(_) => false,
+        }
+    }
+
+    /// Whether it takes away what served clients before us: until then all of ours has to be in
+    /// place.
+    pub fn ends_takeover(&self) -> bool {
+        match self {
+            Step::Rules(change) => change.ends_handover,
+            Step::Leftovers(_) => true,
+            _ => false,
         }
     }
 
@@ -175,6 +193,7 @@ impl Step {
             Step::Reals(_) => "reals",
             Step::Addresses(_) => "addresses",
             Step::Flows(_) => "flows",
+            Step::Leftovers(_) => "leftovers",
         }
     }
 }

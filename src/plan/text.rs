@@ -47,6 +47,7 @@ impl Display for Step {
                 write_all(f, kind, &changes, String::clone)
             }
             Step::Flows(changes) => write_all(f, kind, changes, |()| String::new()),
+            Step::Leftovers(changes) => write_all(f, kind, changes, |()| String::new()),
         }
     }
 }

@@ -97,10 +97,12 @@ struct Dirty {
 impl Engine {
     /// An engine that knows nothing yet: the first sync reads the whole kernel and adopts it.
     pub fn new(policy: Policy, periods: Periods, store: Store) -> Self {
+        let mut desired = Desired::leaving_out(&policy.excluded);
+        desired.remove_leftovers(policy.removes_leftovers);
         Engine {
             node: store.node(&policy.node_name).cloned(),
             unusable: Vec::new(),
-            desired: Desired::leaving_out(&policy.excluded),
+            desired,
             drains: Drains::new(policy.drain_timeouts),
             policy,
             store,
@@ -288,6 +290,11 @@ impl Engine {
         for step in plan::build(self.inputs(&slow, now), extent) {
             // What is not wanted may be what could not be read.
             let step = if report.is_partial { step.without_removals() } else { step };
+            if step.ends_takeover() && (report.is_partial || !report.is_complete()) {
+                // A part of the cluster that is unknown is no reason to try again soon.
+                report.postponed += if report.is_partial { 0 } else { step.len() };
+                continue;
+            }
             self.apply(kernel, step, report);
         }
         self.mirror.share(self.desired.tables(), &drained);
@@ -326,7 +333,8 @@ impl Engine {
             return;
         }
         let mut urgent = Report::default();
-        for step in plan::build(self.inputs(&Slow::default(), now), &extent) {
+        let steps = plan::build(self.inputs(&Slow::default(), now), &extent);
+        for step in steps.into_iter().filter(|step| !step.ends_takeover()) {
             self.apply(kernel, step.without_removals(), &mut urgent);
         }
         // What failed is tried again right away, with all the rest.
@@ -403,8 +411,9 @@ impl Engine {
     /// A clear refusal leaves the mirror right, so the change is merely tried again; unless it
     /// says that something is not there which the mirror has.
     fn doubt(&mut self, step: &Step, failures: &[Failure]) {
-        // An empty chain more or less is in nobody's way.
-        let failures = if matches!(step, Step::Chains(_)) { &[] } else { failures };
+        // What is left over is tried again by the next audit.
+        let is_leftover = matches!(step, Step::Chains(_) | Step::Leftovers(_));
+        let failures = if is_leftover { &[] } else { failures };
         for failure in failures {
             let why = || Failed::new(step.kind(), &failure.error);
             self.doubt.servers.extend(step.server(failure.index));

@@ -1,5 +1,6 @@
 //! What the loop says: one summary per sync, and each complaint once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -8,14 +9,19 @@ use super::news::News;
 use super::report::{Counts, Failed, Report};
 use crate::desired::Rejected;
 use crate::kernel::Error;
+use crate::model::leftover::Leftover;
 
 /// Failures that are named in one sync; of a missing module there may be thousands.
 const MOST_NAMED: usize = 10;
+
+/// What to do about what kube-proxy left behind.
+const REMOVE: &str = "stop kube-proxy if it runs; --remove-leftovers removes it, as does --cleanup";
 
 /// Who says it.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     sync: u64,
+    left_behind: BTreeSet<Leftover>,
 }
 
 impl Log {
@@ -49,6 +55,18 @@ impl Log {
             true => say!(info),
             false => say!(debug),
         }
+    }
+
+    /// Says what other modes of kube-proxy left behind, each once while it is there.
+    pub(super) fn left_behind(&mut self, report: &Report, found: &BTreeSet<Leftover>) {
+        for leftover in &report.taken_away {
+            info!(%leftover, "removed what kube-proxy left behind");
+        }
+        for leftover in found.difference(&self.left_behind) {
+            let (effect, fix) = (leftover.effect(), REMOVE);
+            warn!(%leftover, effect, fix, "kube-proxy left something behind");
+        }
+        self.left_behind.clone_from(found);
     }
 
     /// Says how an audit that was read beside the work went.

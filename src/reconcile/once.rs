@@ -58,7 +58,8 @@ pub fn run(
             Ok(waited) => waited.map_err(Error::Ended)?,
             Err(_) => return Err(no_lists(&cycle.engine, patience.lists)),
         }
-        Ok(sync_to_the_end(&mut cycle, patience).await)
+        let report = sync_to_the_end(&mut cycle, patience).await;
+        Ok(Report { rejected: cycle.engine.rejected(), ..report })
     })
 }
 

@@ -6,8 +6,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cluster::store::Trigger;
+use crate::desired::Rejected;
 use crate::desired::front::Away;
 use crate::kernel::{Error, Failure};
+use crate::model::leftover::Leftover;
 use crate::model::net::PerFamily;
 use crate::plan::step::{Change, Step};
 
@@ -25,8 +27,13 @@ pub struct Report {
     /// What did not take effect; it is tried again.
     pub failed: Vec<Failed>,
     /// What is left and makes no sync incomplete, as it is in nobody's way: empty chains to which
-    /// rules of others lead, and UDP flows that the kernel cannot tell. The next audit tries again.
+    /// rules of others lead, UDP flows that the kernel cannot tell, and what other modes of
+    /// kube-proxy left behind. The next audit tries again.
     pub leftover: Vec<Failed>,
+    /// What other modes of kube-proxy left behind and was removed.
+    pub taken_away: Vec<Leftover>,
+    /// Objects, or parts of them, that are not programmed; filled in by `--once` alone.
+    pub rejected: Vec<Rejected>,
     /// Changes that wait for the next sync because what they rely on failed.
     pub postponed: usize,
     /// Real servers draining now.
@@ -71,11 +78,17 @@ impl fmt::Display for Report {
         for (kind, Counts { added, changed, removed }) in &self.counts {
             writeln!(f, "  {kind}: {added} added, {changed} changed, {removed} removed")?;
         }
+        for leftover in &self.taken_away {
+            writeln!(f, "  removed: {leftover}")?;
+        }
         for Failed { operation, error, .. } in &self.failed {
             writeln!(f, "  failed: {operation}: {error}")?;
         }
         for Failed { operation, error, .. } in &self.leftover {
             writeln!(f, "  left over: {operation}: {error}")?;
+        }
+        for Rejected { object, reason, .. } in &self.rejected {
+            writeln!(f, "  rejected: {object}: {reason}")?;
         }
         if self.postponed > 0 {
             writeln!(f, "{} changes wait for what failed", self.postponed)?;
@@ -147,6 +160,7 @@ impl Report {
             let sum = self.counts.entry(kind).or_default();
             *sum = sum.plus(counts);
         }
+        self.taken_away.splice(..0, before.taken_away);
         self
     }
 
@@ -167,9 +181,13 @@ impl Report {
             }
             let failed = Failed::new(step.kind(), &failure.error);
             match step {
-                Step::Chains(_) => self.leftover.push(failed),
+                Step::Chains(_) | Step::Leftovers(_) => self.leftover.push(failed),
                 _ => self.failed.push(failed),
             }
+        }
+        if let Step::Leftovers(changes) = step {
+            let done = changes.iter().zip(&kinds).filter(|(_, kind)| kind.is_some());
+            self.taken_away.extend(done.map(|(change, _)| change.key));
         }
         let counts = self.counts.entry(step.kind()).or_default();
         for kind in kinds.into_iter().flatten() {
@@ -202,6 +220,7 @@ fn kinds(step: &Step) -> Vec<Option<ChangeKind>> {
         Step::Reals(changes) => of(changes),
         Step::Addresses(changes) => of(changes),
         Step::Flows(changes) => of(changes),
+        Step::Leftovers(changes) => of(changes),
     }
 }
 

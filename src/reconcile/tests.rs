@@ -98,6 +98,7 @@ fn policy() -> Policy {
         excluded: Vec::new(),
         ipvs_timeouts: IpvsTimeouts::default(),
         drain_timeouts: DrainTimeouts::default(),
+        removes_leftovers: false,
         conntrack: Conntrack::default(),
     }
 }

@@ -92,6 +92,7 @@ pub fn policy() -> Policy {
         node_port_addresses: NodePortAddresses::All,
         strict_arp: false,
         excluded: Vec::new(),
+        removes_leftovers: false,
         ipvs_timeouts: IpvsTimeouts::default(),
         drain_timeouts: DrainTimeouts::default(),
         conntrack: Conntrack::default(),

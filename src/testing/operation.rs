@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use super::restore;
 use crate::model::ipset::{Entry, Member, SetKey, SetSpec};
+use crate::model::iptables::Rules;
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
+use crate::model::leftover::Leftover;
 use crate::model::link::Binding;
 use crate::model::net::Family;
 use crate::model::tables::Tables;
@@ -35,6 +37,7 @@ pub fn split(step: &Step) -> Vec<Step> {
         Step::Reals(changes) => each(changes, Step::Reals),
         Step::Addresses(changes) => each(changes, Step::Addresses),
         Step::Flows(changes) => each(changes, Step::Flows),
+        Step::Leftovers(changes) => each(changes, Step::Leftovers),
     }
 }
 
@@ -64,6 +67,9 @@ pub fn perform(tables: &mut Tables, operation: &Step) -> Result<(), Refusal> {
         Step::Reals(changes) => changes.iter().try_for_each(|change| real(tables, change)),
         // Not among the tables.
         Step::Flows(_) => Ok(()),
+        Step::Leftovers(changes) => {
+            changes.iter().try_for_each(|change| leftover(tables, change.key))
+        }
         Step::Addresses(changes) => changes.iter().try_for_each(|change| match change.to {
             Some(to) if to.address && !tables.device => {
                 Err(format!("{}: no such device", change.key))
@@ -95,8 +101,20 @@ fn restore(tables: &mut Tables, family: Family, payload: &str) -> Result<(), Ref
     let there = tables.rulesets.get(&family).cloned().unwrap_or_default();
     let loaded = restore::restore(&there, payload)?;
     let sets = tables.sets.keys().map(|key| key.name()).collect();
-    restore::check_references(&loaded, &sets)?;
+    let has_iptables_mode = tables.leftovers.contains(&Leftover::Chains(family));
+    restore::check_references(&loaded, &sets, has_iptables_mode)?;
     tables.rulesets.insert(family, loaded);
+    Ok(())
+}
+
+fn leftover(tables: &mut Tables, leftover: Leftover) -> Result<(), Refusal> {
+    let rulesets = tables.rulesets.get(&leftover.family()).into_iter();
+    let leads_there =
+        |nat: &Rules| nat.chains.values().flatten().any(|rule| rule.contains("-j KUBE-SVC-"));
+    if rulesets.flat_map(|ruleset| ruleset.tables.values()).any(leads_there) {
+        return Err(format!("{leftover}: in use by a rule"));
+    }
+    tables.leftovers.remove(&leftover);
     Ok(())
 }
 

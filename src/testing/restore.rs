@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::operation::Refusal;
 use crate::model::iptables::{OUR_CHAINS, Rules, Ruleset, TableName};
+use crate::model::leftover;
 
 /// The ruleset after the input was loaded.
 pub fn restore(there: &Ruleset, payload: &str) -> Result<Ruleset, Refusal> {
@@ -32,13 +33,23 @@ pub fn restore(there: &Ruleset, payload: &str) -> Result<Ruleset, Refusal> {
     }
 }
 
-/// Refuses rules that name a set or a chain that is not there.
-pub fn check_references(ruleset: &Ruleset, sets: &BTreeSet<&str>) -> Result<(), Refusal> {
-    for rules in ruleset.tables.values() {
+/// Refuses rules that name a set or a chain that is not there; chains of kube-proxy's iptables mode
+/// are there or not.
+pub fn check_references(
+    ruleset: &Ruleset,
+    sets: &BTreeSet<&str>,
+    has_iptables_mode: bool,
+) -> Result<(), Refusal> {
+    let is_left_behind = |table: &TableName, chain: &str| {
+        has_iptables_mode && leftover::is_chain(table.name(), chain)
+    };
+    for (table, rules) in &ruleset.tables {
         for line in rules.chains.values().chain(rules.jumps.values()).flatten() {
             let missing_set = after(line, "--match-set").find(|set| !sets.contains(set));
             let target = after(line, "-j").find(|target| target.starts_with("KUBE-"));
-            let missing_chain = target.filter(|chain| !rules.chains.contains_key(*chain));
+            let missing_chain = target.filter(|chain| {
+                !rules.chains.contains_key(*chain) && !is_left_behind(table, chain)
+            });
             if let Some(missing) = missing_set.or(missing_chain) {
                 return Err(format!("iptables-restore: {missing} does not exist"));
             }

@@ -280,12 +280,13 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
         format!("ignored: {path}/below: it is no file"),
         format!("ignored: {path}/d.yml: apps/v1 Deployment d is of a kind"),
         format!("ignored: {path}/notes.txt: its name does not end in .yaml"),
-        "rejected: default/x: spec.clusterIPs[0]: ".to_string(),
+        format!("rejected: {path}/f.yaml: default/x: spec.clusterIPs[0]: "),
+        "warning: default/web: spec.ports: no node port is shown, ".to_string(),
     ] {
         let lines = run.stderr.lines().filter(|found| found.starts_with(&line));
         assert_eq!(lines.count(), 1, "{line:?} in\n{}", run.stderr);
     }
-    assert_eq!(run.stderr.lines().count(), 7, "{}", run.stderr);
+    assert_eq!(run.stderr.lines().count(), 8, "{}", run.stderr);
     assert_eq!(run.status, Some(1));
     assert!(run.stdout.contains("\n-A -t 10.96.0.10:80 -s rr\n"), "{}", run.stdout);
 }

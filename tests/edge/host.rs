@@ -86,7 +86,7 @@ fn an_exchange_under_way_is_left_alone() {
     let is_there = || command("ipset", &["list", "-n"]).contains("KUBE-IPVS-EXCHANGE");
     let mut kernel = kernel();
     assert!(is_there());
-    kernel.remove_leftovers().unwrap_or_else(|error| panic!("{}", chain(&error)));
+    kernel.remove_halves().unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert!(!is_there());
 }
 

@@ -29,9 +29,11 @@ mod dump;
 mod growth;
 mod health_checks;
 mod lab;
+mod leftovers;
 mod load;
 mod metrics;
 mod namespace;
+mod once;
 mod outcome;
 mod ownership;
 mod pod_server;
@@ -109,6 +111,7 @@ fn tests() -> Vec<Trial> {
         ownership::tests(),
         api_server::tests(),
         takeover::tests(),
+        leftovers::tests(),
         crash::tests(),
         crash_in_change::tests(),
         steps::tests(),
@@ -119,6 +122,7 @@ fn tests() -> Vec<Trial> {
         health_checks::tests(),
         status::tests(),
         metrics::tests(),
+        once::tests(),
         readme::tests(),
     ];
     of_files.into_iter().flatten().collect()

@@ -96,7 +96,8 @@ fn order(state: &Tables, operation: &Step, wanted: &Tables) -> Verdict {
         | Step::Rules(_)
         | Step::Chains(_)
         | Step::Reals(_)
-        | Step::Flows(_) => {}
+        | Step::Flows(_)
+        | Step::Leftovers(_) => {}
     }
     Ok(())
 }

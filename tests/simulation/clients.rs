@@ -246,7 +246,11 @@ fn reaches_a_pod(fate: Fate) -> bool {
 /// Whether the operation may change what becomes of clients of the front.
 fn may_touch(operation: &Step, front: &ServerKey) -> bool {
     match operation {
-        Step::Settings(_) | Step::Sets(_) | Step::Chains(_) | Step::Flows(_) => false,
+        Step::Settings(_)
+        | Step::Sets(_)
+        | Step::Chains(_)
+        | Step::Flows(_)
+        | Step::Leftovers(_) => false,
         Step::Device(_) => true,
         Step::Rules(change) => change.family == front.family(),
         Step::Servers(changes) => changes.iter().any(|change| change.key == *front),

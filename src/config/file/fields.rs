@@ -86,7 +86,7 @@ pub const OWN: &str = "kubeIpvsProxy";
 pub const OF_OTHER_MODES: [&str; 2] = ["nftables", "winkernel"];
 
 /// Every field; of two that stand for the same flag the later counts.
-pub const FIELDS: [Field; 67] = [
+pub const FIELDS: [Field; 68] = [
     flag("featureGates", Shape::Gates, "feature-gates"),
     flag("clientConnection.kubeconfig", Shape::Text, "kubeconfig"),
     nothing("clientConnection.acceptContentTypes", Shape::Text, "\"\""),
@@ -151,6 +151,7 @@ pub const FIELDS: [Field; 67] = [
     flag("kubeIpvsProxy.vipBinding", Shape::Text, "vip-binding"),
     flag("kubeIpvsProxy.drainTimeout", Shape::Duration, "drain-timeout"),
     flag("kubeIpvsProxy.drainTimeoutVanished", Shape::Duration, "drain-timeout-vanished"),
+    flag("kubeIpvsProxy.removeLeftovers", Shape::Truth, "remove-leftovers"),
     even_empty("kubeIpvsProxy.stateDir", Shape::Text, "state-dir"),
     even_empty("kubeIpvsProxy.healthzBindAddress", Shape::Text, "healthz-bind-address"),
     even_empty("kubeIpvsProxy.metricsBindAddress", Shape::Text, "metrics-bind-address"),

@@ -325,13 +325,25 @@ pub struct ServeFlags {
 #[command(next_help_heading = "Run")]
 pub struct RunFlags {
     /// Sync until all is in place, print a summary and exit.
+    ///
+    /// Exit status 1 if anything could not be programmed: a file is broken, an object rejected, or
+    /// the kernel refused.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub once: String,
-    /// Remove everything that this program has made, and exit; settings stay and are named.
+    /// Remove everything that this program and other modes of kube-proxy have made, and exit.
+    ///
+    /// Settings stay and are named.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub cleanup: String,
+    /// Remove what kube-proxy's iptables and nftables modes left behind, once all is in place.
+    ///
+    /// Not while kube-proxy runs, which its ports 10249 and 10256 tell. Without it a warning names
+    /// what was found. --cleanup removes the same.
+    #[arg(long, value_name = "BOOL", default_value = "false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub remove_leftovers: String,
     /// Make the settings below /proc/sys that need more rights than the daemon, and exit.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]

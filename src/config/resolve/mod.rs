@@ -76,9 +76,11 @@ pub fn with_origins(
     let oom_score = resolver.take("oom-score-adj", score, value::score(score, OOM_SCORES));
     resolver.bind_address(&flags.accepted.bind_address);
     let run = resolver.run(&flags.run);
+    let removes_leftovers = resolver.truth("remove-leftovers", &flags.run.remove_leftovers);
     let verbosity = resolver.take("v", &flags.run.v, value::number(&flags.run.v, MOST_VERBOSE));
     let config = || {
-        let (policy, periods, source) = (policy?, periods?, source?);
+        let (periods, source) = (periods?, source?);
+        let policy = Policy { removes_leftovers: removes_leftovers?, ..policy? };
         let (oom_score, verbosity, run) = (oom_score?, verbosity?, run?);
         let state = path(&flags.run.state_dir);
         let write_to = path(&flags.run.write_config_to);
@@ -163,6 +165,7 @@ impl Resolver {
             drain_timeouts: drain_timeouts?,
             vip_binding: vip_binding?,
             conntrack: conntrack?,
+            removes_leftovers: false,
         })
     }
 

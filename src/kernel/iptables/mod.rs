@@ -6,6 +6,7 @@
 //! Invariant: a program runs only when asked to; nothing here polls.
 
 pub mod generation;
+mod leftovers;
 mod parse;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::exec::{self, Call, Runner};
 use crate::model::iptables::Ruleset;
 use crate::model::net::Family;
 
+pub use leftovers::{Extent, Leftovers};
 pub use parse::parse;
 
 /// How long listing may take.
@@ -107,6 +109,8 @@ pub struct Evidence {
     pub has_kubelet_chain: bool,
     /// Number of rules.
     pub rules: usize,
+    /// Whether kube-proxy has made a chain there, or we.
+    pub has_kube_proxy_chain: bool,
 }
 
 /// The host's programs for rules.
@@ -118,6 +122,17 @@ pub struct Tools {
     pub version: Version,
     /// Whether those tables are nf_tables, of both families.
     pub is_nf_tables: bool,
+    /// The variant that they do not use, if kube-proxy has chains there.
+    pub other: Option<Variant>,
+}
+
+/// What a family holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// What is ours.
+    pub ruleset: Ruleset,
+    /// Whether kube-proxy's iptables mode left chains behind.
+    pub has_leftovers: bool,
 }
 
 impl Tools {
@@ -129,10 +144,16 @@ impl Tools {
         let nf_tables = gather(runner, Variant::NfTables);
         let variant = choose(legacy, nf_tables);
         let (version, is_nf_tables) = version(runner, variant, Family::V4)?;
+        let other = match (variant, is_nf_tables) {
+            (Variant::NfTables, _) | (Variant::Plain, true) => (Variant::Legacy, legacy),
+            (Variant::Legacy, _) | (Variant::Plain, false) => (Variant::NfTables, nf_tables),
+        };
+        let has_chains = other.1.is_some_and(|evidence| evidence.has_kube_proxy_chain);
+        let other = has_chains.then_some(other.0);
         // The administrator may have chosen otherwise for IPv6; a host may do without it.
         let ipv6 = self::version(runner, variant, Family::V6);
         let is_nf_tables = is_nf_tables && ipv6.is_ok_and(|(_, is_nf_tables)| is_nf_tables);
-        let tools = Tools { variant, version, is_nf_tables };
+        let tools = Tools { variant, version, is_nf_tables, other };
         tools.save(runner, Family::V4)?;
         Ok(tools)
     }
@@ -145,6 +166,45 @@ impl Tools {
     /// What a family holds of ours.
     pub fn save(&self, runner: &mut Runner, family: Family) -> Result<Ruleset, Error> {
         parse(&saved(runner, self.variant, family)?)
+    }
+
+    /// The same, and whether iptables mode left something behind.
+    pub fn list(&self, runner: &mut Runner, family: Family) -> Result<Listing, Error> {
+        let text = saved(runner, self.variant, family)?;
+        let has_leftovers = !Leftovers::find(&text, Extent::NotOurs).is_empty();
+        Ok(Listing { ruleset: parse(&text)?, has_leftovers })
+    }
+
+    /// Whether kube-proxy has chains of a family in the variant that is not used.
+    pub fn has_leftovers_in_other(
+        &self,
+        runner: &mut Runner,
+        family: Family,
+    ) -> Result<bool, Error> {
+        let Some(other) = self.other else { return Ok(false) };
+        let text = saved(runner, other, family)?;
+        Ok(!Leftovers::find(&text, Extent::Everything).is_empty())
+    }
+
+    /// Removes what kube-proxy left behind in a family: of iptables mode next to our rules, or of
+    /// any mode in the variant that is not used.
+    pub fn remove_leftovers(
+        &self,
+        runner: &mut Runner,
+        family: Family,
+        extent: Extent,
+    ) -> Result<(), Error> {
+        let variant = match extent {
+            Extent::NotOurs => Some(self.variant),
+            Extent::Everything => self.other,
+        };
+        let Some(variant) = variant else { return Ok(()) };
+        let text = saved(runner, variant, family)?;
+        let tools = Tools { variant, ..*self };
+        match Leftovers::find(&text, extent) {
+            none if none.is_empty() => Ok(()),
+            found => tools.restore(runner, family, &found.removal()),
+        }
     }
 
     /// Loads `iptables-restore` input and leaves chains that it does not declare alone.
@@ -212,12 +272,14 @@ fn gather(runner: &mut Runner, variant: Variant) -> Option<Evidence> {
     listings.into_iter().flatten().map(|text| evidence(&text)).reduce(|one, other| Evidence {
         has_kubelet_chain: one.has_kubelet_chain || other.has_kubelet_chain,
         rules: one.rules + other.rules,
+        has_kube_proxy_chain: one.has_kube_proxy_chain || other.has_kube_proxy_chain,
     })
 }
 
 /// What a listing says for its variant.
 fn evidence(text: &str) -> Evidence {
-    let mut evidence = Evidence::default();
+    let has_kube_proxy_chain = !Leftovers::find(text, Extent::Everything).is_empty();
+    let mut evidence = Evidence { has_kube_proxy_chain, ..Evidence::default() };
     let mut is_mangle = false;
     for line in text.lines() {
         if let Some(table) = line.strip_prefix('*') {
@@ -297,8 +359,8 @@ mod tests {
     #[test]
     fn chooses_what_kubelet_uses() {
         let none = Evidence::default();
-        let kubelet = Evidence { has_kubelet_chain: true, rules: 0 };
-        let rules = |rules| Evidence { has_kubelet_chain: false, rules };
+        let kubelet = Evidence { has_kubelet_chain: true, ..none };
+        let rules = |rules| Evidence { rules, ..none };
         for (name, legacy, nf_tables, expected) in [
             ("no suffixed programs", None, None, Variant::Plain),
             ("nf_tables alone", None, Some(none), Variant::NfTables),
@@ -317,9 +379,11 @@ mod tests {
     #[test]
     fn gathers_evidence_from_the_mangle_table_only() {
         let text = "*nat\n:KUBE-KUBELET-CANARY - [0:0]\n-A INPUT -j ACCEPT\nCOMMIT\n";
-        assert_eq!(evidence(text), Evidence { has_kubelet_chain: false, rules: 1 });
+        assert_eq!(evidence(text), Evidence { rules: 1, ..Evidence::default() });
         let text = "*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n";
-        assert_eq!(evidence(text), Evidence { has_kubelet_chain: true, rules: 0 });
+        assert_eq!(evidence(text), Evidence { has_kubelet_chain: true, ..Evidence::default() });
+        let text = "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n";
+        assert_eq!(evidence(text), Evidence { has_kube_proxy_chain: true, ..Evidence::default() });
     }
 
     #[test]

@@ -65,16 +65,16 @@ fn incompatible_table(line: &str) -> Option<&str> {
     (is_one_of_ours && rest.contains("incompatible")).then_some(table)
 }
 
-fn is_ours(table: TableName, chain: &str) -> bool {
+pub(super) fn is_ours(table: TableName, chain: &str) -> bool {
     OUR_CHAINS.contains(&(table, chain))
 }
 
-fn is_built_in(chain: &str) -> bool {
+pub(super) fn is_built_in(chain: &str) -> bool {
     ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&chain)
 }
 
 /// The chain that a rule leads to.
-fn target(rule: &str) -> Option<&str> {
+pub(super) fn target(rule: &str) -> Option<&str> {
     let mut words = words(rule);
     words.find(|word| LEADING.contains(word))?;
     words.next()

@@ -49,6 +49,7 @@ impl LinuxKernel {
             Step::Reals(changes) => self.apply_reals(changes),
             Step::Addresses(changes) => self.apply_addresses(changes),
             Step::Flows(changes) => self.remove_flows(changes),
+            Step::Leftovers(changes) => each(changes, |change| self.remove_leftover(change.key)),
         }
     }
 

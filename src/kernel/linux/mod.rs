@@ -15,6 +15,7 @@ mod device;
 mod flows;
 mod host;
 mod ipv6;
+mod leftovers;
 mod observe;
 mod rules;
 mod servers;
@@ -26,7 +27,9 @@ use self::rules::Rules;
 use super::exec::Runner;
 use super::iptables::Tools;
 use super::sysctl::Sysctl;
-use super::{Error, Failure, Kernel, conntrack, ipset, ipvs, link, modules, netlink, route};
+use super::{
+    Error, Failure, Kernel, conntrack, ipset, ipvs, link, modules, netlink, nftables, route,
+};
 use crate::model::observed::{Observed, Scope};
 use crate::plan::step::Step;
 
@@ -43,6 +46,7 @@ pub struct LinuxKernel {
     link: link::Client,
     route: route::Client,
     conntrack: conntrack::Client,
+    nftables: nftables::Client,
     sysctl: Sysctl,
     runner: Runner,
     tools: Tools,
@@ -78,6 +82,7 @@ impl LinuxKernel {
         let link = link::Client::open().map_err(connect("rtnetlink"))?;
         let route = route::Client::open().map_err(connect("rtnetlink"))?;
         let conntrack = conntrack::Client::open().map_err(connect("nfnetlink"))?;
+        let nftables = nftables::Client::open().map_err(connect("nfnetlink"))?;
         let tools = Tools::detect(&mut runner).map_err(|cause| Error::Rules {
             operation: "use",
             key: "iptables".to_owned(),
@@ -88,13 +93,25 @@ impl LinuxKernel {
         // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
         ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
         let rules = Rules::new(tools.is_nf_tables);
-        Ok(LinuxKernel { ipvs, ipset, link, route, conntrack, sysctl, runner, tools, rules, ipv6 })
+        Ok(LinuxKernel {
+            ipvs,
+            ipset,
+            link,
+            route,
+            conntrack,
+            nftables,
+            sysctl,
+            runner,
+            tools,
+            rules,
+            ipv6,
+        })
     }
 
     /// Takes away what a run before us left halfway and no row tells of.
     ///
     /// Only for whoever writes: to others, what is being written looks left over as well.
-    pub fn remove_leftovers(&mut self) -> Result<(), Error> {
+    pub fn remove_halves(&mut self) -> Result<(), Error> {
         let failed = |cause| Error::Set { operation: "destroy", key: "leftover set".into(), cause };
         self.ipset.remove_leftover().map_err(failed)
     }
@@ -107,7 +124,8 @@ impl LinuxKernel {
                 + self.ipset.written()
                 + self.link.written()
                 + self.route.written()
-                + self.conntrack.written(),
+                + self.conntrack.written()
+                + self.nftables.written(),
             setting_writes: self.sysctl.written(),
         }
     }

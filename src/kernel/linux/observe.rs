@@ -12,11 +12,13 @@ use std::net::IpAddr;
 use tracing::{info, warn};
 
 use super::{LinuxKernel, convert, host, refused};
-use crate::kernel::ipset::Listing;
+use crate::kernel::ipset;
+use crate::kernel::iptables::Listing;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
 use crate::kernel::{Error, addresses, netlink};
 use crate::model::ipset::{Entry, SetKey, SetSpec};
 use crate::model::ipvs::{Server, ServerKey};
+use crate::model::leftover::Leftover;
 use crate::model::link::DEVICE;
 use crate::model::observed::Observed;
 use crate::model::sysctl::{IPVS_TIMEOUTS, Settings};
@@ -29,7 +31,7 @@ impl LinuxKernel {
         let mut observed = self.observe_host()?;
         observed.tables.settings = self.settings()?;
         self.observe_sets(&mut observed.tables)?;
-        observed.tables.rulesets = self.rulesets()?;
+        self.observe_rules(&mut observed.tables)?;
         let device = self.device()?;
         observed.tables.device = device.is_some();
         observed.tables.addresses = self.bound_addresses(device.as_ref())?;
@@ -120,6 +122,20 @@ impl LinuxKernel {
         Ok(())
     }
 
+    /// Rules of ours, and what other modes of kube-proxy left behind.
+    fn observe_rules(&mut self, tables: &mut Tables) -> Result<(), Error> {
+        tables.leftovers = self.leftovers_elsewhere()?;
+        for (family, Listing { ruleset, has_leftovers }) in self.listings()? {
+            if has_leftovers {
+                tables.leftovers.insert(Leftover::Chains(family));
+            }
+            if !ruleset.is_empty() {
+                tables.rulesets.insert(family, ruleset);
+            }
+        }
+        Ok(())
+    }
+
     /// Sets addresses of ours right that a program before us bound as preferred.
     fn stop_preferring_ours(&mut self, tables: &Tables) -> Result<(), Error> {
         let is_ours = |ip: &IpAddr| ip.is_ipv6() && owned::address(tables, *ip);
@@ -154,7 +170,7 @@ fn take_server(observed: &mut Observed, service: &Service, destinations: &[Desti
     observed.tables.servers.insert(key, server.into());
 }
 
-pub(super) fn take_set(tables: &mut Tables, key: SetKey, listing: &Listing) {
+pub(super) fn take_set(tables: &mut Tables, key: SetKey, listing: &ipset::Listing) {
     let Some(kind) = listing.kind.filter(|kind| listing.is_of(*kind, key.family)) else { return };
     tables.sets.insert(key, SetSpec { kind, maxelem: listing.maxelem });
     let entries = listing.members.iter().map(|member| Entry { set: key.id, member: *member });

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::LinuxKernel;
 use crate::kernel::Error;
-use crate::kernel::iptables::generation;
+use crate::kernel::iptables::{Listing, generation};
 use crate::model::iptables::Ruleset;
 use crate::model::net::Family;
 
@@ -17,7 +17,7 @@ pub(super) struct Rules {
     /// Absent where there is no such number.
     generation: Option<generation::Client>,
     /// Those of a generation.
-    known: Option<(u32, BTreeMap<Family, Ruleset>)>,
+    known: Option<(u32, BTreeMap<Family, Listing>)>,
 }
 
 impl Rules {
@@ -31,34 +31,39 @@ impl Rules {
 impl LinuxKernel {
     /// What the families hold of ours; one that holds nothing is left out.
     pub(super) fn rulesets(&mut self) -> Result<BTreeMap<Family, Ruleset>, Error> {
-        // Order: asked for before, so that rules which change meanwhile are read again.
-        let generation = self.rules.generation.as_mut().and_then(|client| client.read().ok());
-        if let Some((known, rulesets)) = &self.rules.known
-            && generation == Some(*known)
-        {
-            return Ok(rulesets.clone());
-        }
-        let rulesets = self.list_rules()?;
-        self.rules.known = generation.map(|generation| (generation, rulesets.clone()));
-        Ok(rulesets)
+        let listings = self.listings()?.into_iter();
+        let rulesets = listings.map(|(family, listing)| (family, listing.ruleset));
+        Ok(rulesets.filter(|(_, ruleset)| !ruleset.is_empty()).collect())
     }
 
-    fn list_rules(&mut self) -> Result<BTreeMap<Family, Ruleset>, Error> {
-        let mut rulesets = BTreeMap::new();
+    /// What each family holds that can be listed.
+    pub(super) fn listings(&mut self) -> Result<BTreeMap<Family, Listing>, Error> {
+        // Order: asked for before, so that rules which change meanwhile are read again.
+        let generation = self.rules.generation.as_mut().and_then(|client| client.read().ok());
+        if let Some((known, listings)) = &self.rules.known
+            && generation == Some(*known)
+        {
+            return Ok(listings.clone());
+        }
+        let listings = self.list_rules()?;
+        self.rules.known = generation.map(|generation| (generation, listings.clone()));
+        Ok(listings)
+    }
+
+    fn list_rules(&mut self) -> Result<BTreeMap<Family, Listing>, Error> {
+        let mut listings = BTreeMap::new();
         for family in Family::ALL {
             if family == Family::V6 && !self.ipv6.has_tools() {
                 continue;
             }
-            let ruleset =
-                self.tools.save(&mut self.runner, family).map_err(|cause| Error::Rules {
+            let listing =
+                self.tools.list(&mut self.runner, family).map_err(|cause| Error::Rules {
                     operation: "list rules of",
                     key: family.to_string(),
                     cause: Box::new(cause),
                 })?;
-            if !ruleset.is_empty() {
-                rulesets.insert(family, ruleset);
-            }
+            listings.insert(family, listing);
         }
-        Ok(rulesets)
+        Ok(listings)
     }
 }

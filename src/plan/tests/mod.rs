@@ -354,6 +354,7 @@ fn jumps_of_ours_are_put_back_first() {
 mod bindings;
 mod draining;
 mod flows;
+mod handover;
 mod mirror;
 mod schedulers;
 mod sets;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::Engine;
 use crate::config::{Periods, Policy};
+use crate::plan::Extent;
 
 impl Engine {
     /// Takes over another configuration; true if a sync is due for it, which computes all rows
@@ -20,6 +21,10 @@ impl Engine {
         // No row tells how long a drain may take, so none is touched by it.
         let draining = self.drains.deadlines().map(|drain| drain.server).collect();
         self.track(&draining, now);
+        if self.policy.removes_leftovers != policy.removes_leftovers {
+            self.desired.remove_leftovers(policy.removes_leftovers);
+            self.unfinished = Some(Extent::All);
+        }
         self.policy = policy;
         self.dirty.node = true;
         self.dirty.service_cidrs = true;

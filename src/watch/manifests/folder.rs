@@ -107,6 +107,17 @@ impl Folder {
         updates
     }
 
+    /// The files that define an object of each name, whatever its kind.
+    pub fn places(&self) -> BTreeMap<ObjectName, BTreeSet<PathBuf>> {
+        let mut places: BTreeMap<ObjectName, BTreeSet<PathBuf>> = BTreeMap::new();
+        for (file, known) in &self.files {
+            for found in &known.content.objects {
+                places.entry(found.name.clone()).or_default().insert(self.path.join(file));
+            }
+        }
+        places
+    }
+
     /// Objects that are defined more than once.
     pub fn duplicates(&self) -> BTreeSet<Duplicate> {
         let mut definitions: BTreeMap<(Kind, &ObjectName), &OsString> = BTreeMap::new();

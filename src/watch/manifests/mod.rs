@@ -10,7 +10,7 @@
 mod document;
 mod folder;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use self::folder::{Duplicate, Folder};
 use super::changes::Changes;
 use super::error::Fault;
 use super::{Error, send};
-use crate::cluster::Update;
+use crate::cluster::{ObjectName, Update};
 
 /// How long to wait before looking again for a folder that went away.
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ pub struct Content {
     pub faults: Vec<Error>,
     /// What is there and does not count.
     pub ignored: Vec<Ignored>,
+    /// The files that define an object of each name, whatever its kind.
+    pub places: BTreeMap<ObjectName, BTreeSet<PathBuf>>,
 }
 
 /// Something that does not count, although somebody may think that it does.
@@ -67,7 +69,7 @@ pub fn read_once(path: &Path) -> Result<Content, Error> {
         let reason = format!("{kind} {name} is also in {}, which counts", used.display());
         Ignored { path: ignored, reason }
     }));
-    Ok(Content { updates: folder.lists(), faults, ignored })
+    Ok(Content { updates: folder.lists(), faults, ignored, places: folder.places() })
 }
 
 /// Sends the content of a folder and follows its changes until nobody receives them.

@@ -1,0 +1,122 @@
+//! Taking over from other modes of kube-proxy: somebody serves at every moment.
+
+use std::time::Duration;
+
+use super::*;
+use crate::cleanup;
+use crate::config::{Periods, Policy};
+use crate::model::iptables::{HANDOVER, Rules, Ruleset};
+use crate::model::leftover::Leftover;
+
+const SERVED: &str = "-d 10.96.0.1/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-NPX46M4PTMTKRN6Y";
+const FRONT: &str = "tcp 10.96.0.1:80";
+
+/// A host on which iptables mode has ended.
+fn of_iptables_mode() -> FakeKernel {
+    let mut kernel = FakeKernel::default();
+    let chains =
+        [("KUBE-SERVICES", SERVED), ("KUBE-MARK-MASQ", "-j MARK --set-xmark 0x4000/0x4000")];
+    let chains = chains.map(|(name, rule)| (name.to_string(), vec![rule.to_string()])).into();
+    let portal = "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
+    let jumps = ["PREROUTING", "OUTPUT"].map(|hook| (hook.to_string(), vec![portal.to_string()]));
+    let nat = Rules { chains, jumps: jumps.into(), ..Rules::default() };
+    let ruleset = Ruleset { tables: [(TableName::Nat, nat)].into() };
+    kernel.tables.rulesets.insert(Family::V4, ruleset);
+    kernel.tables.leftovers.insert(Leftover::Chains(Family::V4));
+    kernel
+}
+
+fn removing() -> Policy {
+    Policy { removes_leftovers: true, ..policy() }
+}
+
+/// Whether rules of iptables mode decide about clients.
+fn theirs_decide(kernel: &FakeKernel) -> bool {
+    let ruleset = kernel.tables.rulesets.get(&Family::V4).expect("rules");
+    let nat = ruleset.table(TableName::Nat);
+    let serves = |chain: &str| nat.chains.get(chain).is_some_and(|rules| rules == &[SERVED]);
+    let comes_first = |hook| nat.jumps[hook][0].ends_with(HANDOVER);
+    let is_moved = serves(HANDOVER) && ["PREROUTING", "OUTPUT"].into_iter().all(comes_first);
+    serves("KUBE-SERVICES") || is_moved
+}
+
+/// Whether we take new connections.
+fn ours_decide(kernel: &FakeKernel) -> bool {
+    let tables = &kernel.tables;
+    let front = front(FRONT);
+    tables.serves(&front)
+        && tables.addresses.contains_key(&front.address)
+        && tables.lists(SetId::Pass, &front)
+}
+
+#[test]
+fn somebody_serves_at_every_moment_and_after_every_crash() {
+    let mut fresh = Node::with(removing(), FakeKernel::default(), [web(), one_pod()]);
+    fresh.sync();
+    for operations in 0.. {
+        let mut node = Node::with(removing(), of_iptables_mode(), [web(), one_pod()]);
+        node.kernel.dies_after = Some(operations);
+        node.sync();
+        assert!(theirs_decide(&node.kernel) || ours_decide(&node.kernel), "after {operations}");
+        let is_over = node.kernel.dies_after.take() > Some(0);
+        node.restart([web(), one_pod()]);
+        node.sync();
+        assert_eq!(node.kernel.tables, fresh.kernel.tables, "after {operations}");
+        if is_over {
+            return;
+        }
+    }
+}
+
+#[test]
+fn nothing_ends_before_all_of_ours_is_in_place() {
+    let mut node = Node::with(removing(), of_iptables_mode(), [web(), one_pod()]);
+    node.kernel.tables.leftovers.insert(Leftover::Table(Family::V6));
+    node.kernel.faults = Faults::When(|step| matches!(step, Step::Servers(_)), Fault::Refused);
+    assert!(!node.sync().is_complete());
+    assert!(theirs_decide(&node.kernel));
+    assert_eq!(node.kernel.tables.leftovers.len(), 2);
+    node.kernel.faults = Faults::None;
+    node.wait(60);
+    let report = node.sync();
+    assert!(report.is_complete(), "{report}");
+    assert_eq!(report.taken_away, [Leftover::Chains(Family::V4), Leftover::Table(Family::V6)]);
+    assert!(!theirs_decide(&node.kernel) && ours_decide(&node.kernel));
+    assert_eq!(node.kernel.tables.leftovers.len(), 0);
+}
+
+#[test]
+fn unasked_theirs_decide_no_more_and_nothing_else_goes_until_it_is_asked_for() {
+    let mut node = Node::on(of_iptables_mode(), [web(), one_pod()]);
+    assert!(node.sync().is_complete());
+    assert!(!theirs_decide(&node.kernel) && ours_decide(&node.kernel));
+    let nat = node.kernel.tables.rulesets[&Family::V4].table(TableName::Nat);
+    assert!(!nat.chains.contains_key(HANDOVER) && !nat.leads_to(HANDOVER));
+    assert_eq!(node.kernel.tables.leftovers.len(), 1);
+    let hour = Duration::from_secs(3600);
+    let periods = Periods { sync: hour, min_sync: Duration::ZERO, audit: hour };
+    node.engine.reconfigure(removing(), periods, node.now);
+    assert_eq!(node.changes(), "leftovers - IPv4 chains of kube-proxy's iptables mode\n");
+}
+
+#[test]
+fn what_cannot_be_removed_costs_nothing_else_and_is_tried_again() {
+    let mut node = Node::with(removing(), of_iptables_mode(), [web(), one_pod()]);
+    node.kernel.faults = Faults::When(|step| matches!(step, Step::Leftovers(_)), Fault::Refused);
+    let report = node.sync();
+    assert!(report.is_complete() && report.is_founded, "{report}");
+    assert_eq!(report.leftover.len(), 1);
+    node.kernel.faults = Faults::None;
+    node.wait(3601);
+    assert_eq!(node.sync().taken_away, [Leftover::Chains(Family::V4)]);
+}
+
+#[test]
+fn cleanup_takes_it_away_too_and_says_so() {
+    let mut kernel = of_iptables_mode();
+    let outcome = cleanup::run(&mut kernel, &policy()).unwrap();
+    assert!(outcome.is_complete(), "{outcome}");
+    assert!(kernel.tables.leftovers.is_empty());
+    let text = outcome.to_string();
+    assert!(text.contains("\n  IPv4 chains of kube-proxy's iptables mode\n"), "{text}");
+}
