@@ -95,16 +95,18 @@ fn resolve_all(flags: &Flags, origin: &Origin, problems: Problems) -> Result<Tas
 /// Does what the configuration asks for.
 fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
     let config = &loaded.config;
+    let set_verbosity = telemetry::start_log(config.verbosity);
+    origin.log(&loaded.notes);
     if let Some(path) = &config.write_to {
         let written = fs::write(path, write::yaml(&loaded.effective));
         written.with_context(|| format!("cannot write the configuration to {}", path.display()))?;
         return Ok(Exit::Done);
     }
-    let set_verbosity = telemetry::start_log(config.verbosity);
-    info!(version = env!("CARGO_PKG_VERSION"), node = &*config.policy.node_name, "started");
-    origin.log(&loaded.notes);
     match config.run {
-        Run::Daemon => daemon::run(origin, loaded, &set_verbosity),
+        Run::Daemon => {
+            info!(version = env!("CARGO_PKG_VERSION"), node = &*config.policy.node_name, "started");
+            daemon::run(origin, loaded, &set_verbosity)
+        }
         Run::Once => {
             let report = daemon::once(loaded.config)?;
             show(&report.to_string())?;

@@ -255,9 +255,11 @@ impl Desired {
         });
         let contested = self.contested.iter().filter_map(|front| self.claims.get_key_value(front));
         let losers = contested.flat_map(|(front, ranks)| {
-            let winner = ranks.first().map(|rank| rank.name.to_string()).unwrap_or_default();
-            ranks.iter().skip(1).map(move |rank| {
-                let reason = format!("{front} belongs to the older Service {winner}");
+            ranks.iter().skip(1).zip(std::iter::repeat(&ranks[0])).map(move |(rank, winner)| {
+                let reason = match rank.created == winner.created {
+                    true => format!("{front} belongs to {}, as old and first by name", winner.name),
+                    false => format!("{front} belongs to the older Service {}", winner.name),
+                };
                 rejected(&rank.name, Cause::Contested, reason)
             })
         });

@@ -172,13 +172,19 @@ fn the_older_claim_wins_whatever_the_order_of_events() {
 #[test]
 fn the_losers_are_rejected_with_the_name_of_the_winner() {
     let mut desired = Desired::default();
-    for (name, rows) in [claim("b/old", Some(1), "10.244.0.1"), claim("a/young", Some(2), "::1")] {
+    let claims = [("b/old", 1, "10.244.0.1"), ("a/young", 2, "::1"), ("c/old", 1, "10.244.0.2")];
+    for (name, created, endpoint) in claims {
+        let (name, rows) = claim(name, Some(created), endpoint);
         desired.replace(&name, rows);
     }
-    let rejected = desired.rejected();
-    assert_eq!(rejected.len(), 1);
-    assert_eq!(rejected[0].object, name("a/young"));
-    assert_eq!(rejected[0].reason, "tcp 10.96.0.1:80 belongs to the older Service b/old");
+    let rejected = desired.rejected().into_iter();
+    let reasons: Vec<_> = rejected.map(|rejected| (rejected.object, rejected.reason)).collect();
+    let front = "tcp 10.96.0.1:80 belongs to";
+    let expected = [
+        (name("c/old"), format!("{front} b/old, as old and first by name")),
+        (name("a/young"), format!("{front} the older Service b/old")),
+    ];
+    assert_eq!(reasons, expected);
 }
 
 #[test]
