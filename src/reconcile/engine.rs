@@ -218,7 +218,9 @@ impl Engine {
         {
             self.change(kernel, extent, now, &mut report);
             self.clean_flows(kernel, &clock, &mut report);
-            report.triggers = self.store.take_triggers();
+            if report.is_complete() {
+                report.triggers = self.store.take_triggers();
+            }
         }
         report.away = self.desired.away();
         report.drains = self.drains.len();

@@ -44,7 +44,7 @@ pub struct Report {
     pub drift: usize,
     /// Looks at the UDP flows of a family, where there was something to look for.
     pub flows: PerFamily<Option<FlowCleaning>>,
-    /// What caused the changes of endpoints that this sync carried out.
+    /// What caused the changes of endpoints that are carried out now; none while anything fails.
     pub triggers: Vec<Trigger>,
     /// Services whose endpoints are elsewhere, where a policy wants them here.
     pub away: Away<usize>,

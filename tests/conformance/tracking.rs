@@ -1,11 +1,13 @@
 //! Which words about slices are changes, and what a sync makes of them.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use kube_ipvs_proxy::cluster::endpoints::merged;
-use kube_ipvs_proxy::cluster::store::{Store, Touched};
+use kube_ipvs_proxy::cluster::store::{Store, Touched, Trigger};
 use kube_ipvs_proxy::cluster::{Endpoint, Kind, Parsed, Update, objects as api};
 use kube_ipvs_proxy::model::net::Family;
+use kube_ipvs_proxy::reconcile::report::Report;
+use kube_ipvs_proxy::telemetry::metrics::Metrics;
 use kube_ipvs_proxy::testing::objects::{name, service, slice_applied};
 use serde_json::json;
 
@@ -135,19 +137,41 @@ fn trigger_times() {
             &[102, 103, 104],
         ),
         (&[("ns/one", 1, None)], &[]),
-        (&[("ns/one", 1, Some(START - 1))], &[]),
+        (&[("ns/one", 1, Some(START - 1))], &[START - 1]),
         (&[("ns/one", 1, Some(101)), ("ns/one", 0, None)], &[]),
         (&[("ns/one", 1, Some(101)), ("ns/one", 0, None), ("ns/one", 1, Some(102))], &[102]),
         (&[("ns/one", 0, None)], &[]),
     ];
     for (words, expected) in sequences {
-        assert_eq!(triggers(words), expected, "{words:?}");
+        let metrics = Metrics::new();
+        let triggers = triggers(words, &metrics);
+        let mut seconds: Vec<u64> = triggers.iter().map(|one| second_of(one, &metrics)).collect();
+        seconds.sort_unstable();
+        assert_eq!(seconds, expected, "{words:?}");
+        // What was before the start is left out where the delays are counted.
+        metrics.observe(&Report { triggers, ..Report::default() }, Duration::ZERO);
+        let since_start = expected.iter().filter(|second| **second > START).count();
+        assert_eq!(counted(&metrics), since_start, "{words:?}");
     }
 }
 
-/// The seconds that count after these words.
-fn triggers(words: &[Word]) -> Vec<u64> {
-    let second = |at: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+/// How many delays are counted.
+fn counted(metrics: &Metrics) -> usize {
+    let text = metrics.text();
+    let name = "kubeproxy_network_programming_duration_seconds_count";
+    let count = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(' '));
+    count.map_or(0, |(_, count)| count.parse().unwrap())
+}
+
+/// When a cause was, by the clock that stands at [`START`] when the tracker starts.
+fn second_of(trigger: &Trigger, metrics: &Metrics) -> u64 {
+    let zero = metrics.started() - Duration::from_secs(START);
+    trigger.at.duration_since(zero).unwrap().as_secs()
+}
+
+/// What the store has for a sync after these words.
+fn triggers(words: &[Word], metrics: &Metrics) -> Vec<Trigger> {
+    let zero = metrics.started() - Duration::from_secs(START);
     let mut store = Store::new(&[]);
     for (service, endpoints, at) in words {
         store.apply(if *endpoints == 0 {
@@ -162,20 +186,11 @@ fn triggers(words: &[Word]) -> Vec<u64> {
             ) else {
                 unreachable!("a slice is applied");
             };
-            Update::Applied(
-                kind,
-                name,
-                Parsed { triggered: at.map(|at| second(at).into()), ..parsed },
-            )
+            let triggered = at.map(|at| (zero + Duration::from_secs(at)).into());
+            Update::Applied(kind, name, Parsed { triggered, ..parsed })
         });
     }
-    let taken = store.take_triggers().into_iter().map(|trigger| trigger.at);
-    // What was before the start is left out where it is counted.
-    let counted = taken.filter(|at| *at > second(START));
-    let since = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    let mut seconds: Vec<u64> = counted.map(since).collect();
-    seconds.sort_unstable();
-    seconds
+    store.take_triggers()
 }
 
 fn fqdn() {

@@ -1,4 +1,4 @@
-//! When the changes of endpoints were caused that no sync has taken in yet (spec 1.6).
+//! When the changes of endpoints were caused that no sync has carried out yet (spec 1.6).
 //!
 //! Invariant: of an object nothing stays once its change was programmed, and what nobody programs
 //! does not grow without bound.

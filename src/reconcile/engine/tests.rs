@@ -441,3 +441,22 @@ fn what_caused_changes_is_told_once_by_the_sync_that_carries_them_out() {
     assert_eq!(node.sync().triggers, [trigger(2), trigger(3)], "the last changed nothing");
     assert_eq!(node.sync().triggers, []);
 }
+
+#[test]
+fn what_caused_changes_is_kept_until_everything_is_carried_out() {
+    let pods = ["10.244.1.1", "10.244.1.2", "10.244.1.3"].map(endpoint);
+    let [service, _] = objects(1);
+    let mut node = Node::new([service, caused(1, &pods[..1])]);
+    node.sync();
+    let is_of_the_second = |step: &Step| step.to_string().contains("10.244.1.2");
+    node.kernel.faults = Faults::When(is_of_the_second, Fault::Refused);
+    node.tell([caused(2, &pods[..2])]);
+    let report = node.sync();
+    assert_eq!((report.failed.len(), report.triggers), (1, vec![]));
+    node.tell([caused(3, &pods)]);
+    assert_eq!(node.sync().triggers, [], "the second is not served yet");
+    node.kernel.faults = Faults::None;
+    let trigger = |second| Trigger { family: Family::V4, at: at(second) };
+    assert_eq!(node.sync().triggers, [trigger(2), trigger(3)]);
+    assert_eq!(node.sync().triggers, []);
+}
