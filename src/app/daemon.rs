@@ -40,7 +40,7 @@ use crate::reconcile::view::Question;
 use crate::reconcile::{self, Ended, HostChanged, Reconfigured, Wires};
 use crate::serve::systemd::Manager;
 use crate::telemetry::SetVerbosity;
-use crate::telemetry::events::{Event, Reason, Regarding, Sink};
+use crate::telemetry::events::{Event, Reason, Regarding, Sink, Told};
 use crate::telemetry::metrics::Metrics;
 use crate::watch::{Error, Source};
 
@@ -264,7 +264,7 @@ struct Parts {
     kernel: Counted,
     wires: Wires,
     /// What the cluster is to be told.
-    events: Option<mpsc::Receiver<Event>>,
+    events: Option<mpsc::Receiver<Told>>,
     updates: mpsc::Sender<Update>,
     host: mpsc::Sender<HostChanged>,
     ask: mpsc::Sender<Question>,

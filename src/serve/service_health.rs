@@ -212,7 +212,7 @@ mod tests {
         let stop = CancellationToken::new();
         let running = tokio::spawn(run(status, Duration::from_secs(60), sink, stop.clone()));
         let limit = Duration::from_secs(10);
-        let event = tokio::time::timeout(limit, events.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(limit, events.recv()).await.unwrap().unwrap().event;
         assert_eq!(event.regarding, Regarding::Object(Kind::Service, name()));
         assert_eq!(event.reason, Reason::FailedToStartServiceHealthcheck);
         let beginning = format!("health check cannot be served at {address}: ");

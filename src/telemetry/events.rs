@@ -4,6 +4,8 @@
 //! ([`crate::watch::api::events`]). Invariant: telling never waits; what there is no room for is
 //! counted, and is in the log at any rate.
 
+use std::time::Instant;
+
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -24,6 +26,15 @@ pub struct Event {
     pub note: String,
 }
 
+/// An Event in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The Event.
+    pub event: Event,
+    /// When it was told.
+    pub at: Instant,
+}
+
 /// What an Event is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Regarding {
@@ -31,6 +42,17 @@ pub enum Regarding {
     ThisNode,
     /// Another object.
     Object(Kind, ObjectName),
+}
+
+/// Who has the same to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every node: it follows from the objects and the configuration of the cluster.
+    Cluster,
+    /// One node, however often the daemon is started.
+    Node,
+    /// One start on one node.
+    Start,
 }
 
 /// What has happened, in the words of the API.
@@ -89,29 +111,39 @@ impl Reason {
         }
     }
 
-    /// Whether it is so on this node; else it is so on every node, and one of them need tell.
-    pub fn is_of_node(self) -> bool {
-        !matches!(self, Reason::ObjectRejected | Reason::AddressConflict)
+    /// Who has the same to tell.
+    pub fn scope(self) -> Scope {
+        match self {
+            Reason::ObjectRejected | Reason::AddressConflict | Reason::AddressExcluded => {
+                Scope::Cluster
+            }
+            Reason::SchedulerMissing
+            | Reason::KernelFeatureMissing
+            | Reason::DriftRepaired
+            | Reason::FailedToStartServiceHealthcheck => Scope::Node,
+            Reason::Starting => Scope::Start,
+        }
     }
 }
 
 /// Where Events are told; clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Sink {
-    queue: Sender<Event>,
+    queue: Sender<Told>,
     metrics: Metrics,
 }
 
 impl Sink {
     /// A queue, and who may tell; without a reader, nothing is told.
-    pub fn new(metrics: Metrics) -> (Self, Receiver<Event>) {
+    pub fn new(metrics: Metrics) -> (Self, Receiver<Told>) {
         let (queue, events) = channel(QUEUE);
         (Sink { queue, metrics }, events)
     }
 
     /// Tells an Event if there is room for it.
     pub fn tell(&self, event: Event) {
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(event) {
+        let told = Told { event, at: Instant::now() };
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(told) {
             self.metrics.event(EventOutcome::Dropped);
         }
     }

@@ -68,6 +68,7 @@ pub fn quick() -> Timing {
         list_quiet: Duration::from_millis(200),
         watch_quiet: Duration::from_secs(5),
         event_interval: Duration::from_millis(1),
+        event_spread: Duration::ZERO,
         ..Timing::default()
     }
 }

@@ -9,6 +9,7 @@ use kube_ipvs_proxy::watch::Source;
 use kube_ipvs_proxy::watch::api::{ApiSettings, ApiSource, Timing};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
 
@@ -21,11 +22,15 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("events::are_about_an_object_as_the_server_knows_it", about_objects),
         trial("events::of_every_node_are_there_once", of_every_node),
+        trial("events::of_every_node_are_counted_by_the_one_that_wrote_them", counted_by_one),
+        trial("events::of_every_node_are_spread", spread),
         trial("events::of_one_node_name_it", of_one_node),
+        trial("events::of_one_node_are_there_once_whatever_the_starts", restarted),
         trial("events::that_happen_again_are_counted", again),
         trial("events::that_the_server_forgot_are_written_anew", forgotten),
         trial("events::follow_each_other_at_a_bounded_rate", rate),
         trial("events::are_tried_again_while_the_server_fails", failing),
+        trial("events::are_given_up_while_no_server_answers", outage),
         trial("events::that_are_refused_are_given_up", refused),
         trial("events::are_not_written_without_a_server", without_a_server),
     ]
@@ -40,8 +45,12 @@ pub struct Node {
 
 impl Node {
     pub async fn start(server: &Server, name: &str, timing: Timing) -> Self {
+        Node::start_at(server.url(), name, timing).await
+    }
+
+    async fn start_at(url: String, name: &str, timing: Timing) -> Self {
         let settings = ApiSettings {
-            master: Some(server.url()),
+            master: Some(url),
             node_name: name.to_owned(),
             timing,
             ..ApiSettings::default()
@@ -92,6 +101,14 @@ fn about(service: &str) -> Regarding {
 
 fn rejected(service: &str) -> Event {
     event(Reason::ObjectRejected, about(service), "spec.ports[0].port: 0 is not from 1 to 65535")
+}
+
+fn excluded() -> Event {
+    event(Reason::AddressExcluded, about("web-ext"), "203.0.113.1 is in --ipvs-exclude-cidrs")
+}
+
+fn scheduler() -> Event {
+    event(Reason::SchedulerMissing, about("web-np"), "the kernel has no scheduler mh")
 }
 
 fn drift() -> Event {
@@ -145,11 +162,44 @@ async fn of_every_node() {
     let server = Server::start(Faults::default()).await;
     for name in ["node1", "node2", "node3"] {
         let node = Node::start(&server, name, api::quick()).await;
-        node.write(&[rejected("web-np")]).await;
+        node.write(&[rejected("web-np"), excluded()]).await;
         node.end().await;
     }
-    assert_eq!(only(&server)["reportingInstance"], "node1");
-    assert_eq!(only(&server)["series"], Value::Null, "one node need not count for another");
+    let events = server.events();
+    assert_eq!(events.len(), 2, "{events:#?}");
+    for event in events.values() {
+        assert_eq!(event["reportingInstance"], "node1");
+        assert_eq!(event["series"], Value::Null, "one node need not count for another");
+    }
+    assert_eq!(server.count(&["PATCH "]), 0);
+}
+
+async fn counted_by_one() {
+    let server = Server::start(Faults::default()).await;
+    let first = Node::start(&server, "node1", api::quick()).await;
+    let second = Node::start(&server, "node2", api::quick()).await;
+    first.write(&[rejected("web-np"), rejected("web-np"), rejected("web-np")]).await;
+    second.write(&[rejected("web-np"), rejected("web-np")]).await;
+    assert_eq!(only(&server)["series"]["count"], 3, "as the first has counted");
+    first.tell(&rejected("web-np"));
+    first.until("written", 4).await;
+    assert_eq!(only(&server)["series"]["count"], 4);
+    first.end().await;
+    second.end().await;
+}
+
+async fn spread() {
+    let server = Server::start(Faults::default()).await;
+    // Any part of this is longer than the test.
+    let event_spread = Duration::from_secs(30 * 24 * 3600);
+    let node = Node::start(&server, "node1", Timing { event_spread, ..api::quick() }).await;
+    node.write(&[drift()]).await;
+    node.tell(&rejected("web-np"));
+    let other = Node::start(&server, "node2", api::quick()).await;
+    other.write(&vec![drift(); 20]).await;
+    assert_eq!(server.count(&["web-np"]), 0, "{:?}", server.requests());
+    node.task.abort();
+    other.end().await;
 }
 
 async fn of_one_node() {
@@ -176,6 +226,33 @@ async fn of_one_node() {
         r#""Warning" "node2" "node2: rows were changed""#,
     ];
     assert_eq!(notes, expected);
+}
+
+async fn restarted() {
+    let server = Server::start(Faults::default()).await;
+    for _ in 0..2 {
+        let node = Node::start(&server, "node1", api::quick()).await;
+        node.write(&[drift(), drift(), scheduler()]).await;
+        node.end().await;
+    }
+    let node = Node::start(&server, "node2", api::quick()).await;
+    node.write(&[scheduler()]).await;
+    node.end().await;
+    let events = server.events();
+    let mut told: Vec<String> = events
+        .values()
+        .map(|event| {
+            let [node, reason] = ["reportingInstance", "reason"].map(|field| &event[field]);
+            format!("{node} {reason} {}", event["series"]["count"])
+        })
+        .collect();
+    told.sort();
+    let expected = [
+        r#""node1" "DriftRepaired" 4"#,
+        r#""node1" "SchedulerMissing" 2"#,
+        r#""node2" "SchedulerMissing" null"#,
+    ];
+    assert_eq!(told, expected, "counts go on");
 }
 
 async fn again() {
@@ -240,6 +317,30 @@ async fn failing() {
         assert_eq!(only(&server)["reason"], "DriftRepaired");
         node.end().await;
     }
+}
+
+async fn outage() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let node = Node::start_at(url, "node1", api::quick()).await;
+    node.tell(&drift());
+    let mut attempts = 0;
+    let hang_up = async {
+        loop {
+            drop(listener.accept().await.unwrap());
+            attempts += 1;
+        }
+    };
+    tokio::select! {
+        () = node.until("failed", 1) => {}
+        () = hang_up => {}
+    }
+    assert_eq!(attempts, 5);
+    let server = Server::on(listener, Faults::default());
+    node.tell(&rejected("web-np"));
+    node.until("written", 1).await;
+    assert_eq!(only(&server)["reason"], "ObjectRejected", "the one before is lost");
+    node.end().await;
 }
 
 async fn refused() {

@@ -289,8 +289,8 @@ impl Server {
         let Request { method, target, body } = request;
         state.requests.push(format!("{method} {target}"));
         let refusal = state.faults.status.or(state.faults.events);
-        let code = refusal.unwrap_or_else(|| state.written.take(method, target, body));
-        (code, if code < 300 { body.to_string() } else { status(code) })
+        let taken = refusal.map_or_else(|| state.written.take(method, target, body), Err);
+        taken.map_or_else(|code| (code, status(code)), |object| (200, object.to_string()))
     }
 
     /// The objects at the present version, one page of them.

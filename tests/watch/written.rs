@@ -22,48 +22,53 @@ pub struct Written {
 }
 
 impl Written {
-    /// Does what a request asks for; the status of the answer.
-    pub fn take(&mut self, method: &str, target: &str, body: &Value) -> u16 {
+    /// Does what a request asks for; the object as it is then, or the status of a refusal.
+    pub fn take(&mut self, method: &str, target: &str, body: &Value) -> Result<Value, u16> {
         let Some(place) = target.strip_prefix("/apis/events.k8s.io/v1/namespaces/") else {
-            return 404;
+            return Err(404);
         };
         let place: Vec<&str> = place.split('/').collect();
         match (method, &place[..]) {
             ("POST", [namespace, "events"]) => self.create(namespace, body),
             ("PATCH", [_, "events", name]) => self.merge(name, body),
-            _ => 405,
+            _ => Err(405),
         }
     }
 
-    /// As strict as a real server: it refuses what lacks a field that the API requires.
-    fn create(&mut self, namespace: &str, event: &Value) -> u16 {
+    /// Refuses an Event without one of the texts that the API requires, outside of the namespace
+    /// of what it is about, or with the name of another. Lengths, forms of times and names, and
+    /// types of all other fields, which real servers check too, are not looked at.
+    fn create(&mut self, namespace: &str, event: &Value) -> Result<Value, u16> {
         let required =
             ["eventTime", "reportingController", "reportingInstance", "action", "reason"];
         let has_all =
             required.iter().all(|field| event[field].as_str().is_some_and(|s| !s.is_empty()));
         let regarding = event["regarding"]["namespace"].as_str().unwrap_or("default");
         if !has_all || regarding != namespace || event["metadata"]["namespace"] != namespace {
-            return 422;
+            return Err(422);
         }
         let name = event["metadata"]["name"].as_str().unwrap().to_owned();
         if self.events.contains_key(&name) {
-            return 409;
+            return Err(409);
         }
         self.events.insert(name, event.clone());
-        201
+        Ok(event.clone())
     }
 
-    /// Nothing but the series of an Event may change.
-    fn merge(&mut self, name: &str, fields: &Value) -> u16 {
-        let Some(event) = self.events.get_mut(name) else { return 404 };
+    /// Nothing but the series of an Event may change; a change of nothing reads it.
+    fn merge(&mut self, name: &str, fields: &Value) -> Result<Value, u16> {
+        let event = self.events.get_mut(name).ok_or(404_u16)?;
+        if fields.as_object().unwrap().is_empty() {
+            return Ok(event.clone());
+        }
         let series = &fields["series"];
         let is_right =
             series["count"].as_u64() >= Some(2) && series["lastObservedTime"].is_string();
         if !is_right || fields.as_object().unwrap().len() > 1 {
-            return 422;
+            return Err(422);
         }
         event["series"] = series.clone();
-        200
+        Ok(event.clone())
     }
 }
 

@@ -38,7 +38,7 @@ impl Availability {
     pub fn failed(&self, kind: Kind, failure: &Failure) {
         let (trouble, reason) = match failure {
             Failure::Unreachable(reason) => (Trouble::Unreachable, reason),
-            Failure::Refused { code, message } => (Trouble::Refused(*code), message),
+            Failure::Refused { code, message, .. } => (Trouble::Refused(*code), message),
             Failure::NoList(reason) => (Trouble::NoList, reason),
             Failure::Broken(reason) => return debug!(%kind, reason, "watch broke off"),
             Failure::Ended | Failure::Expired => return,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn refused(code: u16) -> Failure {
-        Failure::Refused { code, message: "forbidden".to_owned() }
+        Failure::Refused { code, message: "forbidden".to_owned(), cause: String::new() }
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! once, whichever node comes first, and what happens again is counted in the Event that is there.
 //! Written here rather than by the client library's recorder: it names an Event by the time, which
 //! would be one for each node, and bounds neither the rate nor the wait for an answer.
-//! Invariant: nothing waits for this task, and a server that refuses Events is mentioned once.
+//! An Event is counted by one writer alone: that of every node by the node that wrote it.
+//! Invariant: nothing waits for this task, and a role that lacks Events is mentioned once.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,11 +21,11 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::pace::{Allowance, Backoff, Timing};
+use super::pace::{Allowance, Backoff, Spread, Timing};
 use super::reflector::{Failure, within};
 use super::resource::{self, Resource};
 use crate::cluster::Kind;
-use crate::telemetry::events::{Event, Regarding};
+use crate::telemetry::events::{Event, Regarding, Scope, Told};
 use crate::telemetry::metrics::{EventOutcome, Metrics};
 
 /// Who writes, in the words of the API.
@@ -35,6 +36,9 @@ const ATTEMPTS: u32 = 5;
 
 /// How long an API server keeps an Event, unless configured otherwise.
 const KEPT: Duration = Duration::from_secs(3600);
+
+/// Why a server refuses what is new in a namespace that is about to go, whatever the role.
+const TERMINATING: &str = "NamespaceTerminating";
 
 /// Most bytes of a note, by the API.
 const LONGEST_NOTE: usize = 1024;
@@ -52,28 +56,32 @@ pub struct Recorder {
     timing: Timing,
     metrics: Metrics,
     allowance: Allowance,
-    /// How often each Event was told, and when last, as long as the server has it.
+    spread: Spread,
+    /// How often each Event that is ours was told, and when last, as long as the server has it.
     told: BTreeMap<String, (u32, Instant)>,
     willingness: Willingness,
 }
 
-/// Whether the server takes Events.
+/// Whether the server lets us write Events.
 #[derive(Debug, Default)]
 struct Willingness {
-    is_refused: bool,
+    is_forbidden: bool,
 }
 
 impl Recorder {
     /// Writes to the server of a client, for a node.
     pub(super) fn new(client: Client, node: String, timing: Timing, metrics: Metrics) -> Self {
-        let (allowance, told) = (Allowance::new(timing), BTreeMap::new());
-        let willingness = Willingness::default();
-        Recorder { client, node, timing, metrics, allowance, told, willingness }
+        let (allowance, spread) = (Allowance::new(timing), Spread::new(timing));
+        let (told, willingness) = (BTreeMap::new(), Willingness::default());
+        Recorder { client, node, timing, metrics, allowance, spread, told, willingness }
     }
 
     /// Writes what is told, at the pace that is allowed, until nobody tells any more.
-    pub async fn run(mut self, mut events: Receiver<Event>) {
-        while let Some(event) = events.recv().await {
+    pub async fn run(mut self, mut events: Receiver<Told>) {
+        while let Some(Told { event, at }) = events.recv().await {
+            if event.reason.scope() == Scope::Cluster {
+                sleep_until(self.spread.due(at.into())).await;
+            }
             sleep_until(self.allowance.next(Instant::now())).await;
             match self.write_at_last(&event).await {
                 Ok(()) => {
@@ -118,30 +126,58 @@ impl Recorder {
         if let Some((count, _)) = self.told.get(&name).copied() {
             match self.count(namespace, &name, count + 1).await {
                 Err(Failure::Refused { code: 404, .. }) => {}
-                outcome => {
-                    let count = count + u32::from(outcome.is_ok());
-                    self.told.insert(name, (count, Instant::now()));
-                    return outcome;
-                }
+                outcome => return outcome,
             }
         }
         let body = self.body(event, namespace, &name, &regarding);
-        let request = resource::post(&format!("{}/{namespace}/events", EVENTS), &body);
+        self.create(event.reason.scope(), namespace, name, &body).await
+    }
+
+    /// Writes an Event that is new to us.
+    async fn create(
+        &mut self,
+        scope: Scope,
+        namespace: &str,
+        name: String,
+        body: &Value,
+    ) -> Result<(), Failure> {
+        let request = resource::post(&format!("{EVENTS}/{namespace}/events"), body);
         match within(self.timing.answer, self.client.request_text(request)).await {
-            // Another node was faster, or this one said so before it was started anew.
-            Ok(_) | Err(Failure::Refused { code: 409, .. }) => {
+            Ok(_) => {
                 self.told.insert(name, (1, Instant::now()));
                 Ok(())
             }
+            Err(Failure::Refused { code: 409, .. }) => match scope {
+                Scope::Node => self.count_on(namespace, &name).await,
+                // Another node was faster, and counts it; or the answer to our own was lost.
+                Scope::Cluster | Scope::Start => Ok(()),
+            },
             Err(failure) => Err(failure),
         }
     }
 
-    /// Counts an Event that is there.
-    async fn count(&self, namespace: &str, name: &str, count: u32) -> Result<(), Failure> {
-        let body = json!({"series": {"count": count, "lastObservedTime": now()}});
-        let request = resource::merge(&format!("{EVENTS}/{namespace}/events/{name}"), &body);
-        within(self.timing.answer, self.client.request_text(request)).await.map(drop)
+    /// Counts an Event that this node wrote before the daemon was started anew.
+    async fn count_on(&mut self, namespace: &str, name: &str) -> Result<(), Failure> {
+        // The change of nothing is answered with the object; the role need not allow to get.
+        let there = self.merge(namespace, name, &json!({})).await?;
+        let count = read_count(&there);
+        // An attempt after a lost answer writes the same number.
+        self.told.insert(name.to_owned(), (count, Instant::now()));
+        self.count(namespace, name, count + 1).await
+    }
+
+    /// Tells how often an Event that is there was told by now.
+    async fn count(&mut self, namespace: &str, name: &str, count: u32) -> Result<(), Failure> {
+        let series = json!({"series": {"count": count, "lastObservedTime": now()}});
+        self.merge(namespace, name, &series).await?;
+        self.told.insert(name.to_owned(), (count, Instant::now()));
+        Ok(())
+    }
+
+    /// Changes these fields of an Event; the whole of it.
+    async fn merge(&self, namespace: &str, name: &str, fields: &Value) -> Result<String, Failure> {
+        let request = resource::merge(&format!("{EVENTS}/{namespace}/events/{name}"), fields);
+        within(self.timing.answer, self.client.request_text(request)).await
     }
 
     /// The UID of an object; empty for one that is gone, or may not be read.
@@ -158,16 +194,18 @@ impl Recorder {
     fn name(&self, event: &Event, object: &str, uid: &str) -> String {
         let mut content = DefaultHasher::new();
         (event.reason, object, uid, &event.note).hash(&mut content);
-        if event.reason.is_of_node() {
-            // Of each start anew, so that a restart is to be seen.
-            (&self.node, self.metrics.started()).hash(&mut content);
+        match event.reason.scope() {
+            Scope::Cluster => {}
+            Scope::Node => self.node.hash(&mut content),
+            // So that a restart is to be seen.
+            Scope::Start => (&self.node, self.metrics.started()).hash(&mut content),
         }
         format!("{}.{:016x}", shortened(object, LONGEST_NAME), content.finish())
     }
 
     fn body(&self, event: &Event, namespace: &str, name: &str, regarding: &Value) -> Value {
         let Event { reason, note, .. } = event;
-        let note = match reason.is_of_node() && !note.is_empty() {
+        let note = match reason.scope() != Scope::Cluster && !note.is_empty() {
             true => format!("{}: {note}", self.node),
             false => note.clone(),
         };
@@ -188,11 +226,13 @@ impl Recorder {
 }
 
 impl Willingness {
-    /// An Event is lost; the server that refuses one will refuse the next.
+    /// An Event is lost; a role that lacks one lacks the next.
     fn failed(&mut self, failure: &Failure) {
         match failure {
-            Failure::Refused { code, message } if !self.is_refused => {
-                self.is_refused = true;
+            Failure::Refused { code: code @ (401 | 403), message, cause }
+                if cause != TERMINATING && !self.is_forbidden =>
+            {
+                self.is_forbidden = true;
                 warn!(
                     code,
                     reason = message,
@@ -205,7 +245,7 @@ impl Willingness {
     }
 
     fn works(&mut self) {
-        if std::mem::take(&mut self.is_refused) {
+        if std::mem::take(&mut self.is_forbidden) {
             info!("API server takes Events again");
         }
     }
@@ -248,6 +288,20 @@ fn read_uid(list: &str) -> Option<String> {
     items.into_iter().next().map(|item| item.metadata.uid)
 }
 
+/// How often an Event was told, as it is there.
+fn read_count(event: &str) -> u32 {
+    #[derive(Deserialize)]
+    struct Event {
+        series: Option<Series>,
+    }
+    #[derive(Deserialize)]
+    struct Series {
+        count: u32,
+    }
+    let event = serde_json::from_str(event).unwrap_or(Event { series: None });
+    event.series.map_or(1, |series| series.count)
+}
+
 /// The beginning of a text, of so many bytes at most.
 fn shortened(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
@@ -258,9 +312,13 @@ mod tests {
     use super::*;
     use crate::testing::log::logged;
 
+    fn refused(code: u16, cause: &str) -> Failure {
+        Failure::Refused { code, message: "forbidden".to_owned(), cause: cause.to_owned() }
+    }
+
     #[test]
-    fn a_server_that_refuses_is_mentioned_once_and_once_more_when_it_does_not() {
-        let refused = Failure::Refused { code: 403, message: "forbidden".to_owned() };
+    fn a_role_that_lacks_events_is_mentioned_once_and_once_more_when_it_does_not() {
+        let refused = refused(403, "");
         let unreachable = Failure::Unreachable("Connection refused".to_owned());
         let lines = logged(tracing::Level::INFO, || {
             let mut willingness = Willingness::default();
@@ -275,6 +333,47 @@ mod tests {
         assert!(once.starts_with("WARN API server refuses Events, "), "{once}");
         assert!(once.ends_with(" code=403 reason=\"forbidden\""), "{once}");
         assert_eq!(again, "INFO API server takes Events again");
+    }
+
+    #[test]
+    fn what_has_other_causes_than_the_role_does_not_blame_it() {
+        let mut failures = [404, 422, 429, 500, 503].map(|code| refused(code, "")).to_vec();
+        failures.push(refused(403, TERMINATING));
+        for failure in failures {
+            let lines = logged(tracing::Level::DEBUG, || Willingness::default().failed(&failure));
+            let [line] = &lines[..] else { panic!("{failure:?}: {lines:#?}") };
+            assert!(line.starts_with("DEBUG Event is lost, "), "{line}");
+        }
+        let lines = logged(tracing::Level::INFO, || {
+            let mut willingness = Willingness::default();
+            willingness.failed(&refused(403, TERMINATING));
+            willingness.failed(&refused(401, ""));
+        });
+        let [line] = &lines[..] else { panic!("{lines:#?}") };
+        assert!(line.ends_with(" code=401 reason=\"forbidden\""), "{line}");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_is_about_to_go_is_known_by_the_cause() {
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": "forbidden", "reason": "Forbidden", "code": 403,
+            "details": {"kind": "events", "causes": [
+                {"reason": "NamespaceTerminating", "message": "...", "field": "metadata.namespace"},
+            ]},
+        });
+        let status = Box::new(serde_json::from_value(status).unwrap());
+        let answer = std::future::ready(Err::<(), _>(kube::Error::Api(status)));
+        let failure = within(Duration::from_secs(1), answer).await;
+        assert_eq!(failure, Err(refused(403, TERMINATING)));
+    }
+
+    #[test]
+    fn the_count_of_an_event_is_that_of_its_series() {
+        assert_eq!(read_count(r#"{"series":{"count":7,"lastObservedTime":"x"}}"#), 7);
+        for one in [r#"{"series":null}"#, "{}", ""] {
+            assert_eq!(read_count(one), 1, "{one}");
+        }
     }
 
     #[test]

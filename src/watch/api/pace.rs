@@ -33,6 +33,8 @@ pub struct Timing {
     pub event_burst: u32,
     /// After these, one in so long: a cluster has many nodes, and all may have the same to say.
     pub event_interval: Duration,
+    /// What every node has to say at once is said by each within so long, at random.
+    pub event_spread: Duration,
 }
 
 impl Default for Timing {
@@ -49,6 +51,7 @@ impl Default for Timing {
             page_size: 500,
             event_burst: 20,
             event_interval: Duration::from_secs(10),
+            event_spread: Duration::from_secs(30),
         }
     }
 }
@@ -124,6 +127,24 @@ impl Allowance {
     }
 }
 
+/// Keeps apart the nodes that have the same to say at the same time.
+#[derive(Debug, Clone, Copy)]
+pub struct Spread {
+    wait: Duration,
+}
+
+impl Spread {
+    /// Draws the wait of this node: one for all that it says, so that nothing waits twice.
+    pub fn new(timing: Timing) -> Self {
+        Spread { wait: timing.event_spread.mul_f64(random_fraction()) }
+    }
+
+    /// When to say what was known at a time.
+    pub fn due(&self, known: Instant) -> Instant {
+        known + self.wait
+    }
+}
+
 /// Half of a wait, and a random part of the other half.
 fn jittered(whole: Duration) -> Duration {
     whole / 2 + (whole / 2).mul_f64(random_fraction())
@@ -150,6 +171,20 @@ mod tests {
         assert!(backoff.next_wait() <= Duration::from_secs(30));
         backoff.reset();
         assert!(backoff.next_wait() <= Duration::from_millis(800));
+    }
+
+    #[test]
+    fn nodes_that_know_the_same_are_spread_over_the_time_for_it() {
+        let known = Instant::now();
+        let wait = |_| Spread::new(Timing::default()).due(known) - known;
+        let waits: Vec<Duration> = (0..200).map(wait).collect();
+        for third in 0..3 {
+            let of_third = Duration::from_secs(third * 10)..=Duration::from_secs(third * 10 + 10);
+            let nodes = waits.iter().filter(|wait| of_third.contains(wait)).count();
+            assert!((30..=110).contains(&nodes), "{nodes} of 200 after {of_third:?}");
+        }
+        let at_once = Timing { event_spread: Duration::ZERO, ..Timing::default() };
+        assert_eq!(Spread::new(at_once).due(known), known);
     }
 
     #[test]

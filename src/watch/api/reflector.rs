@@ -46,6 +46,8 @@ pub enum Failure {
         code: u16,
         /// The reason.
         message: String,
+        /// The first cause, in a word of the API; empty if the server names none.
+        cause: String,
     },
     /// The connection was lost in the middle.
     Broken(String),
@@ -338,7 +340,9 @@ impl Reflector {
         };
         match event::parse(self.kind(), &line) {
             Ok(Event::Failed { code: 410, .. }) => Err(Failure::Expired),
-            Ok(Event::Failed { code, message }) => Err(Failure::Refused { code, message }),
+            Ok(Event::Failed { code, message }) => {
+                Err(Failure::Refused { code, message, cause: String::new() })
+            }
             Ok(event) => Ok(event),
             // A line that was cut off by the end of the connection.
             Err(error) => Err(Failure::Broken(format!("event does not parse: {error}"))),
@@ -376,7 +380,9 @@ pub async fn within<T>(
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) if status.code == 410 => Err(Failure::Expired),
         Ok(Err(kube::Error::Api(status))) => {
-            Err(Failure::Refused { code: status.code, message: status.message })
+            let cause = status.details.and_then(|details| details.causes.into_iter().next());
+            let cause = cause.map(|cause| cause.reason).unwrap_or_default();
+            Err(Failure::Refused { code: status.code, message: status.message, cause })
         }
         Ok(Err(error)) => Err(Failure::Unreachable(reason(&error))),
         Err(_) => Err(Failure::Unreachable(format!("no answer within {limit:?}"))),

@@ -86,6 +86,8 @@ impl Resource {
         };
         let mut query = Query(path);
         query.add("fieldSelector", &format!("metadata.name={name}"));
+        // Whatever is at hand, from the server's cache.
+        query.add("resourceVersion", "0");
         get(&query.0)
     }
 
@@ -234,16 +236,18 @@ mod tests {
             ),
             (
                 Resource::one(Kind::Service, "default", "web"),
-                "/api/v1/namespaces/default/services?fieldSelector=metadata.name%3Dweb",
+                "/api/v1/namespaces/default/services?fieldSelector=metadata.name%3Dweb\
+                 &resourceVersion=0",
             ),
             (
                 Resource::one(Kind::EndpointSlice, "ns", "web-1"),
                 "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices\
-                 ?fieldSelector=metadata.name%3Dweb-1",
+                 ?fieldSelector=metadata.name%3Dweb-1&resourceVersion=0",
             ),
             (
                 Resource::one(Kind::ServiceCidr, "", "kubernetes"),
-                "/apis/networking.k8s.io/v1/servicecidrs?fieldSelector=metadata.name%3Dkubernetes",
+                "/apis/networking.k8s.io/v1/servicecidrs?fieldSelector=metadata.name%3Dkubernetes\
+                 &resourceVersion=0",
             ),
             (
                 Resource::service_cidrs().stream(&timing),
