@@ -9,39 +9,65 @@ use serde_json::{Value, json};
 use crate::{shipped, text, tool, trial};
 
 pub fn tests() -> Vec<Trial> {
-    let reason = lacking();
-    let tests: [(&str, fn()); 4] = [
-        ("base_is_whole", base_is_whole),
-        ("kubeadm_overlay_takes_what_kubeadm_wrote", kubeadm_overlay_takes_what_kubeadm_wrote),
-        ("long_running_container_has_few_rights", long_running_container_has_few_rights),
-        ("role_lets_read_and_write_events_alone", role_lets_read_and_write_events_alone),
+    let tests: [(&str, fn(), Needs); 4] = [
+        ("base_is_whole", base_is_whole, Needs::Kubectl),
+        (
+            "kubeadm_overlay_takes_what_kubeadm_wrote",
+            kubeadm_overlay_takes_what_kubeadm_wrote,
+            Needs::Overlays,
+        ),
+        (
+            "long_running_container_has_few_rights",
+            long_running_container_has_few_rights,
+            Needs::Kubectl,
+        ),
+        (
+            "role_lets_read_and_write_events_alone",
+            role_lets_read_and_write_events_alone,
+            Needs::Kubectl,
+        ),
     ];
-    let name = |name: &str| match &reason {
-        Some(reason) => format!("{name} ({reason})"),
-        None => name.to_string(),
-    };
     tests
         .into_iter()
-        .map(|(test, run)| trial(&name(test), run).with_ignored_flag(reason.is_some()))
+        .map(|(name, run, needs)| match needs.lacking() {
+            Some(reason) => trial(&format!("{name} ({reason})"), run).with_ignored_flag(true),
+            None => trial(name, run),
+        })
         .collect()
 }
 
 const BASE: &str = "deploy/kubernetes/base";
 const KUBEADM: &str = "deploy/kubernetes/kubeadm";
 
-/// What keeps manifests from being put together: no kubectl, or one from before 1.21, whose
-/// kustomize knows no `patches`.
-fn lacking() -> Option<String> {
-    let version = tool::find("kubectl", "kubernetes-client").and_then(|tool| {
-        tool::output(Command::new(tool).args(["version", "--client", "--output=json"]))
-    });
-    let version: Value = match version {
-        Ok(text) => serde_json::from_str(&text).unwrap(),
-        Err(_) => return Some("needs kubectl".into()),
-    };
-    let minor = version["clientVersion"]["minor"].as_str().unwrap_or_default();
-    let minor: u32 = minor.trim_end_matches('+').parse().unwrap_or(0);
-    (minor < 21).then(|| "needs kubectl 1.21 or later".into())
+/// What keeps the objects of a folder from being put together.
+#[derive(Clone, Copy)]
+enum Needs {
+    Kubectl,
+    /// From 1.21 on: the kustomize before that knows neither `patches` nor folders of resources.
+    Overlays,
+}
+
+impl Needs {
+    /// What is missing here, if anything is.
+    fn lacking(self) -> Option<&'static str> {
+        let minor = minor_of_kubectl();
+        match self {
+            Self::Kubectl => minor.is_none().then_some("needs kubectl"),
+            Self::Overlays => {
+                minor.is_none_or(|minor| minor < 21).then_some("needs kubectl 1.21 or later")
+            }
+        }
+    }
+}
+
+/// The second number of the version of kubectl, if there is one.
+fn minor_of_kubectl() -> Option<u32> {
+    let tool = tool::find("kubectl", "kubernetes-client").ok()?;
+    let arguments = ["version", "--client", "--output=json"];
+    let version: Value =
+        serde_json::from_str(&tool::output(Command::new(tool).args(arguments)).ok()?).unwrap();
+    let minor = version["clientVersion"]["minor"].as_str()?;
+    minor.trim_end_matches('+').parse().ok()
 }
 
 /// The objects of a folder.
