@@ -1,6 +1,20 @@
-//! Commands as an administrator gives them.
+//! Commands as an administrator gives them; one that does not end is a failure that says why.
 
-use std::process::{Command, Output, Stdio};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::wait;
+
+/// The longest that a command may take; loading the image takes minutes of a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The same for commands that only look around.
+const GLANCE: Duration = Duration::from_secs(20);
 
 /// Runs a command line of plain words and returns what it prints; its failure is the test's.
 #[track_caller]
@@ -10,17 +24,90 @@ pub fn run(line: &str) -> String {
     text(&output)
 }
 
-/// Runs a command line of plain words, whatever comes of it.
+/// Runs a command line of plain words, whatever comes of it, if only it ends.
+#[track_caller]
 pub fn attempt(line: &str) -> Output {
-    let mut words = line.split_whitespace();
-    let program = words.next().expect("a command");
-    let mut command = Command::new(program);
-    command.args(words).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
-    command.output().unwrap_or_else(|error| panic!("{line}: {error}"))
+    perform(line, &mut words(line))
+}
+
+/// Runs a command, whatever comes of it, if only it ends.
+#[track_caller]
+pub fn perform(what: &str, command: &mut Command) -> Output {
+    match output_within(PATIENCE, command) {
+        Ok((Some(status), [stdout, stderr])) => Output { status, stdout, stderr },
+        Ok((None, said)) => {
+            let (said, state) = (joined(&said), what_goes_on());
+            panic!("{what}: no end within {PATIENCE:?}, it has said:\n{said}\n{state}")
+        }
+        Err(error) => panic!("{what}: {error}"),
+    }
 }
 
 /// What a command has said on both its outputs.
 pub fn text(output: &Output) -> String {
-    let texts = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-    texts.concat()
+    joined(&[&output.stdout, &output.stderr])
+}
+
+fn joined(said: &[impl AsRef<[u8]>; 2]) -> String {
+    said.each_ref().map(|bytes| String::from_utf8_lossy(bytes.as_ref())).concat()
+}
+
+fn words(line: &str) -> Command {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(words.next().expect("a command"));
+    command.args(words);
+    command
+}
+
+/// A command's end and what it has said; no status for one that was cut off at the limit.
+///
+/// Outputs are files: a pipe would stay open for as long as anything that was started holds it.
+fn output_within(
+    limit: Duration,
+    command: &mut Command,
+) -> io::Result<(Option<ExitStatus>, [Vec<u8>; 2])> {
+    let (mut stdout, mut stderr) = (scratch("stdout")?, scratch("stderr")?);
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).process_group(0);
+    let mut child = command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).spawn()?;
+    let mut status = None;
+    let ended = wait::holds_within(limit, || {
+        status = child.try_wait().expect("a child of ours");
+        status.is_some()
+    });
+    if !ended {
+        cut_off(&mut child)?;
+    }
+    Ok((status, [whole(&mut stdout)?, whole(&mut stderr)?]))
+}
+
+fn cut_off(child: &mut Child) -> io::Result<()> {
+    let group = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+    killpg(group, Signal::SIGKILL)?;
+    child.wait().map(drop)
+}
+
+/// A file that goes with its last holder.
+fn scratch(name: &str) -> io::Result<File> {
+    let path = std::env::temp_dir().join(format!("administrator-{}-{name}", std::process::id()));
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
+fn whole(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the machine is busy with, or waits for.
+fn what_goes_on() -> String {
+    let look = |line: &str| match output_within(GLANCE, &mut words(line)) {
+        Ok((_, said)) => format!("{line}:\n{}", joined(&said)),
+        Err(error) => format!("{line}: {error}\n"),
+    };
+    ["systemctl list-jobs --no-pager", "ps -e -o pid,ppid,stat,wchan:24,etimes,args"]
+        .map(look)
+        .concat()
 }

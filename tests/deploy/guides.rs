@@ -4,7 +4,7 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::administrator::{attempt, run, text};
+use crate::administrator::{attempt, perform, run, text};
 use crate::stage::{SOON, Stage};
 use crate::wait;
 
@@ -25,7 +25,7 @@ fn blocks(guide: &'static str) -> Vec<&'static str> {
 /// Runs a block; each of its commands must succeed.
 fn follow(block: &str) -> String {
     let mut shell = Command::new("bash");
-    let output = shell.args(["-euo", "pipefail", "-c", block]).output().unwrap();
+    let output = perform(block, shell.args(["-euo", "pipefail", "-c", block]));
     assert!(output.status.success(), "{block}\n{}", text(&output));
     text(&output)
 }

@@ -55,6 +55,10 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const PROFILE: &str = "dev";
 const PROFILE_VARIABLE: &str = "DEPLOY_PROFILE";
 
+/// Seconds that all trials may take; each command and each wait in them has its own limit.
+const TIME_LIMIT: &str = "3600";
+const TIME_LIMIT_VARIABLE: &str = "LAB_TIMEOUT";
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     if !arguments.list && !lab::is_inside() {
@@ -75,8 +79,11 @@ fn run_inside() -> ExitCode {
     let package = build("deploy/debian/build", &profile);
     let image = build("deploy/image/build", &profile);
     let manifests = format!("{ROOT}/deploy/demo");
+    let limit = std::env::var(TIME_LIMIT_VARIABLE).unwrap_or_else(|_| TIME_LIMIT.into());
     let error = match lab::command("deploy", &[&package, &image, &manifests], &[]) {
-        Ok(mut command) => command.env("LAB_SYSTEM", "systemd").exec(),
+        Ok(mut command) => {
+            command.env("LAB_SYSTEM", "systemd").env(TIME_LIMIT_VARIABLE, limit).exec()
+        }
         Err(error) => error,
     };
     eprintln!("deploy: the lab cannot be started: {error}");
