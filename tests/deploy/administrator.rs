@@ -3,13 +3,19 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
+use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::wait;
+
+pub fn tests() -> Vec<Trial> {
+    crate::trials![command_without_end_is_cut_off_and_explained]
+}
 
 /// The longest that a command may take; loading the image takes minutes of a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -33,11 +39,17 @@ pub fn attempt(line: &str) -> Output {
 /// Runs a command, whatever comes of it, if only it ends.
 #[track_caller]
 pub fn perform(what: &str, command: &mut Command) -> Output {
-    match output_within(PATIENCE, command) {
+    perform_within(PATIENCE, what, command)
+}
+
+#[track_caller]
+fn perform_within(limit: Duration, what: &str, command: &mut Command) -> Output {
+    let mut state = String::new();
+    match output_within(limit, command, || state = what_goes_on()) {
         Ok((Some(status), [stdout, stderr])) => Output { status, stdout, stderr },
         Ok((None, said)) => {
-            let (said, state) = (joined(&said), what_goes_on());
-            panic!("{what}: no end within {PATIENCE:?}, it has said:\n{said}\n{state}")
+            let said = joined(&said);
+            panic!("{what}: no end within {limit:?}, it has said:\n{said}\n{state}")
         }
         Err(error) => panic!("{what}: {error}"),
     }
@@ -59,12 +71,14 @@ fn words(line: &str) -> Command {
     command
 }
 
-/// A command's end and what it has said; no status for one that was cut off at the limit.
+/// A command's end and what it has said; no status for one that was cut off at the limit, which is
+/// when there is something to look at.
 ///
 /// Outputs are files: a pipe would stay open for as long as anything that was started holds it.
 fn output_within(
     limit: Duration,
     command: &mut Command,
+    look: impl FnOnce(),
 ) -> io::Result<(Option<ExitStatus>, [Vec<u8>; 2])> {
     let (mut stdout, mut stderr) = (scratch("stdout")?, scratch("stderr")?);
     command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).process_group(0);
@@ -75,6 +89,7 @@ fn output_within(
         status.is_some()
     });
     if !ended {
+        look();
         cut_off(&mut child)?;
     }
     Ok((status, [whole(&mut stdout)?, whole(&mut stderr)?]))
@@ -103,11 +118,22 @@ fn whole(file: &mut File) -> io::Result<Vec<u8>> {
 
 /// What the machine is busy with, or waits for.
 fn what_goes_on() -> String {
-    let look = |line: &str| match output_within(GLANCE, &mut words(line)) {
+    let look = |line: &str| match output_within(GLANCE, &mut words(line), || {}) {
         Ok((_, said)) => format!("{line}:\n{}", joined(&said)),
         Err(error) => format!("{line}: {error}\n"),
     };
     ["systemctl list-jobs --no-pager", "ps -e -o pid,ppid,stat,wchan:24,etimes,args"]
         .map(look)
         .concat()
+}
+
+fn command_without_end_is_cut_off_and_explained() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "echo begun; sleep 4321"]);
+    let endless = AssertUnwindSafe(|| perform_within(Duration::from_secs(2), "job", &mut shell));
+    let panic = panic::catch_unwind(endless).expect_err("a failure");
+    let message = panic.downcast_ref::<String>().expect("a message");
+    for words in ["job: no end within 2s", "begun", "list-jobs", "sleep 4321"] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
 }

@@ -70,7 +70,10 @@ fn main() -> ExitCode {
 }
 
 fn tests() -> Vec<Trial> {
-    [package::tests(), guides::tests(), image::tests()].into_iter().flatten().collect()
+    [administrator::tests(), package::tests(), guides::tests(), image::tests()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Builds what is shipped and runs this very program beside it, on the machine with systemd.
