@@ -13,7 +13,7 @@ use crate::whoami::{Answer, LAST_REQUEST, REQUEST, Transport};
 pub const TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Longer than an answer takes on a busy machine.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks once, from inside a namespace, over a connection of its own.
 pub fn ask(from: &Namespace, transport: Transport, to: SocketAddr) -> io::Result<Answer> {

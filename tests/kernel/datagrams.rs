@@ -30,7 +30,10 @@ const EXTERNAL_IPS: [&str; 2] = ["198.51.100.7", "2001:db8:7::7"];
 
 /// How soon a client that keeps sending must be where a new one is; a flow lives for 30 seconds
 /// after its last packet.
-const AT_ONCE: Duration = Duration::from_secs(3);
+///
+/// Room for one answer that never comes: the refusal of a question that is on its way while the
+/// flow is removed can no longer be brought to the one who asked.
+const AT_ONCE: Duration = client::ANSWER_TIMEOUT.saturating_mul(2);
 
 /// Lost datagrams while one endpoint takes the place of another.
 const MOST_LOST: usize = 1;
