@@ -20,6 +20,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// are looked at together, once a second, and not one by one.
 const TOGETHER: Duration = Duration::from_secs(1);
 
+/// Most servers that are looked at in one sync. The others are next; a change that comes in
+/// meanwhile does not wait for them.
+const MOST_AT_ONCE: usize = 8;
+
 /// The drains under way.
 #[derive(Debug, Default)]
 pub struct Drains {
@@ -170,11 +174,17 @@ impl Drains {
         }
     }
 
-    /// Servers whose draining real servers are to be looked at.
+    /// Servers whose draining real servers are to be looked at next.
     pub fn due(&self, now: Instant) -> BTreeSet<ServerKey> {
         let horizon = if self.next_look() <= Some(now) { now + TOGETHER } else { now };
-        let due = self.queue.iter().take_while(|(at, ..)| *at <= horizon);
-        due.map(|(_, server, _)| *server).collect()
+        let mut due = BTreeSet::new();
+        for (_, server, _) in self.queue.iter().take_while(|(at, ..)| *at <= horizon) {
+            due.insert(*server);
+            if due.len() == MOST_AT_ONCE {
+                break;
+            }
+        }
+        due
     }
 
     /// When to look next.

@@ -71,6 +71,28 @@ fn one_that_is_over_and_has_to_stay_is_looked_at_now_and_then() {
     assert_eq!(node.changes(), GONE);
 }
 
+/// A node is gone: looking at all it served takes longer than a change may wait.
+#[test]
+fn many_are_looked_at_a_few_at_a_time_and_changes_come_in_between() {
+    let service_of =
+        |n: u8| service(&format!("default/s{n}"), &[&format!("10.96.1.{n}")], &["tcp 80"]);
+    let slice_of =
+        |n: u8, pods: &[Endpoint]| slice_applied(&format!("default/s{n}"), &["tcp 8080"], pods);
+    let pods = [endpoint("10.244.0.1"), endpoint("10.244.1.2")];
+    let mut node = serving();
+    node.tell((1..=20).flat_map(|n| [service_of(n).applied(), slice_of(n, &pods)]));
+    node.sync();
+    node.tell((1..=20).map(|n| slice_of(n, &pods[..1])));
+    assert_eq!(node.sync().drains, 20);
+    node.wait(2);
+    assert_eq!(node.sync().drains, 12);
+    assert_eq!(node.engine.next_sync(), Some(node.now));
+    node.tell([slice_of_web(&[])]);
+    let text = node.changes();
+    assert!(text.contains("KUBE-IPVS-PASS 10.96.0.1,tcp:80"), "{text}");
+    assert_eq!(node.sync().drains, 2, "those of the change");
+}
+
 #[test]
 fn vanishing_shortens_the_deadline() {
     let mut node = draining(leaving());
