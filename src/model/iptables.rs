@@ -121,9 +121,12 @@ impl Ruleset {
     }
 
     /// Whether another mode of kube-proxy goes on deciding in it.
+    ///
+    /// Cost: asked in every sync. Without the chain nothing leads to it, and no rule is looked at.
     pub fn is_handed_over(&self) -> bool {
         let nat = self.table(TableName::Nat);
-        nat.chains.get(HANDOVER).is_some_and(|rules| !rules.is_empty()) || nat.leads_to(HANDOVER)
+        let is_in_use = |rules: &Vec<String>| !rules.is_empty() || nat.leads_to(HANDOVER);
+        nat.chains.get(HANDOVER).is_some_and(is_in_use)
     }
 
     /// The same without what lets another mode go on deciding.
