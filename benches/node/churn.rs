@@ -1,9 +1,11 @@
 //! Churn: a million changes of endpoints over a recycled pool of addresses, against the kernel in
 //! memory. What is kept of what is gone would show as memory that grows.
 //!
-//! Nothing of it needs a kernel, so it runs right here, where it is not emulated.
+//! Nothing of it needs a kernel, so it runs right here, where it is not emulated. A few of the same
+//! changes are made once more in the lab: that tells how much slower programs are there.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -17,11 +19,14 @@ use crate::cluster::{self, Cluster, Pod};
 use crate::table::Row;
 
 /// Tells the measuring program what was measured here: bytes after half of the changes, and at the
-/// end.
+/// end, and the seconds that one takes.
 pub const RESULT: &str = "BENCH_CHURN";
 
 const CLUSTER: Cluster = Cluster { services: 1_000, endpoints: 10 };
 const CHANGES: usize = 1_000_000;
+/// Changes that are timed together, and how often: the fastest round counts, as others were
+/// disturbed.
+const TIMED: (usize, usize) = (1_000, 10);
 /// Pods that take turns with those that are there.
 const SPARE: usize = 5_000;
 /// Time between two changes.
@@ -39,19 +44,37 @@ pub fn run() -> String {
         resident()
     });
     assert!(churn.engine.rejected().is_empty(), "every object is as it should be");
-    format!("{},{}", bytes[0], bytes[1])
+    format!("{},{},{}", bytes[0], bytes[1], churn.time_one())
 }
 
 /// The rows of what was measured.
 pub fn rows() -> Vec<Row> {
-    let text = env::var(RESULT).expect("measured before");
-    let bytes: Vec<f64> = text.split(',').map(|word| word.parse().expect("bytes")).collect();
+    let [half, end, _] = measured();
     let row = |metric, value, unit| Row::new("churn", CLUSTER, metric, (value, unit));
     vec![
         row("changes", CHANGES as f64, "changes"),
-        row("resident memory after half of them", bytes[0] / 1e6, "MB"),
-        row("growth in the second half", (bytes[1] / bytes[0] - 1.0) * 100.0, "%").at_most(5.0),
+        row("resident memory after half of them", half / 1e6, "MB"),
+        row("growth in the second half", (end / half - 1.0) * 100.0, "%").at_most(5.0),
+        row("one change, slower than outside", slowdown(), "times"),
     ]
+}
+
+/// How many times slower the core runs here than where the bench was started; 1 without the lab.
+///
+/// Programs alone: calls of an emulated kernel, and its switching between threads, are slower still.
+pub fn slowdown() -> f64 {
+    static SLOWDOWN: OnceLock<f64> = OnceLock::new();
+    *SLOWDOWN.get_or_init(|| {
+        let [.., outside] = measured();
+        (Churn::new().time_one() / outside).max(1.0)
+    })
+}
+
+/// What [`run`] has told.
+fn measured() -> [f64; 3] {
+    let text = env::var(RESULT).expect("measured before");
+    let numbers: Vec<f64> = text.split(',').map(|word| word.parse().expect("a number")).collect();
+    numbers.try_into().expect("three numbers")
 }
 
 struct Churn {
@@ -98,6 +121,17 @@ impl Churn {
         let json = cluster::slice(service, pods.make_contiguous(), self.changes as u64, "");
         self.engine.note(cluster::update(Kind::EndpointSlice, &json), self.now);
         self.sync();
+    }
+
+    /// Seconds that one change takes.
+    fn time_one(&mut self) -> f64 {
+        let (changes, rounds) = TIMED;
+        let mut round = || {
+            let start = Instant::now();
+            (0..changes).for_each(|_| self.replace_one());
+            start.elapsed().as_secs_f64() / changes as f64
+        };
+        (0..rounds).map(|_| round()).fold(f64::INFINITY, f64::min)
     }
 
     fn sync(&mut self) {

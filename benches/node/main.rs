@@ -55,7 +55,7 @@ const WIDE: Cluster = Cluster { services: 5_000, endpoints: 50 };
 
 /// No audit but the first; audits have a case of their own.
 const RARE_AUDITS: &[&str] = &["--audit-period=1h"];
-const FREQUENT_AUDITS: &[&str] = &["--audit-period=10s"];
+const FREQUENT_AUDITS: &[&str] = &["--audit-period=5s"];
 
 /// Changes of one endpoint that are timed.
 const CHANGES: usize = 1_000;
@@ -64,6 +64,8 @@ const ROLLING: (usize, Duration) = (500, Duration::from_secs(20));
 /// A node with as many pods as all others.
 const LOST_NODE: usize = 7;
 const IDLE: Duration = Duration::from_secs(60);
+/// Audits that are timed while nothing changes.
+const AUDITS: f64 = 3.0;
 const AUDITING: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -233,7 +235,9 @@ fn large(subject: &Subject) -> Vec<Row> {
         rows.extend(again.rows("restart", None));
         let writes = again.proxy.metric("kubeipvs_kernel_writes_total");
         rows.push(Row::new("restart", cluster, "kernel messages", (writes, "messages")));
-        rows.extend(Changes::after(&again, history).during_audits("audit", AUDITING));
+        let mut changes = Changes::after(&again, history);
+        rows.extend(changes.audits("audit", AUDITS));
+        rows.extend(changes.during_audits("audit", AUDITING));
         again.stop();
         rows
     })

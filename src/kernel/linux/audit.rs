@@ -16,8 +16,9 @@ use crate::model::observed::{Listed, Part};
 
 /// Real servers in one part, unless a single virtual server has more.
 ///
-/// Comparing as many takes well below a millisecond: no change of the cluster waits for it.
-const REALS_IN_PART: usize = 500;
+/// Comparing as many takes well below a millisecond, which is how long a change of the cluster may
+/// wait for it; handing over many small parts would cost more than they do.
+const REALS_IN_PART: usize = 2_000;
 
 /// Takes a part; breaks where nobody wants to know the rest.
 type Tell<'a> = &'a mut dyn FnMut(Part) -> ControlFlow<()>;
