@@ -5,7 +5,16 @@
 pub mod events;
 pub mod metrics;
 
-use tracing_subscriber::EnvFilter;
+use std::io;
+
+use tracing::warn;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry, reload};
+
+/// The variable that picks what is logged by module: `module=level`, separated by commas.
+const FILTER: &str = "RUST_LOG";
 
 /// Names of the fields of log events; no event uses another.
 pub const FIELDS: [&str; 37] = [
@@ -56,20 +65,27 @@ pub type SetVerbosity = Box<dyn Fn(u8) + Send>;
 
 /// Starts logging as text on standard error, as much as `-v` asks for.
 ///
-/// `RUST_LOG` overrides it, for the rare case that one module is of interest.
+/// [`FILTER`] overrides it, for the rare case that one module is of interest.
 pub fn start_log(verbosity: u8) -> SetVerbosity {
-    let given = EnvFilter::try_from_default_env();
-    let is_given = given.is_ok();
-    let filter = given.unwrap_or_else(|_| EnvFilter::new(directives(verbosity)));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let log = log.with_filter_reloading();
-    let handle = log.reload_handle();
+    let given = std::env::var(FILTER).ok().filter(|text| !text.is_empty());
+    let parsed = given.as_deref().map(str::parse::<Targets>);
+    let is_given = matches!(parsed, Some(Ok(_)));
+    let (filter, error) = match parsed {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (targets(verbosity), Some(error.to_string())),
+        None => (targets(verbosity), None),
+    };
+    let (filter, handle) = reload::Layer::new(filter);
     // A second start keeps the first: tests of the whole program share a process.
-    drop(log.try_init());
+    drop(registry().with(filter).with(fmt::layer().with_writer(io::stderr)).try_init());
+    if let Some(error) = error {
+        let value = given.unwrap_or_default();
+        warn!(name = FILTER, value, error, "not understood, -v decides: give module=level,…");
+    }
     Box::new(move |verbosity| {
         if !is_given {
             // It fails only where nothing is logged any more.
-            drop(handle.reload(EnvFilter::new(directives(verbosity))));
+            drop(handle.reload(targets(verbosity)));
         }
     })
 }
@@ -77,23 +93,16 @@ pub fn start_log(verbosity: u8) -> SetVerbosity {
 /// What each level of `-v` shows; libraries stay quiet longer than we do.
 ///
 /// The API client logs every failure of a request as an error; those are ours to tell, once.
-fn directives(verbosity: u8) -> &'static str {
+fn targets(verbosity: u8) -> Targets {
+    let ours = |level| {
+        Targets::new()
+            .with_default(LevelFilter::WARN)
+            .with_targets([("kube_client", LevelFilter::OFF), ("kube_ipvs_proxy", level)])
+    };
     match verbosity {
-        0..=1 => "warn,kube_client=off,kube_ipvs_proxy=info",
-        2..=3 => "warn,kube_client=off,kube_ipvs_proxy=debug",
-        4..=5 => "debug",
-        6.. => "trace",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_level_is_a_filter_that_parses() {
-        for verbosity in [0, 1, 2, 3, 4, 5, 6, 10, u8::MAX] {
-            assert!(EnvFilter::try_new(directives(verbosity)).is_ok(), "{verbosity}");
-        }
+        0..=1 => ours(LevelFilter::INFO),
+        2..=3 => ours(LevelFilter::DEBUG),
+        4..=5 => Targets::new().with_default(LevelFilter::DEBUG),
+        6.. => Targets::new().with_default(LevelFilter::TRACE),
     }
 }

@@ -49,6 +49,21 @@ fn assert_refused(args: &[&str], status: i32, words: &[&str]) {
     assert!(run.took < SOON, "{args:?} took {:?}", run.took);
 }
 
+/// A filter that is not understood costs no more than that it is not obeyed, and is told.
+#[test]
+fn what_is_logged_is_picked_by_module() {
+    let stderr = |filter: &str| {
+        let mut command = program(&["--manifests=/nonexistent"]);
+        let output = command.env("RUST_LOG", filter).output().expect("the program runs");
+        String::from_utf8(output.stderr).expect("the program writes UTF-8")
+    };
+    let (usual, picked, wrong) = (stderr(""), stderr("kube_ipvs_proxy=error"), stderr("a=b=c"));
+    assert!(usual.contains(" INFO ") && !usual.contains("RUST_LOG"), "{usual}");
+    assert!(!picked.contains(" INFO "), "{picked}");
+    assert!(wrong.contains(" WARN ") && wrong.contains("value=\"a=b=c\""), "{wrong}");
+    assert!(wrong.contains(" INFO "), "{wrong}");
+}
+
 #[test]
 fn one_wrong_flag_is_told_exactly() {
     let run = run(&["--ipvs-scheduler=wlcc"]);
