@@ -1,11 +1,12 @@
-//! Tables of nftables by name, over netlink: nfnetlink subsystem 10 (`linux/netfilter/nf_tables.h`).
+//! nf_tables over netlink: nfnetlink subsystem 10 (`linux/netfilter/nf_tables.h`).
 //!
-//! Enough to see and to delete what kube-proxy's nftables mode left behind, on hosts without the
-//! `nft` program too.
+//! Enough to see and to delete tables that kube-proxy's nftables mode left behind, on hosts without
+//! the `nft` program too, and to see whether any rule has changed: the generation is a number that
+//! every change raises.
 
 use nix::errno::Errno;
 
-use super::netlink::{Connection, Error, Message, Protocol};
+use super::netlink::{Attributes, Connection, Error, Message, Protocol};
 use crate::model::net::Family;
 
 /// Number of the subsystem within nfnetlink (`NFNL_SUBSYS_NFTABLES`).
@@ -15,6 +16,7 @@ const SUBSYSTEM: u16 = 10;
 mod command {
     pub const GET_TABLE: u16 = 1;
     pub const DELETE_TABLE: u16 = 2;
+    pub const GET_GENERATION: u16 = 16;
 }
 
 /// Begin and end of a transaction (`NFNL_MSG_BATCH_*`), which changes are made in.
@@ -25,6 +27,12 @@ mod batch {
 
 /// Attribute with the name of a table (`NFTA_TABLE_NAME`).
 const NAME: u16 = 1;
+
+/// Attribute with the generation (`NFTA_GEN_ID`).
+const GENERATION: u16 = 1;
+
+/// Length of the header in front of the attributes: family, version, resource (`struct nfgenmsg`).
+const HEADER_LENGTH: usize = 4;
 
 /// A connection to nftables in the network namespace of the opening thread.
 pub struct Client {
@@ -40,6 +48,12 @@ impl Client {
     /// Number of messages sent that were meant to change something.
     pub fn written(&self) -> u64 {
         self.connection.written()
+    }
+
+    /// The generation now. `EINVAL` if the kernel has no nf_tables.
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        let of_any_family = Message::new(SUBSYSTEM << 8 | command::GET_GENERATION, 0);
+        generation(&self.connection.query(of_any_family.with(&[0; HEADER_LENGTH]))?)
     }
 
     /// Whether there is a table of this name; none where the kernel has no nftables.
@@ -71,13 +85,22 @@ fn is_absent(error: &Error) -> bool {
         .any(|errno| error.is_refusal(errno))
 }
 
+fn generation(answer: &[u8]) -> Result<u32, Error> {
+    for attribute in Attributes::after(answer, HEADER_LENGTH)? {
+        let attribute = attribute?;
+        if attribute.kind == GENERATION {
+            return attribute.to_u32_be();
+        }
+    }
+    Err(Error::Malformed("generation of nf_tables without a number"))
+}
+
 /// A request about one table.
 fn table(command: u16, family: Family, name: &str) -> Message {
     let family = match family {
         Family::V4 => 2,
         Family::V6 => 10,
     };
-    // Family, version, resource (`struct nfgenmsg`).
     let mut request = Message::new(SUBSYSTEM << 8 | command, 0).with(&[family, 0, 0, 0]);
     request.text(NAME, name);
     request
@@ -93,5 +116,18 @@ mod tests {
         let request = table(command::DELETE_TABLE, Family::V6, "kube-proxy");
         let expected = b"\x0a\0\0\0\x0f\0\x01\0kube-proxy\0\0";
         assert_eq!(request.body(), expected);
+    }
+
+    #[test]
+    fn reads_a_generation() {
+        // In the order of `nf_tables_fill_gen_info`.
+        let answer = [
+            0, 0, 0, 7, // nfgenmsg
+            8, 0, 1, 0, 0, 0, 0, 7, // NFTA_GEN_ID
+            8, 0, 2, 0, 0, 0, 1, 44, // NFTA_GEN_PROC_PID
+        ];
+        assert_eq!(generation(&answer), Ok(7));
+        assert!(generation(&answer[..4]).is_err());
+        assert!(generation(&answer[..2]).is_err());
     }
 }

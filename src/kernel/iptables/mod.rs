@@ -5,7 +5,6 @@
 //!
 //! Invariant: a program runs only when asked to; nothing here polls.
 
-pub mod generation;
 mod leftovers;
 mod parse;
 

@@ -23,7 +23,6 @@ mod servers;
 use nix::errno::Errno;
 
 use self::ipv6::Ipv6;
-use self::rules::Rules;
 use super::exec::Runner;
 use super::iptables::Tools;
 use super::sysctl::Sysctl;
@@ -50,7 +49,8 @@ pub struct LinuxKernel {
     sysctl: Sysctl,
     runner: Runner,
     tools: Tools,
-    rules: Rules,
+    /// What was last read, where the kernel tells that it has not changed.
+    rules: Option<rules::Known>,
     ipv6: Ipv6,
 }
 
@@ -92,7 +92,6 @@ impl LinuxKernel {
         let ipv6 = Ipv6::detect(&mut runner, &sysctl, &tools)?;
         // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
         ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
-        let rules = Rules::new(tools.is_nf_tables);
         Ok(LinuxKernel {
             ipvs,
             ipset,
@@ -103,7 +102,7 @@ impl LinuxKernel {
             sysctl,
             runner,
             tools,
-            rules,
+            rules: None,
             ipv6,
         })
     }

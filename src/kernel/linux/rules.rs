@@ -7,26 +7,12 @@ use std::collections::BTreeMap;
 
 use super::LinuxKernel;
 use crate::kernel::Error;
-use crate::kernel::iptables::{Listing, generation};
+use crate::kernel::iptables::Listing;
 use crate::model::iptables::Ruleset;
 use crate::model::net::Family;
 
-/// What is known about rules.
-#[derive(Default)]
-pub(super) struct Rules {
-    /// Absent where there is no such number.
-    generation: Option<generation::Client>,
-    /// Those of a generation.
-    known: Option<(u32, BTreeMap<Family, Listing>)>,
-}
-
-impl Rules {
-    /// Nothing is known yet.
-    pub(super) fn new(are_nf_tables: bool) -> Self {
-        let open = || generation::Client::open().ok();
-        Rules { generation: are_nf_tables.then(open).flatten(), known: None }
-    }
-}
+/// The rules of a generation.
+pub(super) type Known = (u32, BTreeMap<Family, Listing>);
 
 impl LinuxKernel {
     /// What the families hold of ours; one that holds nothing is left out.
@@ -39,14 +25,17 @@ impl LinuxKernel {
     /// What each family holds that can be listed.
     pub(super) fn listings(&mut self) -> Result<BTreeMap<Family, Listing>, Error> {
         // Order: asked for before, so that rules which change meanwhile are read again.
-        let generation = self.rules.generation.as_mut().and_then(|client| client.read().ok());
-        if let Some((known, listings)) = &self.rules.known
+        let generation = match self.tools.is_nf_tables {
+            true => self.nftables.generation().ok(),
+            false => None,
+        };
+        if let Some((known, listings)) = &self.rules
             && generation == Some(*known)
         {
             return Ok(listings.clone());
         }
         let listings = self.list_rules()?;
-        self.rules.known = generation.map(|generation| (generation, listings.clone()));
+        self.rules = generation.map(|generation| (generation, listings.clone()));
         Ok(listings)
     }
 
