@@ -192,19 +192,17 @@ fn instant<'a>(
 ///
 /// Clients may be seen as before or as after it for a moment. Where they are masqueraded no longer,
 /// no order of rows could keep the endpoint that relied on it; where they are dropped no longer,
-/// they hear as little from endpoints of other nodes until these go. Where they are refused what was shut
-/// to all others, it was because somebody damaged the rules, and lasts until the front opens. What
-/// a restriction that goes forbids, and damaged rules did not enforce, is forbidden until it has gone.
+/// they hear as little from endpoints of other nodes until these, or the front, go. Where they are
+/// refused what was shut to all others, it was because somebody damaged the rules, and lasts until
+/// the front opens. What a restriction that goes forbids, and damaged rules did not enforce, is
+/// forbidden until it has gone.
 fn is_by_rules(case: &Case, now: Fate) -> bool {
     let was_masqueraded = matches!(case.before, Fate::Served { masqueraded: true, .. });
     let is_masqueraded = matches!(case.after, Fate::Served { masqueraded: true, .. });
     case.rules_change
         && match now {
             Fate::Served { .. } => reaches_a_pod(case.before) || reaches_a_pod(case.after),
-            Fate::Lost => {
-                let comes_in = case.before == Fate::Dropped && reaches_a_pod(case.after);
-                was_masqueraded && !is_masqueraded || comes_in
-            }
+            Fate::Lost => was_masqueraded && !is_masqueraded || case.before == Fate::Dropped,
             Fate::Refused => case.was_shut,
             Fate::Dropped => case.is_lifted && case.restored == Fate::Dropped,
             _ => false,
