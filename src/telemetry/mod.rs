@@ -65,7 +65,7 @@ pub type SetVerbosity = Box<dyn Fn(u8) + Send>;
 
 /// Starts logging as text on standard error, as much as `-v` asks for.
 ///
-/// [`FILTER`] overrides it, for the rare case that one module is of interest.
+/// `RUST_LOG` overrides it, for the rare case that one module is of interest.
 pub fn start_log(verbosity: u8) -> SetVerbosity {
     let given = std::env::var(FILTER).ok().filter(|text| !text.is_empty());
     let parsed = given.as_deref().map(str::parse::<Targets>);
