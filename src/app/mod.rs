@@ -3,6 +3,7 @@
 //! Everything that talks to a person on the terminal is here; the daemon itself only logs.
 
 mod audit;
+mod certificate;
 mod daemon;
 mod edges;
 mod host;
