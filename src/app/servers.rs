@@ -131,3 +131,36 @@ fn are_alike(old: &Config, new: &Config) -> bool {
     let is_same_address = old.healthz == new.healthz && old.metrics == new.metrics;
     is_same_address && old.metrics_tls == new.metrics_tls && old.periods.sync == new.periods.sync
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers;
+    use crate::config::problem::Problems;
+
+    fn config(flags: &[(&str, &str)]) -> Config {
+        let given = flags.iter().map(|(flag, value)| (flag.to_string(), value.to_string()));
+        layers::load(&given.collect(), None, "node-1", Problems::default()).unwrap().config
+    }
+
+    #[test]
+    fn servers_start_anew_for_what_they_serve_otherwise_and_for_nothing_else() {
+        const PAIR: [(&str, &str); 2] =
+            [("metrics-tls-cert-file", "/tls.crt"), ("metrics-tls-private-key-file", "/tls.key")];
+        let authority = [PAIR[0], PAIR[1], ("metrics-client-ca-file", "/ca.crt")];
+        let different: [&[(&str, &str)]; 6] = [
+            &[],
+            &PAIR,
+            &authority,
+            &[("metrics-bind-address", "127.0.0.1:1")],
+            &[("healthz-bind-address", "127.0.0.1:1")],
+            &[("ipvs-sync-period", "1m")],
+        ];
+        for (i, one) in different.iter().enumerate() {
+            for (j, other) in different.iter().enumerate() {
+                assert_eq!(are_alike(&config(one), &config(other)), i == j, "{one:?} {other:?}");
+            }
+        }
+        assert!(are_alike(&config(&[]), &config(&[("cluster-cidr", "10.0.0.0/8"), ("v", "2")])));
+    }
+}
