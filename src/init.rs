@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::config::Policy;
 use crate::desired::{Desired, foundation};
 use crate::kernel::{Error, Kernel};
+use crate::model::leftover::Leftover;
 use crate::model::observed::Scope;
 use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
@@ -17,13 +18,23 @@ use crate::plan::slow::Slow;
 use crate::plan::{self, Extent, Inputs};
 use crate::reconcile::report::Report;
 
+/// What was done, and seen on the way.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The settings that were made.
+    pub report: Report,
+    /// What other modes of kube-proxy left behind.
+    pub leftovers: BTreeSet<Leftover>,
+}
+
 /// Makes the settings, and nothing else.
-pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Report, Error> {
+pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> {
     let observed = kernel.observe(&Scope::Everything)?;
     let wanted = foundation::tables(policy, &observed.host, &[]);
     let mut desired = Desired::default();
     desired.set_foundation(only_settings(wanted));
     let mut mirror = Mirror::default();
+    let leftovers = observed.tables.leftovers.clone();
     mirror.replace(only_settings(observed.tables));
     let mut report = Report::default();
     let (drains, slow) = (Drains::default(), Slow::default());
@@ -36,7 +47,7 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Report, Error> {
         mirror.note(&step, &failed);
         report.note(&step, &failures, |_| false);
     }
-    Ok(report)
+    Ok(Outcome { report, leftovers })
 }
 
 /// As if there were nothing else.
@@ -47,19 +58,23 @@ fn only_settings(tables: Tables) -> Tables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::net::Family;
     use crate::testing::fake_kernel::FakeKernel;
     use crate::testing::objects;
 
     #[test]
     fn settings_are_made_and_nothing_else() {
         let mut kernel = FakeKernel::default();
+        let left_behind = BTreeSet::from([Leftover::Table(Family::V4)]);
+        kernel.tables.leftovers.clone_from(&left_behind);
         let before = kernel.tables.clone();
         let policy = objects::policy();
-        let report = run(&mut kernel, &policy).expect("readable");
+        let Outcome { report, leftovers } = run(&mut kernel, &policy).expect("readable");
+        assert_eq!(leftovers, left_behind);
         assert!(report.changes() > 0 && report.failed.is_empty(), "{report}");
         let wanted = foundation::tables(&policy, &kernel.host, &[]).settings;
         assert!(wanted.iter().all(|(path, value)| kernel.tables.settings.get(path) == Some(value)));
         assert_eq!(Tables { settings: before.settings.clone(), ..kernel.tables.clone() }, before);
-        assert_eq!(run(&mut kernel, &policy).expect("readable").changes(), 0);
+        assert_eq!(run(&mut kernel, &policy).expect("readable").report.changes(), 0);
     }
 }

@@ -3,6 +3,7 @@
 //! Everything that talks to a person on the terminal is here; the daemon itself only logs.
 
 mod audit;
+mod certificate;
 mod daemon;
 mod edges;
 mod host;
@@ -28,6 +29,7 @@ use crate::config::layers::Loaded;
 use crate::config::problem::Problems;
 use crate::config::{RenderConfig, Run, resolve};
 use crate::kernel::lock;
+use crate::reconcile::log;
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::{cleanup, init, state};
@@ -116,7 +118,8 @@ fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
         }
         Run::InitOnly => {
             let mut kernel = edges::open_kernel(Metrics::new())?;
-            let report = init::run(&mut kernel, &config.policy)?;
+            let init::Outcome { report, leftovers } = init::run(&mut kernel, &config.policy)?;
+            leftovers.iter().for_each(log::leftover);
             show(&report.to_string())?;
             Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Failed })
         }

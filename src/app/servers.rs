@@ -1,6 +1,5 @@
 //! The servers that the configuration asks for: health, metrics, health checks of Services.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,13 +8,16 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::certificate;
 use crate::config::Config;
 use crate::config::flags::Given;
 use crate::config::layers::Loaded;
 use crate::reconcile::status::Status;
 use crate::reconcile::view::Question;
 use crate::serve::health::Health;
+use crate::serve::listen::Place;
 use crate::serve::systemd::Manager;
+use crate::serve::tls::Transport;
 use crate::serve::zpages::Pages;
 use crate::serve::{listen, metrics, service_health, status as status_socket};
 use crate::telemetry::events::Sink;
@@ -68,8 +70,7 @@ impl Servers {
     /// Follows another configuration; addresses that stay the same go on being served.
     pub(super) async fn adopt(&mut self, old: &Config, new: &Loaded) {
         self.in_force.send_replace(InForce::of(new));
-        let what = |config: &Config| (config.healthz, config.metrics, config.periods.sync);
-        if what(old) != what(&new.config) {
+        if !are_alike(old, &new.config) {
             self.stop.cancel();
             self.wait().await;
             (self.tasks, self.stop) = (TaskTracker::new(), self.sources.stop.child_token());
@@ -84,18 +85,18 @@ impl Servers {
 
     fn serve(&self, config: &Config) {
         let Sources { metrics: counted, status, ask, events, .. } = &self.sources;
-        let start = |flag: &'static str, address: Option<SocketAddr>, answers: listen::Answers| {
-            if let Some(address) = address {
-                let place = listen::Place { setting: flag, address, bind: listen::bind };
-                self.tasks.spawn(listen::serve(place, answers, self.stop.clone(), |_| {}));
-            }
-        };
         let health = Health::new(status.clone(), counted.clone(), config.periods.sync);
         if let Some(manager) = self.sources.manager.clone() {
             let told = manager.follow(health.clone(), status.clone(), self.stop.clone());
             self.tasks.spawn(told);
         }
-        start("healthz-bind-address", config.healthz, Arc::new(move |path| health.answer(path)));
+        if let Some(address) = config.healthz {
+            let setting = "healthz-bind-address";
+            let place = Place { setting, address, bind: listen::bind };
+            let (answers, stop) =
+                (Arc::new(move |path: &str| health.answer(path)), self.stop.clone());
+            self.tasks.spawn(listen::serve(place, Transport::Plain, answers, stop, |_| {}));
+        }
         let longest_wait = config.periods.sync * 2;
         self.tasks.spawn(service_health::run(
             status.clone(),
@@ -104,13 +105,62 @@ impl Servers {
             self.stop.clone(),
         ));
         self.tasks.spawn(status_socket::run(ask.clone(), self.stop.clone()));
-        let (counted, in_force) = (counted.clone(), self.in_force.subscribe());
-        let answers = move |path: &str| {
+        self.serve_metrics(config);
+        self.tasks.close();
+    }
+
+    fn serve_metrics(&self, config: &Config) {
+        let Some(address) = config.metrics else { return };
+        let (counted, in_force) = (self.sources.metrics.clone(), self.in_force.subscribe());
+        let answers = Arc::new(move |path: &str| {
             let InForce { file, flags } = &*in_force.borrow();
             let page = Pages { started: counted.started(), flags }.answer(path, SystemTime::now());
             page.unwrap_or_else(|| metrics::answer(path, &counted, file))
+        });
+        let setting = "metrics-bind-address";
+        let (place, stop) = (Place { setting, address, bind: listen::bind }, self.stop.clone());
+        match config.metrics_tls.clone() {
+            None => self.tasks.spawn(listen::serve(place, Transport::Plain, answers, stop, |_| {})),
+            Some(files) => self.tasks.spawn(certificate::serve(files, place, answers, stop)),
         };
-        start("metrics-bind-address", config.metrics, Arc::new(answers));
-        self.tasks.close();
+    }
+}
+
+/// Whether the same is served in the same way.
+fn are_alike(old: &Config, new: &Config) -> bool {
+    let is_same_address = old.healthz == new.healthz && old.metrics == new.metrics;
+    is_same_address && old.metrics_tls == new.metrics_tls && old.periods.sync == new.periods.sync
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers;
+    use crate::config::problem::Problems;
+
+    fn config(flags: &[(&str, &str)]) -> Config {
+        let given = flags.iter().map(|(flag, value)| (flag.to_string(), value.to_string()));
+        layers::load(&given.collect(), None, "node-1", Problems::default()).unwrap().config
+    }
+
+    #[test]
+    fn servers_start_anew_for_what_they_serve_otherwise_and_for_nothing_else() {
+        const PAIR: [(&str, &str); 2] =
+            [("metrics-tls-cert-file", "/tls.crt"), ("metrics-tls-private-key-file", "/tls.key")];
+        let authority = [PAIR[0], PAIR[1], ("metrics-client-ca-file", "/ca.crt")];
+        let different: [&[(&str, &str)]; 6] = [
+            &[],
+            &PAIR,
+            &authority,
+            &[("metrics-bind-address", "127.0.0.1:1")],
+            &[("healthz-bind-address", "127.0.0.1:1")],
+            &[("ipvs-sync-period", "1m")],
+        ];
+        for (i, one) in different.iter().enumerate() {
+            for (j, other) in different.iter().enumerate() {
+                assert_eq!(are_alike(&config(one), &config(other)), i == j, "{one:?} {other:?}");
+            }
+        }
+        assert!(are_alike(&config(&[]), &config(&[("cluster-cidr", "10.0.0.0/8"), ("v", "2")])));
     }
 }

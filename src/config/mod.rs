@@ -30,6 +30,8 @@ pub struct Config {
     pub healthz: Option<SocketAddr>,
     /// Where metrics are served, if at all.
     pub metrics: Option<SocketAddr>,
+    /// By what certificate, if not in plain HTTP.
+    pub metrics_tls: Option<TlsFiles>,
     /// How readily the kernel ends this process when memory is short, -1000 to 1000.
     pub oom_score: i16,
     /// How much to log, the number of `-v`.
@@ -40,6 +42,17 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Where to write the configuration, instead of a run.
     pub write_to: Option<PathBuf>,
+}
+
+/// Files in PEM that a server proves itself by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, and those between it and the authority that clients know.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub private_key: PathBuf,
+    /// Authorities of which clients must have a certificate; without it, anybody may ask.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What kind of run is asked for.

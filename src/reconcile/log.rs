@@ -62,10 +62,7 @@ impl Log {
         for leftover in &report.taken_away {
             info!(%leftover, "removed what kube-proxy left behind");
         }
-        for leftover in found.difference(&self.left_behind) {
-            let (effect, fix) = (leftover.effect(), REMOVE);
-            warn!(%leftover, effect, fix, "kube-proxy left something behind");
-        }
+        found.difference(&self.left_behind).for_each(leftover);
         self.left_behind.clone_from(found);
     }
 
@@ -79,6 +76,12 @@ impl Log {
             }
         }
     }
+}
+
+/// Says that another mode of kube-proxy left something behind, and what to do.
+pub fn leftover(leftover: &Leftover) {
+    let (effect, fix) = (leftover.effect(), REMOVE);
+    warn!(%leftover, effect, fix, "kube-proxy left something behind");
 }
 
 /// Says each thing that is new.

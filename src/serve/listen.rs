@@ -1,4 +1,5 @@
-//! HTTP within bounds: one request per connection, few connections, small and prompt requests.
+//! HTTP within bounds: one request per connection, few connections, small and prompt requests;
+//! over TLS where that is asked for.
 //!
 //! Invariant: whoever connects cannot hold a connection longer than [`Bounds`] allow, so that
 //! the probes of the node always get their turn.
@@ -17,14 +18,18 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::Answer;
+use super::tls::Transport;
 
 /// Parity: between two attempts to bind.
 const BIND_AGAIN: Duration = Duration::from_secs(5);
@@ -38,6 +43,17 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 128;
 
+/// First byte of a client that speaks TLS: a record of its handshake (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
+
+/// A connection in plain text or not: one type, so that HTTP is compiled once.
+type Stream = Box<dyn ReadWrite>;
+
+/// What a connection can do.
+trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
+
 /// What clients may take up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -45,6 +61,8 @@ pub struct Bounds {
     pub connections: usize,
     /// Bytes of the head of a request, at least 8192.
     pub head: usize,
+    /// Time for the handshake of TLS.
+    pub handshake_time: Duration,
     /// Time to send the head.
     pub head_time: Duration,
     /// Time from connect to the end of the answer.
@@ -56,6 +74,7 @@ impl Default for Bounds {
         Bounds {
             connections: 100,
             head: 8192,
+            handshake_time: Duration::from_secs(5),
             head_time: Duration::from_secs(5),
             whole_time: Duration::from_secs(15),
         }
@@ -80,13 +99,14 @@ pub struct Place {
 /// `on_failure` hears of the first time.
 pub async fn serve(
     place: Place,
+    transport: Transport,
     answers: Answers,
     stop: CancellationToken,
     on_failure: impl FnOnce(&io::Error),
 ) {
     let bound = stop.run_until_cancelled(bind_at_last(place, BIND_AGAIN, on_failure)).await;
     if let Some(listener) = bound {
-        accept(listener, Bounds::default(), answers, stop).await;
+        accept(listener, Bounds::default(), transport, answers, stop).await;
     }
 }
 
@@ -160,6 +180,7 @@ fn bind_as(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
 pub async fn accept(
     listener: TcpListener,
     bounds: Bounds,
+    transport: Transport,
     answers: Answers,
     stop: CancellationToken,
 ) {
@@ -171,7 +192,8 @@ pub async fn accept(
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let talk = converse(stream, bounds, Arc::clone(&answers), stop.clone());
+                    let talk = answer(stream, bounds, transport.now(), Arc::clone(&answers));
+                    let talk = converse(talk, bounds, stop.clone());
                     open.spawn(async move {
                         talk.await;
                         drop(place);
@@ -191,8 +213,33 @@ pub async fn accept(
     open.wait().await;
 }
 
+/// Lets a conversation go on for as long as it may.
+async fn converse(
+    talk: impl Future<Output = io::Result<()>>,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
+    let mut talk = std::pin::pin!(timeout(bounds.whole_time, talk));
+    tokio::select! {
+        result = &mut talk => if let Ok(Err(error)) = result {
+            debug!(%error, "connection ended early");
+        },
+        // What a client misses at the end is of no consequence.
+        () = stop.cancelled() => drop(timeout(LAST_WORDS, talk).await),
+    }
+}
+
 /// Answers one request on a connection.
-async fn converse(stream: TcpStream, bounds: Bounds, answers: Answers, stop: CancellationToken) {
+async fn answer(
+    stream: TcpStream,
+    bounds: Bounds,
+    tls: Option<Arc<ServerConfig>>,
+    answers: Answers,
+) -> io::Result<()> {
+    let (stream, answers) = match tls {
+        None => (Box::new(stream) as Stream, answers),
+        Some(tls) => timeout(bounds.handshake_time, shake_hands(stream, tls, answers)).await??,
+    };
     let service = service_fn(move |request| {
         let response = respond(&answers, &request);
         async move { Ok::<_, Infallible>(response) }
@@ -204,14 +251,22 @@ async fn converse(stream: TcpStream, bounds: Bounds, answers: Answers, stop: Can
         // An idle connection would hold a place that a probe may need.
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    let mut talk = std::pin::pin!(timeout(bounds.whole_time, connection));
-    tokio::select! {
-        result = &mut talk => if let Ok(Err(error)) = result {
-            debug!(%error, "connection ended early");
-        },
-        // What a client misses at the end is of no consequence.
-        () = stop.cancelled() => drop(timeout(LAST_WORDS, talk).await),
+    connection.await.map_err(io::Error::other)
+}
+
+/// The stream inside of TLS; or, for a client that speaks none, the stream as it is, where all
+/// that is asked has one answer.
+async fn shake_hands(
+    stream: TcpStream,
+    tls: Arc<ServerConfig>,
+    answers: Answers,
+) -> io::Result<(Stream, Answers)> {
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    if first != [HANDSHAKE] {
+        return Ok((Box::new(stream), Arc::new(|_| Answer::needs_tls())));
     }
+    Ok((Box::new(TlsAcceptor::from(tls).accept(stream).await?), answers))
 }
 
 fn respond(answers: &Answers, request: &Request<Incoming>) -> Response<Full<Bytes>> {

@@ -1,7 +1,7 @@
-//! The edge towards those who watch us: health, readiness and metrics over plain HTTP, and
-//! notifications of the service manager.
+//! The edge towards those who watch us: health, readiness and metrics over HTTP, and notifications
+//! of the service manager.
 //!
-//! [`listen`] speaks HTTP within fixed bounds; [`health`], [`metrics`], [`zpages`] and
+//! [`listen`] speaks HTTP within fixed bounds, over [`tls`] if asked to; [`health`], [`metrics`], [`zpages`] and
 //! [`service_health`] decide the answers. [`systemd`] tells the service manager what `health` would
 //! answer; [`status`] has a local socket of its own.
 //! Invariant: an answer is a function of the published status and the clock; nothing here blocks
@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod service_health;
 pub mod status;
 pub mod systemd;
+pub mod tls;
 pub mod zpages;
 
 use hyper::StatusCode;
@@ -37,6 +38,14 @@ impl Answer {
             content_type: TEXT,
             endpoint_weight: None,
             body: body.to_string(),
+        }
+    }
+
+    /// To who asks in plain HTTP where TLS is spoken; the words are those of Go's servers.
+    fn needs_tls() -> Self {
+        Answer {
+            status: StatusCode::BAD_REQUEST,
+            ..Answer::text("Client sent an HTTP request to an HTTPS server.\n")
         }
     }
 

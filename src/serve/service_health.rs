@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::tls::Transport;
 use super::{Answer, listen};
 use crate::cluster::{Kind, ObjectName};
 use crate::desired::front::HealthCheck;
@@ -100,7 +101,7 @@ fn start(
     let at = listen::Place { setting: SETTING, address, bind: listen::bind_one_family };
     let events = events.clone();
     let tell = move |error: &io::Error| events.tell(cannot_serve(event_name, address, error));
-    tokio::spawn(listen::serve(at, answers, stop.clone(), tell));
+    tokio::spawn(listen::serve(at, Transport::Plain, answers, stop.clone(), tell));
     stop.drop_guard()
 }
 

@@ -1,6 +1,7 @@
 //! Real clients on real sockets, the patient and the rude ones.
 
 mod scrape;
+mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::health::Health;
 use super::listen::{self, Answers, Bounds, Place};
+use super::tls::Transport;
 use crate::plan::step::Step;
 use crate::reconcile::status::Status;
 use crate::telemetry::metrics::Metrics;
@@ -33,10 +35,14 @@ struct Server {
 }
 
 fn start(answers: Answers, bounds: Bounds) -> Server {
+    start_with(Transport::Plain, answers, bounds)
+}
+
+fn start_with(transport: Transport, answers: Answers, bounds: Bounds) -> Server {
     let listener = listen::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let task = tokio::spawn(listen::accept(listener, bounds, answers, stop.clone()));
+    let task = tokio::spawn(listen::accept(listener, bounds, transport, answers, stop.clone()));
     Server { address, stop, task: AbortOnDropHandle::new(task) }
 }
 

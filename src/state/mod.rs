@@ -30,16 +30,19 @@ const LOOKS: u32 = 10;
 /// The network namespace of the calling thread; `/proc/self` would be that of the first one.
 const NAMESPACE: &str = "/proc/thread-self/ns/net";
 
+/// How names of records end while they are written.
+const NEW: &str = "new";
+
 /// How names of records begin, before the number of their namespace.
 const PREFIX: &str = "drains-";
 
 /// How they end.
-const SUFFIX: &str = ".json";
+const SUFFIX: &str = "json";
 
 /// The file of the calling thread's network namespace, as a folder may serve several.
 pub fn path(folder: &Path) -> io::Result<PathBuf> {
     let namespace = fs::metadata(NAMESPACE)?.ino();
-    Ok(folder.join(format!("{PREFIX}{namespace}{SUFFIX}")))
+    Ok(folder.join(format!("{PREFIX}{namespace}.{SUFFIX}")))
 }
 
 /// The deadlines that the run before has left; none if there is no file, or a broken one.
@@ -132,32 +135,63 @@ fn put_on_record(
     false
 }
 
-/// Removes the records, of other namespaces as well, that no start can use any more.
+/// Removes the records, of other namespaces as well, that no start can use any more, and those
+/// that were never written to their end.
 ///
 /// Which namespaces are gone cannot be told from inside of one: a record goes by what it says.
 fn remove_stale(folder: &Path, clock: &Clock) {
+    // What stays is in nobody's way.
+    let Ok(_held) = hold(folder) else { return };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| is_record(&entry.file_name())) {
-        let text = fs::read_to_string(entry.path());
-        if text.is_ok_and(|text| drains::is_stale(&text, clock)) {
-            // One that stays is in nobody's way.
-            let _ = forget(&entry.path());
+    for path in entries.map(|entry| entry.path()) {
+        let is_stale = match kind(&path) {
+            Some(Kind::Whole) => {
+                fs::read_to_string(&path).is_ok_and(|text| drains::is_stale(&text, clock))
+            }
+            // Nobody writes while we hold the folder, so whoever began this died of it.
+            Some(Kind::New) => true,
+            None => false,
+        };
+        if is_stale {
+            let _ = forget(&path);
         }
     }
 }
 
-fn is_record(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
+/// A file of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A record.
+    Whole,
+    /// One that is being written.
+    New,
+}
+
+fn kind(path: &Path) -> Option<Kind> {
+    let name = path.file_name().and_then(OsStr::to_str)?.strip_prefix(PREFIX)?;
+    match name.rsplit_once('.')?.1 {
+        SUFFIX => Some(Kind::Whole),
+        NEW => Some(Kind::New),
+        _ => None,
+    }
 }
 
 /// Writes the file at once: a reader sees the old text or the new, never half.
 fn write(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let new = path.with_extension("new");
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let _held = hold(folder)?;
+    let new = path.with_extension(NEW);
     fs::write(&new, text)?;
     fs::rename(&new, path)
+}
+
+/// Keeps others from the folder until it is dropped: between a look at a record and its removal,
+/// its owner could write it anew.
+fn hold(folder: &Path) -> io::Result<fs::File> {
+    let folder = fs::File::open(folder)?;
+    folder.lock()?;
+    Ok(folder)
 }
 
 #[cfg(test)]

@@ -215,7 +215,10 @@ fn records_that_no_start_can_use_are_removed() {
         ("drains-3.json", &longer),
         ("drains-4.json", &drains::text(&[], &clock)),
         ("drains-5.json", &"broken".to_string()),
+        ("drains-6.new", &of_another_boot),
+        ("drains-7.new", &String::new()),
         ("others-1.json", &of_another_boot),
+        ("others-1.new", &of_another_boot),
         ("drains-1.text", &of_another_boot),
     ] {
         fs::write(folder.0.join(name), text).unwrap();
@@ -223,6 +226,48 @@ fn records_that_no_start_can_use_are_removed() {
     remove_stale(&folder.0, &Clock { since_boot: 4600 * SECOND, ..clock });
     let left = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().file_name());
     let left: BTreeSet<_> = left.map(|name| name.into_string().unwrap()).collect();
-    let expected = ["drains-1.text", "drains-3.json", "drains-5.json", "others-1.json"];
+    let expected =
+        ["drains-1.text", "drains-3.json", "drains-5.json", "others-1.json", "others-1.new"];
     assert!(left.iter().eq(expected), "{left:?}");
+}
+
+/// Runs something that has to wait while somebody else holds the folder, and does something
+/// meanwhile.
+fn held_meanwhile(folder: &Folder, waits: impl FnOnce() + Send, meanwhile: impl FnOnce()) {
+    let held = hold(&folder.0).unwrap();
+    let inode = format!(":{} ", held.metadata().unwrap().ino());
+    std::thread::scope(|scope| {
+        scope.spawn(waits);
+        wait_until("it waits for the folder", || {
+            let locks = fs::read_to_string("/proc/locks").unwrap();
+            locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&inode))
+        });
+        meanwhile();
+        drop(held);
+    });
+}
+
+#[test]
+fn a_record_that_is_written_anew_is_not_taken_for_stale() {
+    let folder = Folder::new("anew");
+    fs::create_dir_all(&folder.0).unwrap();
+    let (path, new) = (folder.0.join("drains-1.json"), folder.0.join("drains-1.new"));
+    let clock = clock();
+    fs::write(&path, drains::text(&[], &clock)).unwrap();
+    fs::write(&new, drains::text(&deadlines(clock.now), &clock)).unwrap();
+    let remove = || remove_stale(&folder.0, &clock);
+    held_meanwhile(&folder, remove, || fs::rename(&new, &path).unwrap());
+    assert!(path.exists());
+}
+
+#[test]
+fn nothing_is_written_while_stale_records_are_looked_for() {
+    let folder = Folder::new("held");
+    fs::create_dir_all(&folder.0).unwrap();
+    let path = folder.file();
+    let write = || super::write(&path, "new").unwrap();
+    held_meanwhile(&folder, write, || {
+        assert!(!path.exists() && !path.with_extension(NEW).exists());
+    });
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new");
 }

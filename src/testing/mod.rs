@@ -10,3 +10,4 @@ pub mod operation;
 pub mod parts;
 pub mod random;
 mod restore;
+pub mod tls;

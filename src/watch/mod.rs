@@ -12,6 +12,7 @@
 pub mod api;
 pub mod changes;
 mod error;
+pub mod files;
 pub mod manifests;
 
 use std::path::PathBuf;

@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Trial> {
         leftovers_of_nftables_mode_serve_until_we_do_and_go,
         leftovers_in_legacy_tables_serve_until_we_do_and_go,
         leftovers_are_named_and_stay_until_cleanup,
+        leftovers_are_named_where_settings_alone_are_made,
         leftovers_stay_while_kube_proxy_may_run,
         leftovers_serve_through_a_crash_in_the_takeover,
     ]
@@ -283,6 +284,18 @@ fn leftovers_are_named_and_stay_until_cleanup() {
     }
     let tables = scene.world.node.output("nft", &["list", "tables"]);
     assert!(!tables.contains("kube-proxy"), "{tables}");
+}
+
+fn leftovers_are_named_where_settings_alone_are_made() {
+    let scene = Scene::new(Mode::Nftables);
+    let flags = ["--init-only", "--hostname-override=node-1", "--remove-leftovers"];
+    let mut prepare = Daemon::start(&scene.world.node, &flags);
+    assert!(prepare.wait_for_end(SOON).success(), "{}", prepare.log());
+    for table in ["table ip kube-proxy of", "table ip6 kube-proxy of"] {
+        prepare.wait_for_log(&format!("kube-proxy left something behind leftover={table}"), SOON);
+    }
+    let tables = scene.world.node.output("nft", &["list", "tables"]);
+    assert!(tables.contains("table ip kube-proxy"), "{tables}");
 }
 
 fn leftovers_stay_while_kube_proxy_may_run() {

@@ -1,7 +1,12 @@
 //! What a scraper reads of a running daemon.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 
+use kube_ipvs_proxy::config::TlsFiles;
+use kube_ipvs_proxy::testing::tls::Authority;
 use libtest_mimic::Trial;
 
 use crate::cluster::{self, Manifests, SOON, Service};
@@ -9,7 +14,10 @@ use crate::wait;
 use crate::world::{Place, World};
 
 pub fn tests() -> Vec<Trial> {
-    crate::trials![metrics_follow_a_change_of_endpoints_from_its_cause]
+    crate::trials![
+        metrics_follow_a_change_of_endpoints_from_its_cause,
+        metrics_by_https_follow_the_certificate,
+    ]
 }
 
 const PROGRAMMING: &str = "kubeproxy_network_programming_duration_seconds";
@@ -109,5 +117,52 @@ fn metrics_follow_a_change_of_endpoints_from_its_cause() {
         if name.strip_suffix("_total").is_some_and(|base| third.types.contains_key(base)) {
             assert!(third.values[key] >= *before, "{key}: {before}, then {}", third.values[key]);
         }
+    }
+}
+
+fn metrics_by_https_follow_the_certificate() {
+    let (ours, renewed) = (Authority::new("metrics"), Authority::new("metrics-renewed"));
+    let files = ours.issue("node");
+    let flag = |name: &str, path: &Path| format!("--metrics-{name}={}", path.display());
+    let flags = [
+        flag("tls-cert-file", &files.certificate),
+        flag("tls-private-key-file", &files.private_key),
+        flag("client-ca-file", &ours.file("ca.crt")),
+    ];
+    let (world, manifests) = (World::new(), Manifests::new());
+    let _daemon = cluster::start(&world, &manifests, &flags.each_ref().map(String::as_str));
+    let prometheus = ours.issue("prometheus");
+    let is_served = |authority| scrape(&world, authority, Some(&prometheus)).is_ok();
+    wait::until("metrics by HTTPS", SOON, || is_served(&ours));
+    let refused = scrape(&world, &ours, None).expect_err("a client without a certificate");
+    assert!(refused.contains("certificate required"), "{refused}");
+    let plain = cluster::ask_metrics_address(&world, "/metrics").expect("an answer");
+    assert!(plain.ends_with("Client sent an HTTP request to an HTTPS server.\n"), "{plain}");
+
+    let new = renewed.issue("node");
+    for (new, old) in [(new.certificate, files.certificate), (new.private_key, files.private_key)] {
+        fs::rename(new, old).expect("a file to replace");
+    }
+    wait::until("the new certificate", SOON, || is_served(&renewed));
+    assert!(!is_served(&ours));
+}
+
+/// What `curl` makes of the metrics, trusting an authority, or why it makes nothing of them.
+fn scrape(
+    world: &World,
+    authority: &Authority,
+    client: Option<&TlsFiles>,
+) -> Result<String, String> {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--fail", "--cacert"]);
+    command.arg(authority.file("ca.crt"));
+    if let Some(TlsFiles { certificate, private_key, .. }) = client {
+        command.arg("--cert").arg(certificate).arg("--key").arg(private_key);
+    }
+    command.arg("https://127.0.0.1:10249/metrics");
+    let output = world.node.run(|| command.output()).expect("curl is there");
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout).expect("text")),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
 }

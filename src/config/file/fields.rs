@@ -86,7 +86,7 @@ pub const OWN: &str = "kubeIpvsProxy";
 pub const OF_OTHER_MODES: [&str; 2] = ["nftables", "winkernel"];
 
 /// Every field; of two that stand for the same flag the later counts.
-pub const FIELDS: [Field; 68] = [
+pub const FIELDS: [Field; 71] = [
     flag("featureGates", Shape::Gates, "feature-gates"),
     flag("clientConnection.kubeconfig", Shape::Text, "kubeconfig"),
     nothing("clientConnection.acceptContentTypes", Shape::Text, "\"\""),
@@ -155,6 +155,9 @@ pub const FIELDS: [Field; 68] = [
     even_empty("kubeIpvsProxy.stateDir", Shape::Text, "state-dir"),
     even_empty("kubeIpvsProxy.healthzBindAddress", Shape::Text, "healthz-bind-address"),
     even_empty("kubeIpvsProxy.metricsBindAddress", Shape::Text, "metrics-bind-address"),
+    flag("kubeIpvsProxy.metricsTLSCertFile", Shape::Text, "metrics-tls-cert-file"),
+    flag("kubeIpvsProxy.metricsTLSPrivateKeyFile", Shape::Text, "metrics-tls-private-key-file"),
+    flag("kubeIpvsProxy.metricsClientCAFile", Shape::Text, "metrics-client-ca-file"),
 ];
 
 /// Whether a flag is one that kube-proxy does not have, so that it counts besides a file.

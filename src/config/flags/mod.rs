@@ -318,6 +318,17 @@ pub struct ServeFlags {
     /// Port of --metrics-bind-address if that has none; 0 disables it.
     #[arg(long, value_name = "PORT", default_value = "10249", allow_hyphen_values = true)]
     pub metrics_port: String,
+    /// Certificate of the metrics address, in PEM, followed by those that lead to its authority.
+    ///
+    /// Metrics are then served by HTTPS only. The files are followed as they change.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub metrics_tls_cert_file: String,
+    /// Private key of --metrics-tls-cert-file, in PEM.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub metrics_tls_private_key_file: String,
+    /// Authorities, in PEM: who has no certificate of theirs gets no metrics.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    pub metrics_client_ca_file: String,
 }
 
 /// What kind of run.

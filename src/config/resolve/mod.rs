@@ -14,7 +14,7 @@ use super::flags::{
 use super::problem::{Name, Problem, Problems, nearest};
 use super::{
     Config, Conntrack, DetectLocal, DrainTimeouts, EndpointsSource, IpvsTimeouts, Periods, Policy,
-    RenderConfig, Run, SourceConfig, VipBinding, value,
+    RenderConfig, Run, SourceConfig, TlsFiles, VipBinding, value,
 };
 use crate::model::ipvs::SCHEDULERS;
 use crate::model::observed::Host;
@@ -30,6 +30,12 @@ const ENDPOINTS_SOURCES: [&str; 3] = ["auto", "endpointslices", "endpoints"];
 const LONGEST_INTERFACE: usize = 15;
 
 const HEALTHZ: &str = "healthz-bind-address";
+
+const CERTIFICATE: &str = "metrics-tls-cert-file";
+
+const PRIVATE_KEY: &str = "metrics-tls-private-key-file";
+
+const CLIENT_CA: &str = "metrics-client-ca-file";
 
 /// Most connections that the kernel's setting, a C `int`, can name.
 const MOST_CONNECTIONS: u32 = 0x7fff_ffff;
@@ -72,6 +78,7 @@ pub fn with_origins(
     let periods = resolver.periods(&flags.periods);
     let source = resolver.source(&flags.source);
     let (healthz, metrics) = resolver.addresses(&flags.serve);
+    let metrics_tls = resolver.metrics_tls(&flags.serve);
     let score = &flags.run.oom_score_adj;
     let oom_score = resolver.take("oom-score-adj", score, value::score(score, OOM_SCORES));
     resolver.bind_address(&flags.accepted.bind_address);
@@ -90,6 +97,7 @@ pub fn with_origins(
             source,
             healthz,
             metrics,
+            metrics_tls,
             oom_score,
             verbosity,
             run,
@@ -378,6 +386,27 @@ impl Resolver {
             self.complain("metrics-bind-address", &flags.metrics_bind_address, complaint);
         }
         (healthz, metrics)
+    }
+
+    /// The files by which metrics are served, none or all that it takes.
+    fn metrics_tls(&mut self, flags: &ServeFlags) -> Option<TlsFiles> {
+        let [certificate, private_key, client_ca] = [
+            &flags.metrics_tls_cert_file,
+            &flags.metrics_tls_private_key_file,
+            &flags.metrics_client_ca_file,
+        ]
+        .map(|text| path(text));
+        for (flag, text, needed, is_there) in [
+            (CERTIFICATE, &flags.metrics_tls_cert_file, PRIVATE_KEY, private_key.is_some()),
+            (PRIVATE_KEY, &flags.metrics_tls_private_key_file, CERTIFICATE, certificate.is_some()),
+            (CLIENT_CA, &flags.metrics_client_ca_file, CERTIFICATE, certificate.is_some()),
+        ] {
+            if !text.is_empty() && !is_there {
+                let complaint = format!("is of no use without {}", self.name(needed));
+                self.complain(flag, text, complaint);
+            }
+        }
+        Some(TlsFiles { certificate: certificate?, private_key: private_key?, client_ca })
     }
 
     /// Parity: it must be an address although it means nothing.
