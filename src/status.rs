@@ -26,6 +26,8 @@ pub struct Picture {
     pub services: BTreeMap<String, Vec<Front>>,
     /// What is not programmed: the object, and why.
     pub rejected: Vec<(String, String)>,
+    /// What cannot be read: the file, and why.
+    pub refused: Vec<(String, String)>,
 }
 
 /// One address and port of a Service.
@@ -68,10 +70,14 @@ pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
         text += &format!("\n{name}\n");
         text.extend(fronts.iter().map(|front| front_lines(front, counts)));
     }
-    if !picture.rejected.is_empty() {
-        text += "\nrejected\n";
-        let line = |(object, reason): &(String, String)| format!("  {object}: {reason}\n");
-        text.extend(picture.rejected.iter().map(line));
+    for (title, complaints) in
+        [("rejected", &picture.rejected), ("refused files", &picture.refused)]
+    {
+        if !complaints.is_empty() {
+            text += &format!("\n{title}\n");
+            let line = |(what, reason): &(String, String)| format!("  {what}: {reason}\n");
+            text.extend(complaints.iter().map(line));
+        }
     }
     text
 }
@@ -91,7 +97,13 @@ pub fn owner(picture: &Picture, counts: Option<&Counts>, address: SocketAddr) ->
     };
     let there = counts.into_iter().flat_map(BTreeMap::keys).filter(|(_, at)| *at == address);
     for (protocol, at) in there.filter(|key| !is_ours(key)) {
-        text += &format!("{protocol} {at} is foreign: in the kernel, and of no Service\n");
+        text += &match picture.refused.first() {
+            None => format!("{protocol} {at} is foreign: in the kernel, and of no Service\n"),
+            Some((file, _)) => format!(
+                "{protocol} {at} is in the kernel, and of no Service that is known: it may be \
+                 foreign, or of {file}, which is refused\n"
+            ),
+        };
     }
     if text.is_empty() {
         text = nobodys(picture, address);
@@ -114,9 +126,13 @@ fn summary(picture: &Picture) -> String {
     let fronts: usize = picture.services.values().map(Vec::len).sum();
     let reals = picture.services.values().flatten().filter_map(|front| front.reals.as_ref());
     let draining = reals.flatten().filter(|real| real.weight == 0).count();
+    let refused = match picture.refused.len() {
+        0 => String::new(),
+        files => format!(", {files} files refused"),
+    };
     format!(
         "kube-ipvs-proxy {}: {} Services, {fronts} fronts, {draining} draining real servers, \
-         {} rejected\n",
+         {} rejected{refused}\n",
         picture.version,
         picture.services.len(),
         picture.rejected.len(),

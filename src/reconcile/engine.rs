@@ -141,6 +141,7 @@ impl Engine {
 
     /// Folds one word from the cluster in; true if a sync is due for it.
     pub fn note(&mut self, update: Update, now: Instant) -> bool {
+        let was_partial = self.store.is_partial();
         let change = self.store.apply(update);
         self.dirty.services.extend(change.services);
         self.dirty.node |= change.nodes;
@@ -149,7 +150,9 @@ impl Engine {
         if change.nodes {
             self.node = self.store.node(&self.policy.node_name).cloned();
         }
-        let is_dirty = self.is_dirty();
+        // What was spared because it could not be read may go now.
+        let is_whole_again = was_partial && !self.store.is_partial();
+        let is_dirty = self.is_dirty() || is_whole_again;
         if is_dirty {
             self.pace.request(now);
         }

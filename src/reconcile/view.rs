@@ -33,8 +33,8 @@ pub struct View {
 }
 
 impl View {
-    /// The same for a reader.
-    pub fn picture(&self) -> Picture {
+    /// The same for a reader, who is also told of files that are refused, and why.
+    pub fn picture(&self, refused: Vec<(String, String)>) -> Picture {
         let mut services: BTreeMap<String, Vec<Front>> = BTreeMap::new();
         for (key, name, kind) in &self.fronts {
             services.entry(name.to_string()).or_default().push(self.front(key, *kind));
@@ -44,6 +44,7 @@ impl View {
             version: env!("CARGO_PKG_VERSION").to_string(),
             services,
             rejected: rejected.map(|r| (r.object.to_string(), r.reason.clone())).collect(),
+            refused,
         }
     }
 

@@ -49,6 +49,7 @@ pub struct Metrics {
     failing: Gauge,
     deferred: Gauge,
     rejected: Gauge,
+    refused: Family<Role, Gauge>,
     writes: Counter,
     kernel_time: Family<Operation, Counter<f64, AtomicU64>>,
     programs: Counter,
@@ -119,6 +120,12 @@ pub enum EventOutcome {
     Dropped,
     /// The API server did not take it.
     Failed,
+}
+
+/// What files are read for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Role {
+    role: &'static str,
 }
 
 /// The status of an answer.
@@ -192,6 +199,8 @@ impl Metrics {
                 .plain("kubeipvs_deferred_rows", "Rows that are changed a few at a time"),
             rejected: names
                 .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
+            refused: names
+                .plain("kubeipvs_refused_files", "Files that cannot be used as they are now"),
             writes: names
                 .plain("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
             kernel_time: names.plain(
@@ -300,6 +309,11 @@ impl Metrics {
     /// So many objects, or parts of them, are not programmed.
     pub fn rejected(&self, number: usize) {
         self.rejected.set(count(number));
+    }
+
+    /// So many files that are read for this cannot be used.
+    pub fn refused(&self, role: &'static str, number: usize) {
+        self.refused.get_or_create(&Role { role }).set(count(number));
     }
 
     /// So much was done to the host since the start.

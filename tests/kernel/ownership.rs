@@ -155,7 +155,7 @@ fn ownership_of_what_cannot_be_read_at_start_is_kept() {
     let after = dump::everything(&world.node);
     assert!(before.lines().all(|line| after.contains(line)), "{before}\nbecame\n{after}");
     assert!(daemon.log().contains("nothing is removed before it is mended"), "{}", daemon.log());
-    assert!(!cluster::is_ready(&world), "not while a part is unknown");
+    cluster::wait_until_ready(&world, &daemon);
 
     manifests.put("broken.yaml", &broken.manifest());
     manifests.remove("good.yaml");
