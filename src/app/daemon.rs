@@ -26,6 +26,7 @@ use super::origin::Origin;
 use super::reload::Reload;
 use super::servers::{Servers, Sources};
 use super::{Exit, audit, host};
+use crate::causes;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Update};
 use crate::config::Config;
@@ -77,6 +78,8 @@ pub(super) fn run(
         };
         let mut source = edges::open_source(&loaded.config, &around.refused).await?;
         let _held = lock::take()?;
+        let node = &*loaded.config.policy.node_name;
+        info!(version = env!("CARGO_PKG_VERSION"), node, "started");
         loop {
             edges::set_oom_score(loaded.config.oom_score);
             let parts = Parts::open(&loaded.config, source, metrics.clone())?;
@@ -119,7 +122,7 @@ impl Around<'_> {
                 Some(source)
             }
             Err(error) => {
-                let error = format!("{:#}", anyhow::Error::from(error));
+                let error = causes::in_words(&error);
                 warn!(error, "configuration cannot be used, the one before stays");
                 self.reload.refuse(&new.config, &error);
                 None

@@ -20,7 +20,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use tracing::info;
 
 use self::origin::Origin;
 use crate::config::file::write;
@@ -32,7 +31,7 @@ use crate::kernel::lock;
 use crate::reconcile::log;
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
-use crate::{cleanup, init, state};
+use crate::{causes, cleanup, init, state};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +69,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     done.unwrap_or_else(|error| {
-        complain(&format!("error: {error:#}\n"));
+        complain(&format!("error: {}\n", causes::in_words(error.as_ref())));
         Exit::Failed
     })
 }
@@ -105,10 +104,7 @@ fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     match config.run {
-        Run::Daemon => {
-            info!(version = env!("CARGO_PKG_VERSION"), node = &*config.policy.node_name, "started");
-            daemon::run(origin, loaded, &set_verbosity)
-        }
+        Run::Daemon => daemon::run(origin, loaded, &set_verbosity),
         Run::Once => {
             let report = daemon::once(loaded.config)?;
             show(&report.to_string())?;

@@ -1,6 +1,7 @@
 //! Where the configuration comes from: the command line, and the file that it may name.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
@@ -8,7 +9,7 @@ use tracing::{info, warn};
 use crate::config::file;
 use crate::config::flags::{Flags, Given};
 use crate::config::layers::{self, Loaded, Note};
-use crate::config::problem::{Name, Problem, Problems};
+use crate::config::problem::{Name, Problems};
 
 /// Where the configuration comes from.
 pub(super) struct Origin {
@@ -50,12 +51,11 @@ impl Origin {
                 layers::load(&self.given, Some(&file), &self.host_name, problems)
             }
             Err(error) => {
-                problems.add(Problem {
-                    name: Name::Flag("config".into()),
-                    given: Some(name),
-                    complaint: format!("cannot be read: {error}"),
-                    nearest: None,
-                });
+                let complaint = match error.kind() {
+                    ErrorKind::IsADirectory => "must be a file, and is a folder".to_string(),
+                    _ => format!("cannot be read: {error}"),
+                };
+                problems.complain(Name::Flag("config".into()), &name, complaint);
                 Err(problems)
             }
         }

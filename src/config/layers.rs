@@ -75,7 +75,11 @@ pub fn load(
     default_addresses(&mut values);
     let (flags, mut all) = flags::with_values(&values);
     let notes = notes(&values, &origins, overridden, file);
-    let config = resolve::with_origins(&flags, origins, os_host_name, problems)?;
+    let config = resolve::with_origins(&flags, origins, os_host_name, problems);
+    let config = config.map_err(|problems| match file {
+        Some(file) => problems.in_order_of(&file.order),
+        None => problems,
+    })?;
     all.insert("proxy-mode".into(), "ipvs".into());
     for (flag, address) in
         [("healthz-bind-address", config.healthz), ("metrics-bind-address", config.metrics)]

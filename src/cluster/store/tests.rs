@@ -205,7 +205,7 @@ fn reasons_are_kept_until_they_change() {
     assert_eq!(store.apply(bad()), Touched { rejected: concerned.clone(), ..Touched::default() });
     assert!(store.apply(bad()).is_empty());
     let reasons: Vec<_> = store.rejected().map(|(_, _, reasons)| reasons.to_vec()).collect();
-    assert_eq!(reasons, [["spec.clusterIPs[0]: \"x\" is not an IP address"]]);
+    assert_eq!(reasons, [["spec.clusterIP: \"x\" is not an IP address"]]);
     // Rejected objects take part in lists like all others.
     store.apply(Update::ListStarted(Kind::Service));
     assert_eq!(store.apply(Update::ListDone(Kind::Service)).rejected, concerned);

@@ -21,7 +21,6 @@ use super::problem::{Name, Problem, Problems, nearest};
 #[derive(Debug, Clone, Parser)]
 #[command(name = NAME, version, disable_version_flag = true)]
 #[command(args_override_self = true, args_conflicts_with_subcommands = true)]
-#[command(disable_help_subcommand = true)]
 pub struct Flags {
     /// What to do instead of running the daemon.
     #[command(subcommand)]
@@ -95,8 +94,12 @@ pub struct RenderFlags {
 #[derive(Debug, Clone, Args)]
 pub struct StatusFlags {
     /// An address and port, such as 10.96.0.1:443; an IPv6 address stands in brackets.
-    #[arg(value_name = "VIP:PORT")]
+    #[arg(value_name = "VIP:PORT", value_parser = address_with_port)]
     pub address: Option<SocketAddr>,
+}
+
+fn address_with_port(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "must be an address and a port, as in 10.96.0.1:443 or [fd00::1]:443")
 }
 
 /// What `render` takes the node for, as it looks at none.
@@ -425,6 +428,12 @@ fn values(matches: &ArgMatches, are_named: bool) -> Given {
 /// Takes out the long flags that do not exist, each a problem of its own.
 fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) {
     let names = long_names(&args);
+    let command = Flags::command();
+    let truths: Vec<String> = truth_flags(chosen(&command, &args));
+    let is_value = |arg: &OsString| {
+        let text = arg.to_string_lossy();
+        !text.starts_with('-') && command.find_subcommand(&*text).is_none()
+    };
     let mut problems = Problems::default();
     let mut known = Vec::new();
     let mut args = args.into_iter().peekable();
@@ -440,10 +449,26 @@ fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) {
                     args.next_if(|next| !next.to_string_lossy().starts_with('-'));
                 }
             }
+            Some(name) if !text.contains('=') && truths.iter().any(|truth| truth == name) => {
+                known.push(arg);
+                if let Some(value) = args.next_if(|next| is_value(next)) {
+                    problems.add(value_apart(name, &value.to_string_lossy()));
+                }
+            }
             _ => known.push(arg),
         }
     }
     (known, problems)
+}
+
+/// The value of a truth flag as an argument of its own, where it would be a command.
+fn value_apart(name: &str, value: &str) -> Problem {
+    Problem {
+        name: Name::Flag(name.to_string()),
+        given: None,
+        complaint: format!("its value must follow an equals sign: --{name}={value}"),
+        nearest: None,
+    }
 }
 
 fn unknown(name: &str, names: &[String]) -> Problem {
@@ -459,9 +484,20 @@ fn unknown(name: &str, names: &[String]) -> Problem {
 /// Long flags of the command that is asked for.
 fn long_names(args: &[OsString]) -> Vec<String> {
     let command = Flags::command();
-    let chosen = args.get(1).and_then(|arg| command.find_subcommand(arg)).unwrap_or(&command);
-    let names = chosen.get_arguments().filter_map(|arg| arg.get_long().map(String::from));
+    let arguments = chosen(&command, args).get_arguments();
+    let names = arguments.filter_map(|arg| arg.get_long().map(String::from));
     names.chain(["help".to_string()]).collect()
+}
+
+/// The command that is asked for.
+fn chosen<'a>(command: &'a clap::Command, args: &[OsString]) -> &'a clap::Command {
+    args.get(1).and_then(|arg| command.find_subcommand(arg)).unwrap_or(command)
+}
+
+/// Long flags that are true without a value.
+fn truth_flags(command: &clap::Command) -> Vec<String> {
+    let truths = command.get_arguments().filter(|arg| arg.is_require_equals_set());
+    truths.filter_map(|arg| arg.get_long().map(String::from)).collect()
 }
 
 #[cfg(test)]

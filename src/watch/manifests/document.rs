@@ -68,7 +68,7 @@ fn json(content: &[u8]) -> Result<Vec<Document>, Fault> {
             Some(Ok(value)) => documents.push(Document { value, line: Some(line) }),
             Some(Err(error)) => {
                 let line = u64::try_from(error.line()).ok().filter(|line| *line > 0);
-                return Err(Fault { line, reason: error.to_string() });
+                return Err(Fault { line, reason: without_place(&error.to_string()) });
             }
         }
     }
@@ -99,8 +99,13 @@ fn yaml(content: &[u8]) -> Result<Vec<Document>, Fault> {
     let documents: Result<_, _> = documents.map(|read| read.map(document)).collect();
     documents.map_err(|error: serde_saphyr::Error| Fault {
         line: error.location().map(|location| location.line()),
-        reason: yaml_file::reason(&error),
+        reason: without_place(&yaml_file::reason(&error)),
     })
+}
+
+/// The reason alone, where the line is told besides.
+fn without_place(reason: &str) -> String {
+    reason.rsplit_once(" at line ").map_or(reason, |(reason, _)| reason).to_owned()
 }
 
 /// Adds the object of a document, or the objects of a list.
