@@ -39,6 +39,8 @@ pub struct Front {
     pub protocol: String,
     /// Where clients connect to.
     pub address: SocketAddr,
+    /// Why it does not serve everybody, if so.
+    pub note: Option<String>,
     /// Its real servers; none if it is not in the kernel, or not yet.
     pub reals: Option<Vec<Real>>,
 }
@@ -141,7 +143,7 @@ fn summary(picture: &Picture) -> String {
 
 /// A front and its real servers.
 fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
-    let Front { kind, protocol, address, reals } = front;
+    let Front { kind, protocol, address, note, reals } = front;
     let state = match reals {
         None => ": not in the kernel",
         Some(reals) if reals.iter().all(|real| real.weight == 0) => ": takes no new connections",
@@ -149,7 +151,8 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
     };
     let counts = counts.and_then(|counts| counts.get(&(protocol.clone(), *address)));
     let reals = reals.iter().flatten().map(|real| real_line(real, counts));
-    format!("  {kind} {protocol} {address}{state}\n{}", reals.collect::<String>())
+    let note = note.iter().map(|note| format!(": {note}")).collect::<String>();
+    format!("  {kind} {protocol} {address}{state}{note}\n{}", reals.collect::<String>())
 }
 
 fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Connections>>) -> String {

@@ -26,7 +26,7 @@ use crate::config::file::write;
 use crate::config::flags::{self, Command, Flags, Parsed};
 use crate::config::layers::Loaded;
 use crate::config::problem::Problems;
-use crate::config::{RenderConfig, Run, resolve};
+use crate::config::{RenderConfig, Run};
 use crate::kernel::lock;
 use crate::reconcile::log;
 use crate::telemetry;
@@ -83,8 +83,9 @@ enum Task {
 
 fn resolve_all(flags: &Flags, origin: &Origin, problems: Problems) -> Result<Task, Problems> {
     match &flags.command {
-        Some(Command::Render(flags)) => resolve::render(flags, &edges::host_name(), problems)
-            .map(|config| Task::Render(Box::new(config))),
+        Some(Command::Render(flags)) => {
+            origin.load_to_render(flags, problems).map(|config| Task::Render(Box::new(config)))
+        }
         Some(Command::Status(flags)) => match problems.is_empty() {
             true => Ok(Task::Status(flags.address)),
             false => Err(problems),

@@ -18,6 +18,8 @@ use crate::plan::step::{Change, Step};
 pub struct Report {
     /// Whether it ended a comparison with the whole kernel.
     pub is_audit: bool,
+    /// How long it took to read the whole kernel, where that was done by the sync itself.
+    pub reading: Option<Duration>,
     /// Whether nothing was removed because a part of the cluster has never been read.
     pub is_partial: bool,
     /// Whether all that every Service relies on is in place.

@@ -459,6 +459,8 @@ fn the_loop_tells_what_is_programmed() {
     let fronts = &picture.services["default/web"];
     assert_eq!((fronts.len(), fronts[0].kind.as_str()), (1, "cluster IP"));
     assert_eq!(fronts[0].reals, Some(Vec::new()));
+    let note = fronts[0].note.as_deref();
+    assert_eq!(note, Some("no EndpointSlice or Endpoints of the Service"));
     let rejected = ("default/bad".to_string(), "no such thing".to_string());
     assert_eq!(picture.rejected, [rejected]);
     assert_eq!(running.stop(), Ended::Stopped);

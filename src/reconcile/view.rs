@@ -28,6 +28,8 @@ pub struct View {
     pub servers: BTreeMap<ServerKey, Arc<Server>>,
     /// How long each drain lasts at most.
     pub drains: BTreeMap<(ServerKey, RealKey), Duration>,
+    /// What is to know of fronts that do not serve everybody.
+    pub notes: BTreeMap<ServerKey, String>,
     /// What is not programmed.
     pub rejected: Vec<Rejected>,
 }
@@ -58,6 +60,7 @@ impl View {
             kind: kind.to_string(),
             protocol: key.protocol.to_string(),
             address: SocketAddr::new(key.address, key.port),
+            note: self.notes.get(key).cloned(),
             reals: self.servers.get(key).map(|server| server.reals.iter().map(real).collect()),
         }
     }

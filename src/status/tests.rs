@@ -7,7 +7,7 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn front(kind: &str, at: &str, reals: Option<Vec<Real>>) -> Front {
-    Front { kind: kind.into(), protocol: "tcp".into(), address: address(at), reals }
+    Front { kind: kind.into(), protocol: "tcp".into(), address: address(at), note: None, reals }
 }
 
 fn real(at: &str, weight: u32, seconds_left: Option<u64>) -> Real {
@@ -96,6 +96,15 @@ fn a_refused_file_is_named_and_may_be_what_looks_foreign() {
     assert!(text.ends_with("\nrefused files\n  /m/a.yaml: line 3: odd\n"), "{text}");
     let owner = owner(&picture, Some(&counts()), address("203.0.113.1:443"));
     assert!(owner.text.ends_with("foreign, or of /m/a.yaml, which is refused\n"), "{owner:?}");
+}
+
+#[test]
+fn a_front_that_does_not_serve_everybody_says_why() {
+    let note = Some("none of 2 endpoints is ready".to_string());
+    let front = Front { note, ..front("node port", "192.0.2.1:30080", Some(Vec::new())) };
+    let expected = "  node port tcp 192.0.2.1:30080: takes no new connections: none of 2 endpoints \
+                    is ready\n";
+    assert_eq!(front_lines(&front, None), expected);
 }
 
 #[test]

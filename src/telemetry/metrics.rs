@@ -172,7 +172,7 @@ impl Metrics {
             ),
             audit_duration: names.add(
                 "kubeipvs_audit_duration_seconds",
-                "How long the kernel was read for an audit, beside the work",
+                "How long the kernel was read for an audit",
                 durations(),
             ),
             last_success: names.plain(
@@ -244,9 +244,7 @@ impl Metrics {
         if report.is_complete() {
             self.last_success.set(seconds(SystemTime::now()));
         }
-        if report.is_audit {
-            self.audits.inc();
-        }
+        report.reading.into_iter().for_each(|took| self.audited(took));
         self.drift.inc_by(report.drift as u64);
         for failed in &report.failed {
             self.failures.get_or_create(&Operation { operation: failed.operation }).inc();
@@ -266,8 +264,9 @@ impl Metrics {
         self.deferred.set(count(report.deferred));
     }
 
-    /// An audit was read beside the work.
+    /// A whole reading of the kernel has become an audit.
     pub fn audited(&self, took: Duration) {
+        self.audits.inc();
         self.audit_duration.observe(took.as_secs_f64());
     }
 

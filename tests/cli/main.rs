@@ -412,6 +412,33 @@ fn render_takes_the_node_for_what_it_is_told() {
 }
 
 #[test]
+fn render_takes_the_daemons_configuration_file() {
+    let path = folder_of("render-config", &[("a.yaml", SERVICE)]);
+    std::fs::remove_dir(Path::new(&path).join("below")).expect("it is empty");
+    let text = "clusterCIRD: x\nipvs: {scheduler: sh}\nkubeIpvsProxy: {vipBinding: route}\n";
+    let config = config("render.yaml", text);
+    let run = run(&[
+        "render",
+        &format!("--config={config}"),
+        &format!("--manifests={path}"),
+        "--ipvs-scheduler=wlc",
+        "--node-addresses=192.0.2.8",
+    ]);
+    assert!(run.stdout.contains("-A -t 10.96.0.10:80 -s sh\n"), "{}", run.stdout);
+    assert!(run.stdout.contains("-A -t 192.0.2.8:30080 -s sh\n"), "{}", run.stdout);
+    let warnings = format!(
+        "warning: {config}: clusterCIRD: no such field; did you mean clusterCIDR?\n\
+         warning: {config} counts in place of --ipvs-scheduler\n"
+    );
+    assert_eq!((run.status, run.stderr), (Some(0), warnings));
+    let flag = format!("--config={config}");
+    std::fs::write(&config, "ipvs: {scheduler: 7}").expect("the file can be written");
+    let words =
+        [&*format!("ipvs.scheduler=7 in {config}: must be one of"), "kubeIpvsProxy.manifests= in"];
+    assert_refused(&["render", &flag], 2, &words);
+}
+
+#[test]
 fn render_refuses_a_node_that_cannot_be() {
     let args = [
         "render",

@@ -114,7 +114,17 @@ pub fn render(
     os_host_name: &str,
     problems: Problems,
 ) -> Result<RenderConfig, Problems> {
-    let mut resolver = Resolver { problems, origins: Origins::default() };
+    render_with_origins(flags, Origins::default(), os_host_name, problems)
+}
+
+/// The same, with problems that name where values come from.
+pub fn render_with_origins(
+    flags: &RenderFlags,
+    origins: Origins,
+    os_host_name: &str,
+    problems: Problems,
+) -> Result<RenderConfig, Problems> {
+    let mut resolver = Resolver { problems, origins };
     let policy = resolver.policy(&flags.policy, os_host_name);
     let host = resolver.host(&flags.host);
     let manifests = path(&flags.manifests);
