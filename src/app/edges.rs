@@ -70,11 +70,11 @@ pub(super) async fn open_source(
             // Known at once, rather than after the host was looked at.
             let readable = std::fs::read_dir(folder).map(drop);
             readable.map_err(|source| watch::Error::Folder { path: folder.clone(), source })?;
-            Ok(Source::Manifests(ManifestSource {
+            Ok(Source::Manifests(Box::new(ManifestSource {
                 folder: folder.clone(),
                 node_name: config.policy.node_name.to_string(),
                 refused: refused.clone(),
-            }))
+            })))
         }
         SourceConfig::ApiServer { kubeconfig, master, endpoints } => {
             let settings = ApiSettings {

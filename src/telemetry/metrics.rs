@@ -199,8 +199,7 @@ impl Metrics {
                 .plain("kubeipvs_deferred_rows", "Rows that are changed a few at a time"),
             rejected: names
                 .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
-            refused: names
-                .plain("kubeipvs_refused_files", "Files that cannot be used as they are now"),
+            refused: names.plain("kubeipvs_refused_files", "Files that cannot be used"),
             writes: names
                 .plain("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
             kernel_time: names.plain(

@@ -28,7 +28,7 @@ pub enum Source {
     /// An API server.
     Api(Box<api::ApiSource>),
     /// A folder of manifest files.
-    Manifests(manifests::ManifestSource),
+    Manifests(Box<manifests::ManifestSource>),
 }
 
 impl Source {

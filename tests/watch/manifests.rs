@@ -65,7 +65,7 @@ fn start(path: &Path) -> Follower {
 /// A folder as a source, for a node of some name.
 pub fn source(path: &Path, refused: &Refused) -> Source {
     let (folder, node_name, refused) = (path.to_owned(), "node-1".to_owned(), refused.clone());
-    Source::Manifests(ManifestSource { folder, node_name, refused })
+    Source::Manifests(Box::new(ManifestSource { folder, node_name, refused }))
 }
 
 /// The Services that a store knows, as `name:port`.

@@ -225,16 +225,14 @@ fn repeated_names_are_shared() {
 }
 
 #[test]
-fn a_list_that_could_not_be_read_whole_removes_nothing() {
+fn a_list_that_could_not_be_read_whole_says_so_and_removes_what_was_known() {
     let mut store = Store::new(&[Kind::Service]);
     store.apply(service("a", 80, ""));
     store.apply(Update::ListStarted(Kind::Service));
-    assert!(store.apply(Update::ListIncomplete(Kind::Service)).is_empty());
+    assert_eq!(touched(&mut store, Update::ListIncomplete(Kind::Service)), ["default/a"]);
     assert!(store.is_complete() && store.is_partial());
-    assert!(store.service(&name("default/a")).is_some());
-
     store.apply(Update::ListStarted(Kind::Service));
-    assert_eq!(touched(&mut store, Update::ListDone(Kind::Service)), ["default/a"]);
+    assert!(store.apply(Update::ListDone(Kind::Service)).is_empty());
     assert!(!store.is_partial());
 }
 

@@ -5,7 +5,7 @@
 //! ```
 //! Every change sends whole lists; the store finds what differs, so nothing is remembered here
 //! but the content of files. A broken file costs only itself: what can be read is served, and until
-//! every file has been good once, nothing is removed that it may tell of.
+//! every file has been good once, nothing is removed that it may tell of (`plan/unclaimed.rs`).
 //! Invariant: a file that is broken or half written keeps what it last said; only a file or object
 //! that is really gone removes anything.
 
@@ -184,7 +184,7 @@ impl Told {
             let file = path.display();
             match is_partial {
                 true => {
-                    warn!(%file, line, reason, "manifest is broken, nothing is removed before it is mended");
+                    warn!(%file, line, reason, "manifest is broken, what it may tell of stays until it is mended");
                 }
                 false => {
                     warn!(%file, line, reason, "manifest is broken, its last good content stays")
