@@ -83,7 +83,8 @@ fn unmatched_ports(slice: &EndpointSlice, service: &Service) -> Option<String> {
 /// Ports of Services for which none of their slices has one.
 fn ports_without_slice(objects: &Objects<'_>) -> Vec<(ObjectName, String)> {
     let mut offered: BTreeMap<&ObjectName, BTreeSet<_>> = BTreeMap::new();
-    for (_, _, slice) in slices(objects) {
+    // The control plane writes slices without ports for Services without endpoints.
+    for (_, _, slice) in slices(objects).filter(|(_, _, slice)| !slice.ports.is_empty()) {
         let ports = slice.ports.iter().map(|port| (port.name.clone(), port.protocol));
         offered.entry(&slice.service).or_default().extend(ports);
     }
@@ -162,6 +163,7 @@ mod tests {
         let all = [service(&port), slice("web", &port), node("node-1"), node("node-2")];
         assert_eq!(found(&all), [""; 0]);
         assert_eq!(found(&[service(&port)]), [""; 0], "a Service may have no slice");
+        assert_eq!(found(&[service(&port), slice("web", &json!([]))]), [""; 0], "or an empty one");
         assert_eq!(
             found(&[node("node-2")]),
             ["Node node-1: not among the Nodes node-2: see --hostname-override"]
