@@ -78,8 +78,6 @@ pub(super) fn run(
         };
         let mut source = edges::open_source(&loaded.config, &around.refused).await?;
         let _held = lock::take()?;
-        let node = &*loaded.config.policy.node_name;
-        info!(version = env!("CARGO_PKG_VERSION"), node, "started");
         loop {
             edges::set_oom_score(loaded.config.oom_score);
             let parts = Parts::open(&loaded.config, source, metrics.clone())?;

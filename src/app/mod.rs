@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use tracing::info;
 
 use self::origin::Origin;
 use crate::config::file::write;
@@ -105,7 +106,14 @@ fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     match config.run {
-        Run::Daemon => daemon::run(origin, loaded, &set_verbosity),
+        Run::Daemon => {
+            info!(
+                version = env!("CARGO_PKG_VERSION"),
+                node = &*config.policy.node_name,
+                "starting"
+            );
+            daemon::run(origin, loaded, &set_verbosity)
+        }
         Run::Once => {
             let report = daemon::once(loaded.config)?;
             show(&report.to_string())?;

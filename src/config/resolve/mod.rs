@@ -363,14 +363,10 @@ impl Resolver {
         let once = self.truth("once", &flags.once);
         let cleanup = self.truth("cleanup", &flags.cleanup);
         let init_only = self.truth("init-only", &flags.init_only);
-        let writes = !flags.write_config_to.is_empty();
-        for (flag, text, is_asked) in [
-            ("once", &flags.once, once),
-            ("cleanup", &flags.cleanup, cleanup),
-            ("init-only", &flags.init_only, init_only),
-        ] {
-            if writes && is_asked == Some(true) {
-                self.complain(flag, text, "cannot go with --write-config-to, which only writes");
+        let asked = [("once", once), ("cleanup", cleanup), ("init-only", init_only)];
+        if !flags.write_config_to.is_empty() {
+            for (flag, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked == Some(true)) {
+                self.complain(flag, "true", "cannot go with --write-config-to, which only writes");
             }
         }
         match (once?, cleanup?, init_only?) {
