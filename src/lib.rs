@@ -6,6 +6,7 @@
 //! ```
 
 pub mod app;
+pub mod causes;
 pub mod cleanup;
 pub mod cluster;
 pub mod config;

@@ -26,6 +26,8 @@ pub struct Picture {
     pub services: BTreeMap<String, Vec<Front>>,
     /// What is not programmed: the object, and why.
     pub rejected: Vec<(String, String)>,
+    /// What cannot be read: the file, and why.
+    pub refused: Vec<(String, String)>,
 }
 
 /// One address and port of a Service.
@@ -37,6 +39,8 @@ pub struct Front {
     pub protocol: String,
     /// Where clients connect to.
     pub address: SocketAddr,
+    /// Why it does not serve everybody, if so.
+    pub note: Option<String>,
     /// Its real servers; none if it is not in the kernel, or not yet.
     pub reals: Option<Vec<Real>>,
 }
@@ -68,10 +72,14 @@ pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
         text += &format!("\n{name}\n");
         text.extend(fronts.iter().map(|front| front_lines(front, counts)));
     }
-    if !picture.rejected.is_empty() {
-        text += "\nrejected\n";
-        let line = |(object, reason): &(String, String)| format!("  {object}: {reason}\n");
-        text.extend(picture.rejected.iter().map(line));
+    for (title, complaints) in
+        [("rejected", &picture.rejected), ("refused files", &picture.refused)]
+    {
+        if !complaints.is_empty() {
+            text += &format!("\n{title}\n");
+            let line = |(what, reason): &(String, String)| format!("  {what}: {reason}\n");
+            text.extend(complaints.iter().map(line));
+        }
     }
     text
 }
@@ -91,7 +99,13 @@ pub fn owner(picture: &Picture, counts: Option<&Counts>, address: SocketAddr) ->
     };
     let there = counts.into_iter().flat_map(BTreeMap::keys).filter(|(_, at)| *at == address);
     for (protocol, at) in there.filter(|key| !is_ours(key)) {
-        text += &format!("{protocol} {at} is foreign: in the kernel, and of no Service\n");
+        text += &match picture.refused.first() {
+            None => format!("{protocol} {at} is foreign: in the kernel, and of no Service\n"),
+            Some((file, _)) => format!(
+                "{protocol} {at} is in the kernel, and of no Service that is known: it may be \
+                 foreign, or of {file}, which is refused\n"
+            ),
+        };
     }
     if text.is_empty() {
         text = nobodys(picture, address);
@@ -114,9 +128,13 @@ fn summary(picture: &Picture) -> String {
     let fronts: usize = picture.services.values().map(Vec::len).sum();
     let reals = picture.services.values().flatten().filter_map(|front| front.reals.as_ref());
     let draining = reals.flatten().filter(|real| real.weight == 0).count();
+    let refused = match picture.refused.len() {
+        0 => String::new(),
+        files => format!(", {files} files refused"),
+    };
     format!(
         "kube-ipvs-proxy {}: {} Services, {fronts} fronts, {draining} draining real servers, \
-         {} rejected\n",
+         {} rejected{refused}\n",
         picture.version,
         picture.services.len(),
         picture.rejected.len(),
@@ -125,7 +143,7 @@ fn summary(picture: &Picture) -> String {
 
 /// A front and its real servers.
 fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
-    let Front { kind, protocol, address, reals } = front;
+    let Front { kind, protocol, address, note, reals } = front;
     let state = match reals {
         None => ": not in the kernel",
         Some(reals) if reals.iter().all(|real| real.weight == 0) => ": takes no new connections",
@@ -133,7 +151,8 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
     };
     let counts = counts.and_then(|counts| counts.get(&(protocol.clone(), *address)));
     let reals = reals.iter().flatten().map(|real| real_line(real, counts));
-    format!("  {kind} {protocol} {address}{state}\n{}", reals.collect::<String>())
+    let note = note.iter().map(|note| format!(": {note}")).collect::<String>();
+    format!("  {kind} {protocol} {address}{state}{note}\n{}", reals.collect::<String>())
 }
 
 fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Connections>>) -> String {

@@ -26,6 +26,7 @@ use super::origin::Origin;
 use super::reload::Reload;
 use super::servers::{Servers, Sources};
 use super::{Exit, audit, host};
+use crate::causes;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Update};
 use crate::config::Config;
@@ -42,6 +43,7 @@ use crate::serve::systemd::Manager;
 use crate::telemetry::SetVerbosity;
 use crate::telemetry::events::{Event, Reason, Regarding, Sink, Told};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refused::Refused;
 use crate::watch::{Error, Source};
 
 /// Updates on their way to the loop; when it is busy, the source waits.
@@ -63,21 +65,23 @@ pub(super) fn run(
     set_verbosity: &SetVerbosity,
 ) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
+        let metrics = Metrics::new();
+        let refused = Refused::new(metrics.clone());
         // Signals count from the start: a stop while edges open must not be lost.
         let mut around = Around {
             signals: Signals::new()?,
-            reload: Reload::new(origin),
+            reload: Reload::new(origin, refused.clone()),
+            refused,
             manager: Manager::of_environment().map(Arc::new),
             origin,
             set_verbosity,
         };
-        let mut source = edges::open_source(&loaded.config).await?;
+        let mut source = edges::open_source(&loaded.config, &around.refused).await?;
         let _held = lock::take()?;
-        let metrics = Metrics::new();
         loop {
             edges::set_oom_score(loaded.config.oom_score);
             let parts = Parts::open(&loaded.config, source, metrics.clone())?;
-            let life = Life::start(parts, &loaded, around.manager.clone())?;
+            let life = Life::start(parts, &loaded, &around)?;
             match life.run(&mut loaded, &mut around).await? {
                 End::Stopped => return Ok(Exit::Done),
                 End::Anew(new, opened) => (loaded, source) = (*new, opened),
@@ -90,6 +94,7 @@ pub(super) fn run(
 struct Around<'a> {
     signals: Signals,
     reload: Reload<'a>,
+    refused: Refused,
     /// The service manager that started us, if one did.
     manager: Option<Arc<Manager>>,
     origin: &'a Origin,
@@ -107,7 +112,7 @@ impl Around<'_> {
 
     /// Opens the source of another configuration; without it, the one before stays.
     async fn open(&mut self, new: &Loaded) -> Option<Source> {
-        match edges::open_source(&new.config).await {
+        match edges::open_source(&new.config, &self.refused).await {
             Ok(source) => {
                 (self.set_verbosity)(new.config.verbosity);
                 self.origin.log(&new.notes);
@@ -115,9 +120,9 @@ impl Around<'_> {
                 Some(source)
             }
             Err(error) => {
-                let error = format!("{:#}", anyhow::Error::from(error));
+                let error = causes::in_words(&error);
                 warn!(error, "configuration cannot be used, the one before stays");
-                self.reload.refuse(&new.config);
+                self.reload.refuse(&new.config, &error);
                 None
             }
         }
@@ -149,11 +154,7 @@ struct Life {
 }
 
 impl Life {
-    fn start(
-        mut parts: Parts,
-        loaded: &Loaded,
-        manager: Option<Arc<Manager>>,
-    ) -> anyhow::Result<Self> {
+    fn start(mut parts: Parts, loaded: &Loaded, around: &Around<'_>) -> anyhow::Result<Self> {
         parts.wires.auditor = Some(audit::start()?);
         let (tell, configuration) = watch::channel(None);
         parts.wires.configuration = configuration;
@@ -161,7 +162,9 @@ impl Life {
         let (status, ask) = (parts.status.clone(), parts.ask.clone());
         let events = parts.wires.events.clone();
         parts.record(&metrics);
-        let sources = Sources { metrics, status, ask, events, stop: stop.clone(), manager };
+        let (refused, manager) = (around.refused.clone(), around.manager.clone());
+        let stopped = stop.clone();
+        let sources = Sources { metrics, status, ask, refused, events, stop: stopped, manager };
         let servers = Servers::start(loaded, sources);
         // Order: what changes after the first look at the host is heard of.
         let changes = Changes::open().context("cannot follow the addresses of the host")?;
@@ -226,9 +229,10 @@ impl Life {
 /// Syncs until all is in place, or patience ends.
 pub(super) fn once(config: Config) -> anyhow::Result<Report> {
     runtime()?.block_on(async {
-        let source = edges::open_source(&config).await?;
+        let metrics = Metrics::new();
+        let source = edges::open_source(&config, &Refused::new(metrics.clone())).await?;
         let _held = lock::take()?;
-        let parts = Parts::open(&config, source, Metrics::new())?;
+        let parts = Parts::open(&config, source, metrics)?;
         let job = |engine, kernel, wires| once::run(engine, kernel, wires, PATIENCE);
         let Working { mut source, done } = parts.start(job)?;
         tokio::select! {

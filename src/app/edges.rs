@@ -17,7 +17,9 @@ use crate::plan::step::Step;
 use crate::reconcile::engine::Engine;
 use crate::state;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refused::Refused;
 use crate::watch::api::{self, ApiSettings, ApiSource};
+use crate::watch::manifests::ManifestSource;
 use crate::watch::{self, Source};
 
 /// The name of this machine, empty if it has none.
@@ -59,13 +61,20 @@ fn warn_of_kube_proxy() {
 }
 
 /// Opens the source of objects; nothing is read yet.
-pub(super) async fn open_source(config: &Config) -> Result<Source, watch::Error> {
+pub(super) async fn open_source(
+    config: &Config,
+    refused: &Refused,
+) -> Result<Source, watch::Error> {
     match &config.source {
         SourceConfig::Manifests(folder) => {
             // Known at once, rather than after the host was looked at.
             let readable = std::fs::read_dir(folder).map(drop);
             readable.map_err(|source| watch::Error::Folder { path: folder.clone(), source })?;
-            Ok(Source::Manifests(folder.clone()))
+            Ok(Source::Manifests(Box::new(ManifestSource {
+                folder: folder.clone(),
+                node_name: config.policy.node_name.to_string(),
+                refused: refused.clone(),
+            })))
         }
         SourceConfig::ApiServer { kubeconfig, master, endpoints } => {
             let settings = ApiSettings {

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) fn follow(changes: Changes, tell: mpsc::Sender<HostChanged>) -> io::Result<()> {
     let work = move || {
         if let Err(error) = pass_on(changes, &tell) {
-            let error = format!("{:#}", anyhow::Error::from(error));
+            let error = crate::causes::in_words(&error);
             warn!(error, "addresses of the host are no longer followed, only read at each audit");
         }
     };

@@ -27,12 +27,12 @@ use crate::config::file::write;
 use crate::config::flags::{self, Command, Flags, Parsed};
 use crate::config::layers::Loaded;
 use crate::config::problem::Problems;
-use crate::config::{RenderConfig, Run, resolve};
+use crate::config::{RenderConfig, Run};
 use crate::kernel::lock;
 use crate::reconcile::log;
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
-use crate::{cleanup, init, state};
+use crate::{causes, cleanup, init, state};
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     done.unwrap_or_else(|error| {
-        complain(&format!("error: {error:#}\n"));
+        complain(&format!("error: {}\n", causes::in_words(error.as_ref())));
         Exit::Failed
     })
 }
@@ -84,8 +84,9 @@ enum Task {
 
 fn resolve_all(flags: &Flags, origin: &Origin, problems: Problems) -> Result<Task, Problems> {
     match &flags.command {
-        Some(Command::Render(flags)) => resolve::render(flags, &edges::host_name(), problems)
-            .map(|config| Task::Render(Box::new(config))),
+        Some(Command::Render(flags)) => {
+            origin.load_to_render(flags, problems).map(|config| Task::Render(Box::new(config)))
+        }
         Some(Command::Status(flags)) => match problems.is_empty() {
             true => Ok(Task::Status(flags.address)),
             false => Err(problems),
@@ -106,7 +107,11 @@ fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
     }
     match config.run {
         Run::Daemon => {
-            info!(version = env!("CARGO_PKG_VERSION"), node = &*config.policy.node_name, "started");
+            info!(
+                version = env!("CARGO_PKG_VERSION"),
+                node = &*config.policy.node_name,
+                "starting"
+            );
             daemon::run(origin, loaded, &set_verbosity)
         }
         Run::Once => {

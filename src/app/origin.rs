@@ -1,14 +1,16 @@
 //! Where the configuration comes from: the command line, and the file that it may name.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
-use crate::config::file;
-use crate::config::flags::{Flags, Given};
+use crate::config::file::{self, File};
+use crate::config::flags::{Command, Flags, Given, RenderFlags};
 use crate::config::layers::{self, Loaded, Note};
-use crate::config::problem::{Name, Problem, Problems};
+use crate::config::problem::{Name, Problems};
+use crate::config::{RenderConfig, resolve};
 
 /// Where the configuration comes from.
 pub(super) struct Origin {
@@ -20,7 +22,10 @@ pub(super) struct Origin {
 impl Origin {
     /// The origin that a command line names.
     pub(super) fn new(flags: &Flags, host_name: String) -> Self {
-        let path = &flags.daemon.source.config;
+        let path = match &flags.command {
+            Some(Command::Render(render)) => &render.config,
+            _ => &flags.daemon.source.config,
+        };
         let path = (!path.is_empty()).then(|| PathBuf::from(path));
         Origin { given: flags.given.clone(), path, host_name }
     }
@@ -39,28 +44,39 @@ impl Origin {
     }
 
     /// The configuration as it is now; `problems` were found before.
-    pub(super) fn load(&self, mut problems: Problems) -> Result<Loaded, Problems> {
+    pub(super) fn load(&self, problems: Problems) -> Result<Loaded, Problems> {
         let Some(path) = &self.path else {
             return layers::load(&self.given, None, &self.host_name, problems);
         };
-        let name = path.display().to_string();
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                let (file, problems) = file::read(&name, &text, problems);
-                layers::load(&self.given, Some(&file), &self.host_name, problems)
-            }
-            Err(error) => {
-                problems.add(Problem {
-                    name: Name::Flag("config".into()),
-                    given: Some(name),
-                    complaint: format!("cannot be read: {error}"),
-                    nearest: None,
-                });
-                Err(problems)
-            }
-        }
+        let (file, problems) = read(path, problems)?;
+        layers::load(&self.given, Some(&file), &self.host_name, problems)
     }
 
+    /// What to render; `problems` were found before.
+    pub(super) fn load_to_render(
+        &self,
+        flags: &RenderFlags,
+        problems: Problems,
+    ) -> Result<RenderConfig, Problems> {
+        let Some(path) = &self.path else {
+            return resolve::render(flags, &self.host_name, problems);
+        };
+        let (file, problems) = read(path, problems)?;
+        let (config, notes) = layers::render(&flags.given, &file, &self.host_name, problems)?;
+        for note in notes {
+            match note {
+                Note::Oddity(reason) => {
+                    super::complain(&format!("warning: {}: {reason}\n", path.display()));
+                }
+                Note::Overridden(flags) => {
+                    let (flags, path) = (flags.join(", "), path.display());
+                    super::complain(&format!("warning: {path} counts in place of {flags}\n"));
+                }
+                Note::NoMode | Note::WithoutEffect(_) => {}
+            }
+        }
+        Ok(config)
+    }
     /// Tells what the owner of the configuration should know.
     pub(super) fn log(&self, notes: &[Note]) {
         let file = self.path.as_deref().unwrap_or(Path::new("")).display();
@@ -77,6 +93,22 @@ impl Origin {
                     info!(ignored, "settings of kube-proxy have no effect here");
                 }
             }
+        }
+    }
+}
+
+/// Reads the configuration file.
+fn read(path: &Path, mut problems: Problems) -> Result<(File, Problems), Problems> {
+    let name = path.display().to_string();
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(file::read(&name, &text, problems)),
+        Err(error) => {
+            let complaint = match error.kind() {
+                ErrorKind::IsADirectory => "must be a file, and is a folder".to_string(),
+                _ => format!("cannot be read: {error}"),
+            };
+            problems.complain(Name::Flag("config".into()), &name, complaint);
+            Err(problems)
         }
     }
 }

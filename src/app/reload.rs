@@ -4,12 +4,13 @@
 
 use std::path::Path;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::origin::Origin;
 use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::config::problem::Problems;
+use crate::telemetry::refused::{Refused, Role};
 use crate::watch::files::Files;
 
 /// The file as it is followed.
@@ -20,13 +21,15 @@ pub(super) struct Reload<'a> {
     refused: Option<Config>,
     /// What was said last of a file that cannot be used.
     told: String,
+    /// Where it is told that the file cannot be used.
+    told_to: Refused,
 }
 
 impl<'a> Reload<'a> {
     /// Follows the file of an origin, if it has one, from now on.
-    pub(super) fn new(origin: &'a Origin) -> Self {
+    pub(super) fn new(origin: &'a Origin, told_to: Refused) -> Self {
         let files = Files::watch(origin.path().map(Path::to_owned));
-        Reload { origin, files, refused: None, told: String::new() }
+        Reload { origin, files, refused: None, told: String::new(), told_to }
     }
 
     /// Waits for another configuration than the current one.
@@ -37,11 +40,13 @@ impl<'a> Reload<'a> {
         loop {
             match self.origin.load(Problems::default()) {
                 Ok(new) => {
-                    self.told.clear();
+                    let is_refused = self.refused.as_ref() == Some(&new.config);
+                    if !is_refused {
+                        self.mended(path);
+                    }
                     let is_other =
                         new.config != current.config || new.effective != current.effective;
-                    if is_other && self.refused.as_ref() != Some(&new.config) {
-                        self.refused = None;
+                    if is_other && !is_refused {
                         return new;
                     }
                 }
@@ -52,8 +57,21 @@ impl<'a> Reload<'a> {
     }
 
     /// Does without a configuration, as something that it names cannot be had.
-    pub(super) fn refuse(&mut self, config: &Config) {
+    pub(super) fn refuse(&mut self, config: &Config, why: &str) {
         self.refused = Some(config.clone());
+        let file = self.origin.path().map(|path| (path.to_owned(), why.to_string()));
+        self.told_to.replace(Role::Configuration, file.into_iter().collect());
+    }
+
+    /// The file can be used, whatever was said of it before.
+    fn mended(&mut self, path: &Path) {
+        let was_wrong = !self.told.is_empty() || self.refused.is_some();
+        if was_wrong {
+            info!(file = %path.display(), "configuration can be used again");
+            self.told_to.replace(Role::Configuration, Default::default());
+        }
+        self.refused = None;
+        self.told.clear();
     }
 
     fn tell(&mut self, path: &Path, problems: &Problems) {
@@ -62,6 +80,7 @@ impl<'a> Reload<'a> {
             for reason in text.lines() {
                 warn!(file = %path.display(), reason, "configuration is wrong, the one before stays");
             }
+            self.told_to.replace(Role::Configuration, [(path.to_owned(), text.clone())].into());
             self.told = text;
         }
     }

@@ -21,7 +21,9 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 /// Prints what would be programmed; failed if a file, an object, or a part of one, would not be.
 pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
-    let Content { updates, faults, ignored, places } = manifests::read_once(&config.manifests)?;
+    let node_name = &config.policy.node_name;
+    let content = manifests::read_once(&config.manifests, node_name)?;
+    let Content { updates, faults, ignored, oddities, places } = content;
     let periods = Periods { sync: NEVER, min_sync: Duration::ZERO, audit: NEVER };
     let mut engine = Engine::new(config.policy.clone(), periods, Store::new(&Kind::ALL));
     let now = Instant::now();
@@ -34,6 +36,9 @@ pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
     super::show(&render::text(engine.state().0.tables()))?;
     for ignored in &ignored {
         super::complain(&format!("ignored: {ignored}\n"));
+    }
+    for odd in &oddities {
+        super::complain(&format!("warning: {odd}\n"));
     }
     let rejected = engine.rejected();
     for rejected in &rejected {

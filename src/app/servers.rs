@@ -22,6 +22,7 @@ use crate::serve::zpages::Pages;
 use crate::serve::{listen, metrics, service_health, status as status_socket};
 use crate::telemetry::events::Sink;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refused::Refused;
 
 /// Running servers; they stop when told to, or with the daemon.
 pub(super) struct Servers {
@@ -49,6 +50,8 @@ pub(super) struct Sources {
     pub(super) status: watch::Receiver<Status>,
     /// Where the loop is asked what is programmed.
     pub(super) ask: mpsc::Sender<Question>,
+    /// Files that cannot be used.
+    pub(super) refused: Refused,
     /// Where the cluster is told.
     pub(super) events: Sink,
     /// Ends the daemon.
@@ -84,8 +87,9 @@ impl Servers {
     }
 
     fn serve(&self, config: &Config) {
-        let Sources { metrics: counted, status, ask, events, .. } = &self.sources;
-        let health = Health::new(status.clone(), counted.clone(), config.periods.sync);
+        let Sources { metrics: counted, status, ask, refused, events, .. } = &self.sources;
+        let period = config.periods.sync;
+        let health = Health::new(status.clone(), counted.clone(), refused.clone(), period);
         if let Some(manager) = self.sources.manager.clone() {
             let told = manager.follow(health.clone(), status.clone(), self.stop.clone());
             self.tasks.spawn(told);
@@ -104,7 +108,7 @@ impl Servers {
             events.clone(),
             self.stop.clone(),
         ));
-        self.tasks.spawn(status_socket::run(ask.clone(), self.stop.clone()));
+        self.tasks.spawn(status_socket::run(ask.clone(), refused.clone(), self.stop.clone()));
         self.serve_metrics(config);
         self.tasks.close();
     }
@@ -112,9 +116,11 @@ impl Servers {
     fn serve_metrics(&self, config: &Config) {
         let Some(address) = config.metrics else { return };
         let (counted, in_force) = (self.sources.metrics.clone(), self.in_force.subscribe());
+        let refused = self.sources.refused.clone();
         let answers = Arc::new(move |path: &str| {
             let InForce { file, flags } = &*in_force.borrow();
-            let page = Pages { started: counted.started(), flags }.answer(path, SystemTime::now());
+            let (started, refused) = (counted.started(), &refused.lines());
+            let page = Pages { started, flags, refused }.answer(path, SystemTime::now());
             page.unwrap_or_else(|| metrics::answer(path, &counted, file))
         });
         let setting = "metrics-bind-address";

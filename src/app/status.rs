@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{Exit, complain, show};
+use crate::causes;
 use crate::kernel::linux::connections;
 use crate::kernel::lock;
 use crate::model::ipvs::ServerKey;
@@ -42,6 +43,9 @@ fn ask() -> anyhow::Result<Picture> {
         }
         read => read.context("the daemon broke off")?,
     };
+    if text.is_empty() && !nix::unistd::geteuid().is_root() {
+        bail!("the daemon tells only root and its own user: run this as root");
+    }
     if text.is_empty() {
         bail!(
             "the daemon does not answer: it tells only root and its own user, and not while it stops"
@@ -75,8 +79,8 @@ fn read_counts() -> Option<Counts> {
             Some(listing.into_iter().map(|(server, reals)| (key(server), reals)).collect())
         }
         Err(error) => {
-            let error = anyhow::Error::from(error);
-            complain(&format!("connections and foreign servers are not known: {error:#}\n"));
+            let error = causes::in_words(&error);
+            complain(&format!("connections and foreign servers are not known: {error}\n"));
             None
         }
     }

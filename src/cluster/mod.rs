@@ -286,7 +286,7 @@ pub struct Parsed {
 /// One word from a source about the cluster.
 ///
 /// A (re)list is `ListStarted`, any number of `Applied`, `ListDone`; what was not applied between
-/// is gone, unless the list ends as `ListIncomplete`. Updates of one kind are in order; kinds are
+/// is gone. A list that ends as `ListIncomplete` lacks objects that were never told of. Updates of one kind are in order; kinds are
 /// independent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
@@ -296,7 +296,8 @@ pub enum Update {
     Applied(Kind, ObjectName, Parsed),
     /// An object was deleted.
     Deleted(Kind, ObjectName),
-    /// The list has ended, but a part of it could not be read: nothing is known to be gone.
+    /// The list has ended, but a part of what there is has never been read: what was told of once
+    /// and was not named is gone, and there may be more than was ever told of.
     ListIncomplete(Kind),
     /// The list is complete: what it did not name is gone.
     ListDone(Kind),

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::Config;
 use super::file::fields::{self, FIELDS, OF_OTHER_MODES};
 use super::file::{File, write};
 use super::flags::{self, Given};
 use super::problem::{Name, Problems};
 use super::resolve::{self, Origins};
+use super::{Config, RenderConfig};
 
 /// A configuration, and what there is to tell about it.
 #[derive(Debug)]
@@ -75,7 +75,11 @@ pub fn load(
     default_addresses(&mut values);
     let (flags, mut all) = flags::with_values(&values);
     let notes = notes(&values, &origins, overridden, file);
-    let config = resolve::with_origins(&flags, origins, os_host_name, problems)?;
+    let config = resolve::with_origins(&flags, origins, os_host_name, problems);
+    let config = config.map_err(|problems| match file {
+        Some(file) => problems.in_order_of(&file.order),
+        None => problems,
+    })?;
     all.insert("proxy-mode".into(), "ipvs".into());
     for (flag, address) in
         [("healthz-bind-address", config.healthz), ("metrics-bind-address", config.metrics)]
@@ -84,6 +88,33 @@ pub fn load(
         all.insert(flag.into(), text);
     }
     Ok(Loaded { config, effective: write::value(&all, file), flags: all, notes })
+}
+
+/// What to render with a file: which flags count, besides it, is as for the daemon; flags of
+/// `render` alone always do.
+pub fn render(
+    given: &Given,
+    file: &File,
+    os_host_name: &str,
+    problems: Problems,
+) -> Result<(RenderConfig, Vec<Note>), Problems> {
+    let (_, of_daemon) = flags::with_values(&Given::new());
+    let counts = |flag: &str, text: &str| !of_daemon.contains_key(flag) || is_kept(flag, text);
+    let given = given.clone().into_iter();
+    let (kept, overridden): (Given, Given) = given.partition(|(flag, text)| counts(flag, text));
+    let said = file.values.iter().map(|(flag, field)| (flag.to_string(), field.text.clone()));
+    let mut values: Given = said.collect();
+    values.extend(kept.clone());
+    let origins = origins(&kept, Some(file));
+    let notes = notes(&values, &origins, overridden, Some(file));
+    let config = resolve::render_with_origins(
+        &flags::render_with_values(&values),
+        origins,
+        os_host_name,
+        problems,
+    );
+    let config = config.map_err(|problems| problems.in_order_of(&file.order))?;
+    Ok((config, notes))
 }
 
 /// The fields that stand for flags which do not count, whether or not the file has them.

@@ -58,7 +58,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All problems of a configuration, in the order in which they were found.
+/// All problems of a configuration, in the order in which they are told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(Vec<Problem>);
 
@@ -76,6 +76,20 @@ impl Problems {
             complaint: complaint.into(),
             nearest: None,
         });
+    }
+
+    /// The same, those of fields as the fields stand in their file, before those of flags.
+    pub fn in_order_of(mut self, fields: &[String]) -> Self {
+        let place = |problem: &Problem| match &problem.name {
+            Name::File(_) => (0, 0),
+            Name::Field { path, .. } => {
+                let place = fields.iter().position(|field| field == path);
+                (1, place.unwrap_or(fields.len()))
+            }
+            Name::Flag(_) => (2, 0),
+        };
+        self.0.sort_by_key(place);
+        self
     }
 
     /// Whether there is none.

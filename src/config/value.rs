@@ -123,11 +123,15 @@ pub(super) fn interfaces(text: &str, longest: usize) -> Result<BTreeSet<String>,
 
 /// Ranges of addresses, separated by commas.
 pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, String> {
-    let range = |part: &str| {
-        let parsed = part.parse::<IpNet>().map(|net| net.trunc());
-        parsed.map_err(|_| format!("{part} is not a range such as 10.244.0.0/16 or fd00::/64"))
-    };
-    parts(text).map(range).collect()
+    let parse = |part: &str| part.parse::<IpNet>().map(|net| net.trunc());
+    let wrong: Vec<&str> = parts(text).filter(|part| parse(part).is_err()).collect();
+    match wrong.is_empty() {
+        true => Ok(parts(text).flat_map(parse).collect()),
+        false => {
+            let (wrong, example) = (wrong.join(" and "), "10.244.0.0/16 or fd00::/64");
+            Err(format!("{wrong} is not a range such as {example}"))
+        }
+    }
 }
 
 /// Ranges of node addresses, or the word for the addresses that the cluster knows.

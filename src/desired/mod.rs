@@ -7,6 +7,7 @@
 mod conntrack;
 pub mod foundation;
 pub mod front;
+pub mod idle;
 pub mod iptables;
 pub mod node_ports;
 pub mod service;

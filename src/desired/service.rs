@@ -335,6 +335,6 @@ fn rejected(service: &Service, facts: Facts<'_>) -> Vec<(Cause, String)> {
 }
 
 /// The endpoints of one port.
-fn endpoints_of<'a, 'e>(port: &ServicePort, known: &'a ByPort<'e>) -> &'a Endpoints<'e> {
+pub(super) fn endpoints_of<'a, 'e>(port: &ServicePort, known: &'a ByPort<'e>) -> &'a Endpoints<'e> {
     known.get(&(port.name.clone(), port.protocol)).map_or(&[], Vec::as_slice)
 }

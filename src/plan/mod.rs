@@ -16,6 +16,7 @@ pub mod owned;
 pub mod slow;
 pub mod step;
 mod text;
+pub mod unclaimed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -34,6 +34,7 @@ use crate::plan::flows::Flows;
 use crate::plan::mirror::Mirror;
 use crate::plan::slow::{self, Slow};
 use crate::plan::step::Step;
+use crate::plan::unclaimed::Unclaimed;
 use crate::plan::{self, Extent, Inputs, guard};
 
 /// What failed when a reading did.
@@ -75,6 +76,8 @@ pub struct Engine {
     has_synced: bool,
     /// Whether the last whole plan left chains behind.
     has_leftover: bool,
+    /// What stays while a part of the cluster has never been read.
+    unclaimed: Option<Unclaimed>,
     /// What the next syncs change, a few rows each.
     slow: slow::Queue,
     /// When the drains are to be looked at.
@@ -122,6 +125,7 @@ impl Engine {
             founded: None,
             has_synced: false,
             has_leftover: false,
+            unclaimed: None,
             slow: slow::Queue::default(),
             wake: None,
             unfinished: None,
@@ -141,6 +145,7 @@ impl Engine {
 
     /// Folds one word from the cluster in; true if a sync is due for it.
     pub fn note(&mut self, update: Update, now: Instant) -> bool {
+        let was_partial = self.store.is_partial();
         let change = self.store.apply(update);
         self.dirty.services.extend(change.services);
         self.dirty.node |= change.nodes;
@@ -149,7 +154,9 @@ impl Engine {
         if change.nodes {
             self.node = self.store.node(&self.policy.node_name).cloned();
         }
-        let is_dirty = self.is_dirty();
+        // What was spared because it could not be read may go now.
+        let is_whole_again = was_partial && !self.store.is_partial();
+        let is_dirty = self.is_dirty() || is_whole_again;
         if is_dirty {
             self.pace.request(now);
         }
@@ -288,10 +295,16 @@ impl Engine {
             Extent::Touched(touched) => touched.servers.clone(),
         };
         report.is_partial = self.store.is_partial();
+        self.unclaimed = report.is_partial.then(|| {
+            let (seen, wanted) = (&self.mirror.tables, self.desired.tables());
+            self.unclaimed.take().unwrap_or_else(|| Unclaimed::of(seen, wanted))
+        });
         let slow = self.slow.take(&Slow::of(&self.desired, &self.mirror, extent));
         for step in plan::build(self.inputs(&slow, now), extent) {
-            // What is not wanted may be what could not be read.
-            let step = if report.is_partial { step.without_removals() } else { step };
+            let step = match &self.unclaimed {
+                Some(unclaimed) => unclaimed.spare(step),
+                None => step,
+            };
             if step.ends_takeover() && (report.is_partial || !report.is_complete()) {
                 // A part of the cluster that is unknown is no reason to try again soon.
                 report.postponed += if report.is_partial { 0 } else { step.len() };
@@ -308,10 +321,14 @@ impl Engine {
     /// Brings the drains of these servers in line with the mirror.
     fn track(&mut self, servers: &BTreeSet<ServerKey>, now: Instant) {
         let seen = &self.mirror.tables;
-        match self.store.is_partial() {
-            true => self.drains.keep(seen, servers),
-            false => self.drains.track(&self.desired, seen, servers, now),
-        }
+        // Until all is read, nobody knows whether what drains unclaimed is gone or leaves.
+        let is_kept = |key: &ServerKey| match &self.unclaimed {
+            Some(unclaimed) => unclaimed.concerns(key),
+            None => self.store.is_partial(),
+        };
+        let (kept, tracked) = servers.iter().copied().partition(is_kept);
+        self.drains.keep(seen, &kept);
+        self.drains.track(&self.desired, seen, &tracked, now);
     }
 
     fn inputs<'a>(&'a self, slow: &'a Slow, now: Instant) -> Inputs<'a> {

@@ -221,9 +221,10 @@ impl<K: Kernel> Cycle<K> {
                 }
             }
             Told::Ended { outcome, took } => {
-                self.wires.metrics.audited(took);
                 self.log.audit(took, &outcome);
-                self.engine.end_audit(outcome, now);
+                if self.engine.end_audit(outcome, now) {
+                    self.wires.metrics.audited(took);
+                }
             }
         }
     }

@@ -1,10 +1,10 @@
 //! What one sync did: the value behind its log line, the metrics and the health endpoints.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
+use crate::causes;
 use crate::cluster::store::Trigger;
 use crate::desired::Rejected;
 use crate::desired::front::Away;
@@ -18,6 +18,8 @@ use crate::plan::step::{Change, Step};
 pub struct Report {
     /// Whether it ended a comparison with the whole kernel.
     pub is_audit: bool,
+    /// How long it took to read the whole kernel, where that was done by the sync itself.
+    pub reading: Option<Duration>,
     /// Whether nothing was removed because a part of the cluster has never been read.
     pub is_partial: bool,
     /// Whether all that every Service relies on is in place.
@@ -127,13 +129,7 @@ pub struct Failed {
 impl Failed {
     /// The failure of an operation, for the reader of a log.
     pub fn new(operation: &'static str, error: &Error) -> Self {
-        let (mut text, missing) = (error.to_string(), error.missing());
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        Failed { operation, error: text, missing }
+        Failed { operation, error: causes::in_words(error), missing: error.missing() }
     }
 }
 

@@ -80,10 +80,7 @@ impl Status {
             return;
         }
         self.unfounded_since = None;
-        // A part of the cluster that was never read is missing from the node, too.
-        if !report.is_partial {
-            self.last_success = Some(end);
-        }
+        self.last_success = Some(end);
     }
 
     /// Whether every sync ends within `limit`.

@@ -229,6 +229,20 @@ fn nothing_is_touched_before_the_first_lists_are_complete() {
 }
 
 #[test]
+fn a_part_that_cannot_be_read_keeps_nobody_waiting_and_is_followed_once_it_can() {
+    let running = start(&Stub::default());
+    running.say(service("web", [10, 96, 0, 1]));
+    running.say(Update::ListIncomplete(Kind::Service));
+    let first = running.wait_for(Status::is_ready);
+    // Nothing is new, but what was spared may go now.
+    running.say(Update::ListStarted(Kind::Service));
+    running.say(service("web", [10, 96, 0, 1]));
+    running.say(Update::ListDone(Kind::Service));
+    running.wait_for(|status| status.last_success > first.last_success);
+    assert_eq!(running.stop(), Ended::Stopped);
+}
+
+#[test]
 fn a_change_is_followed_and_the_end_leaves_everything_in_place() {
     let stub = Stub::default();
     let running = start(&stub);
@@ -441,10 +455,12 @@ fn the_loop_tells_what_is_programmed() {
     running.wait_for(Status::is_ready);
     let (question, view) = tokio::sync::oneshot::channel();
     running.ask.blocking_send(question).unwrap();
-    let picture = view.blocking_recv().unwrap().picture();
+    let picture = view.blocking_recv().unwrap().picture(Vec::new());
     let fronts = &picture.services["default/web"];
     assert_eq!((fronts.len(), fronts[0].kind.as_str()), (1, "cluster IP"));
     assert_eq!(fronts[0].reals, Some(Vec::new()));
+    let note = fronts[0].note.as_deref();
+    assert_eq!(note, Some("no EndpointSlice or Endpoints of the Service"));
     let rejected = ("default/bad".to_string(), "no such thing".to_string());
     assert_eq!(picture.rejected, [rejected]);
     assert_eq!(running.stop(), Ended::Stopped);

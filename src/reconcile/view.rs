@@ -28,13 +28,15 @@ pub struct View {
     pub servers: BTreeMap<ServerKey, Arc<Server>>,
     /// How long each drain lasts at most.
     pub drains: BTreeMap<(ServerKey, RealKey), Duration>,
+    /// What is to know of fronts that do not serve everybody.
+    pub notes: BTreeMap<ServerKey, String>,
     /// What is not programmed.
     pub rejected: Vec<Rejected>,
 }
 
 impl View {
-    /// The same for a reader.
-    pub fn picture(&self) -> Picture {
+    /// The same for a reader, who is also told of files that are refused, and why.
+    pub fn picture(&self, refused: Vec<(String, String)>) -> Picture {
         let mut services: BTreeMap<String, Vec<Front>> = BTreeMap::new();
         for (key, name, kind) in &self.fronts {
             services.entry(name.to_string()).or_default().push(self.front(key, *kind));
@@ -44,6 +46,7 @@ impl View {
             version: env!("CARGO_PKG_VERSION").to_string(),
             services,
             rejected: rejected.map(|r| (r.object.to_string(), r.reason.clone())).collect(),
+            refused,
         }
     }
 
@@ -57,6 +60,7 @@ impl View {
             kind: kind.to_string(),
             protocol: key.protocol.to_string(),
             address: SocketAddr::new(key.address, key.port),
+            note: self.notes.get(key).cloned(),
             reals: self.servers.get(key).map(|server| server.reals.iter().map(real).collect()),
         }
     }

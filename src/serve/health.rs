@@ -9,6 +9,9 @@
 //! A restart helps against a loop that hangs and against nothing else, so only that is `/livez`;
 //! load balancers ask `/healthz`. Rows of Services that fail turn none of them bad.
 //!
+//! A bad answer says why; each answer names files that are refused, but not what is wrong with
+//! them, as anybody on the network may ask. They turn nothing bad, either.
+//!
 //! Parity: kube-proxy is healthy before its first sync, and a sync that fails with nothing queued
 //! never makes it unhealthy; ours is not ready before it can serve, and not healthy when it no
 //! longer can.
@@ -22,12 +25,14 @@ use tokio::sync::watch;
 use super::Answer;
 use crate::reconcile::status::Status;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refused::Refused;
 
 /// What the health address answers from.
 #[derive(Debug, Clone)]
 pub struct Health {
     status: watch::Receiver<Status>,
     metrics: Metrics,
+    refused: Refused,
     longest_wait: Duration,
 }
 
@@ -42,7 +47,7 @@ pub struct State {
     pub is_healthy: bool,
 }
 
-/// The body; the order of its fields is that of kube-proxy.
+/// The body; the order of its fields is that of kube-proxy, and the last two are ours.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
@@ -51,12 +56,21 @@ struct Body {
     #[serde(skip_serializing_if = "Option::is_none")]
     node_eligible: Option<bool>,
     healthy: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refused_files: Vec<String>,
 }
 
 impl Health {
     /// Health as published; unhealthy once something is wrong for two sync periods.
-    pub fn new(status: watch::Receiver<Status>, metrics: Metrics, sync_period: Duration) -> Self {
-        Health { status, metrics, longest_wait: sync_period * 2 }
+    pub fn new(
+        status: watch::Receiver<Status>,
+        metrics: Metrics,
+        refused: Refused,
+        sync_period: Duration,
+    ) -> Self {
+        Health { status, metrics, refused, longest_wait: sync_period * 2 }
     }
 
     /// How things are now.
@@ -82,41 +96,73 @@ impl Health {
         };
         match path {
             "/healthz" => {
-                let answer =
-                    respond(is_healthy && is_eligible, is_healthy, Some(is_eligible), last_success);
+                let is_ok = is_healthy && is_eligible;
+                let answer = self.respond(is_ok, is_healthy, Some(is_eligible), last_success);
                 self.metrics.answered_healthz(answer.status.as_u16());
                 answer
             }
             "/livez" => {
-                let answer = respond(is_alive, is_alive, None, last_success);
+                let answer = self.respond(is_alive, is_alive, None, last_success);
                 self.metrics.answered_livez(answer.status.as_u16());
                 answer
             }
-            "/readyz" => respond(is_ready, is_ready, None, last_success),
+            "/readyz" => self.respond(is_ready, is_ready, None, last_success),
             _ => Answer::not_found(),
+        }
+    }
+
+    /// How things are, in one line.
+    pub fn words(&self) -> String {
+        let text = words(&self.state(), &self.status.borrow());
+        match self.refused.lines().first() {
+            Some((file, reason)) => format!("{text}; {file} is refused: {reason}"),
+            None => text,
+        }
+    }
+
+    fn respond(
+        &self,
+        is_ok: bool,
+        healthy: bool,
+        node_eligible: Option<bool>,
+        last_success: Option<SystemTime>,
+    ) -> Answer {
+        let now = SystemTime::now();
+        let last_updated = if is_ok { Some(now) } else { last_success };
+        let body = Body {
+            last_updated: last_updated.map_or_else(never, in_words),
+            current_time: in_words(now),
+            node_eligible,
+            healthy,
+            reason: (!is_ok).then(|| words(&self.state(), &self.status.borrow())),
+            refused_files: self.refused.lines().into_iter().map(|(file, _)| file).collect(),
+        };
+        Answer {
+            status: if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
+            content_type: "application/json",
+            endpoint_weight: None,
+            body: serde_json::to_string(&body).expect("texts and booleans always serialise"),
         }
     }
 }
 
-fn respond(
-    is_ok: bool,
-    healthy: bool,
-    node_eligible: Option<bool>,
-    last_success: Option<SystemTime>,
-) -> Answer {
-    let now = SystemTime::now();
-    let last_updated = if is_ok { Some(now) } else { last_success };
-    let body = Body {
-        last_updated: last_updated.map_or_else(never, in_words),
-        current_time: in_words(now),
-        node_eligible,
-        healthy,
-    };
-    Answer {
-        status: if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
-        content_type: "application/json",
-        endpoint_weight: None,
-        body: serde_json::to_string(&body).expect("strings and booleans always serialise"),
+/// How things are, in one line.
+pub(super) fn words(state: &State, status: &Status) -> String {
+    let failure = status.failed.first().map_or_else(
+        || "not all is in place".to_string(),
+        |failed| format!("{}: {}", failed.operation, failed.error.replace('\n', " ")),
+    );
+    match (state, status.failed.len()) {
+        (State { is_alive: false, .. }, _) => "the loop hangs or has ended".to_string(),
+        (State { is_ready: false, .. }, 0) if status.unfounded_since.is_none() => {
+            "waiting for the first complete lists and sync".to_string()
+        }
+        (State { is_ready: false, .. }, _) => format!("not ready, tried again: {failure}"),
+        (State { is_healthy: false, .. }, _) => format!("not healthy, tried again: {failure}"),
+        (_, 0) if status.node_is_leaving => "serving, the node is leaving".to_string(),
+        (_, 0) => "serving".to_string(),
+        (_, 1) => format!("serving, but one row fails: {failure}"),
+        (_, rows) => format!("serving, but {rows} rows fail, the first: {failure}"),
     }
 }
 

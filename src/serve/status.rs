@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::reconcile::view::Question;
+use crate::telemetry::refused::Refused;
 
 /// The abstract name.
 pub const NAME: &str = "kube-ipvs-proxy/status";
@@ -40,9 +41,9 @@ pub fn address() -> io::Result<SocketAddr> {
 }
 
 /// Answers until told to stop; without the socket there is no status, and all else goes on.
-pub async fn run(ask: mpsc::Sender<Question>, stop: CancellationToken) {
+pub async fn run(ask: mpsc::Sender<Question>, refused: Refused, stop: CancellationToken) {
     match bind() {
-        Ok(listener) => drop(stop.run_until_cancelled(accept(listener, ask)).await),
+        Ok(listener) => drop(stop.run_until_cancelled(accept(listener, ask, refused)).await),
         Err(error) => {
             let error = error.to_string();
             warn!(address = NAME, error, "cannot answer the status command");
@@ -56,15 +57,16 @@ fn bind() -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
-async fn accept(listener: UnixListener, ask: mpsc::Sender<Question>) {
+async fn accept(listener: UnixListener, ask: mpsc::Sender<Question>, refused: Refused) {
     let places = Arc::new(Semaphore::new(READERS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let ask = ask.clone();
+                let (ask, refused) = (ask.clone(), refused.clone());
                 tokio::spawn(async move {
-                    if let Ok(Err(error)) = timeout(WHOLE_TIME, answer(stream, ask)).await {
+                    if let Ok(Err(error)) = timeout(WHOLE_TIME, answer(stream, ask, refused)).await
+                    {
                         debug!(%error, "status was not told");
                     }
                     drop(place);
@@ -79,7 +81,11 @@ async fn accept(listener: UnixListener, ask: mpsc::Sender<Question>) {
 }
 
 /// Tells one reader; one who may not know sees only the end.
-async fn answer(mut stream: UnixStream, ask: mpsc::Sender<Question>) -> io::Result<()> {
+async fn answer(
+    mut stream: UnixStream,
+    ask: mpsc::Sender<Question>,
+    refused: Refused,
+) -> io::Result<()> {
     let reader = stream.peer_cred()?.uid();
     if reader != 0 && reader != nix::unistd::geteuid().as_raw() {
         return Ok(());
@@ -88,7 +94,8 @@ async fn answer(mut stream: UnixStream, ask: mpsc::Sender<Question>) -> io::Resu
     ask.send(question).await.map_err(io::Error::other)?;
     let view = view.await.map_err(io::Error::other)?;
     // Many Services take a while, in which the health address has to answer.
-    let text = tokio::task::spawn_blocking(move || serde_json::to_vec(&view.picture())).await?;
+    let paint = move || serde_json::to_vec(&view.picture(refused.lines()));
+    let text = tokio::task::spawn_blocking(paint).await?;
     stream.write_all(&text?).await?;
     stream.shutdown().await
 }

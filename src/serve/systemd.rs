@@ -95,7 +95,8 @@ impl Manager {
                 // The loop has ended; the pulse finds it no longer alive.
                 Ok(()) = status.changed() => {}
             }
-            let now = heard.next(&health.state(), &status.borrow_and_update(), self.watchdog);
+            status.mark_unchanged();
+            let now = heard.next(&health.state(), health.words(), self.watchdog);
             if let Some((message, next)) = now
                 && self.say(&message)
             {
@@ -120,10 +121,9 @@ impl Heard {
     fn next(
         &self,
         state: &State,
-        status: &Status,
+        words: String,
         watchdog: Option<Duration>,
     ) -> Option<(String, Heard)> {
-        let words = words(state, status);
         let is_ready = self.is_ready || state.is_ready;
         let mut lines = Vec::new();
         if is_ready && !self.is_ready {
@@ -139,26 +139,6 @@ impl Heard {
             lines.push("WATCHDOG=1".to_string());
         }
         (!lines.is_empty()).then(|| (lines.join("\n"), Heard { is_ready, words }))
-    }
-}
-
-/// How things are, in one line.
-fn words(state: &State, status: &Status) -> String {
-    let failure = status.failed.first().map_or_else(
-        || "part of the cluster was never read".to_string(),
-        |failed| format!("{}: {}", failed.operation, failed.error.replace('\n', " ")),
-    );
-    match (state, status.failed.len()) {
-        (State { is_alive: false, .. }, _) => "the loop hangs or has ended".to_string(),
-        (State { is_ready: false, .. }, 0) if status.unfounded_since.is_none() => {
-            "waiting for the first complete lists and sync".to_string()
-        }
-        (State { is_ready: false, .. }, _) => format!("not ready, tried again: {failure}"),
-        (State { is_healthy: false, .. }, _) => format!("not healthy, tried again: {failure}"),
-        (_, 0) if status.node_is_leaving => "serving, the node is leaving".to_string(),
-        (_, 0) => "serving".to_string(),
-        (_, 1) => format!("serving, but one row fails: {failure}"),
-        (_, rows) => format!("serving, but {rows} rows fail, the first: {failure}"),
     }
 }
 

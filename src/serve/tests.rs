@@ -20,6 +20,7 @@ use super::tls::Transport;
 use crate::plan::step::Step;
 use crate::reconcile::status::Status;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refused::{Refused, Role};
 use crate::testing::fake_kernel::{Fault, Faults};
 use crate::testing::node::Node;
 use crate::testing::objects::{endpoint, service, slice_applied};
@@ -49,7 +50,7 @@ fn start_with(transport: Transport, answers: Answers, bounds: Bounds) -> Server 
 /// A health server, and the status that it answers from.
 fn health(metrics: &Metrics) -> (Server, watch::Sender<Status>) {
     let (publish, status) = watch::channel(Status::default());
-    let health = Health::new(status, metrics.clone(), PERIOD);
+    let health = Health::new(status, metrics.clone(), Refused::new(metrics.clone()), PERIOD);
     (start(Arc::new(move |path| health.answer(path)), Bounds::default()), publish)
 }
 
@@ -112,6 +113,23 @@ async fn ready_after_the_first_sync_and_not_before() {
     let places: Vec<usize> = fields.iter().map(|field| text.find(field).unwrap()).collect();
     assert!(places.is_sorted(), "{text}");
     assert!(!get(&server, "/livez").await.contains("nodeEligible"));
+}
+
+#[tokio::test]
+async fn a_bad_answer_says_why_and_each_names_files_that_are_refused() {
+    let (publish, status) = watch::channel(Status::default());
+    let (metrics, file) = (Metrics::new(), "/m/a.yaml");
+    let refused = Refused::new(metrics.clone());
+    let health = Health::new(status, metrics, refused.clone(), PERIOD);
+    let ask = || -> serde_json::Value {
+        serde_json::from_str(&health.answer("/readyz").body).expect("the body is JSON")
+    };
+    assert_eq!(ask()["reason"], "waiting for the first complete lists and sync");
+    publish.send_replace(ready());
+    assert!(ask().get("reason").is_none() && ask().get("refusedFiles").is_none());
+    refused.replace(Role::Manifest, [(file.into(), "line 1:\nodd".into())].into());
+    assert_eq!((&ask()["healthy"], &ask()["refusedFiles"][0]), (&true.into(), &file.into()));
+    assert_eq!(health.words(), "serving; /m/a.yaml is refused: line 1:; odd");
 }
 
 #[tokio::test]

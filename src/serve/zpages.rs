@@ -23,6 +23,8 @@ pub struct Pages<'a> {
     pub started: SystemTime,
     /// The flags in force, without dashes, and their values.
     pub flags: &'a Given,
+    /// Files that cannot be used, and why.
+    pub refused: &'a [(String, String)],
 }
 
 impl Pages<'_> {
@@ -38,13 +40,16 @@ impl Pages<'_> {
     fn statusz(&self, now: SystemTime) -> String {
         // A clock that was set back makes no negative time.
         let up = now.duration_since(self.started).unwrap_or_default();
+        let refused = self.refused.iter();
+        let refused = refused.map(|(file, reason)| format!("Refused: {file}: {reason}\n"));
         format!(
-            "{}\nStarted: {}\nUp: {}\nBinary version: {}\nPaths: {}\n",
+            "{}\nStarted: {}\nUp: {}\nBinary version: {}\nPaths: {}\n{}",
             header("statusz"),
             date(self.started),
             in_words(up),
             env!("CARGO_PKG_VERSION"),
             PATHS.join(" "),
+            refused.collect::<String>(),
         )
     }
 
@@ -86,7 +91,8 @@ mod tests {
         let flags = [("v", "2"), ("cluster-cidr", "")];
         let flags = flags.map(|(flag, value)| (flag.to_string(), value.to_string())).into();
         let now = started + Duration::from_secs(25 * 3600 + 61);
-        Pages { started, flags: &flags }.answer(path, now).unwrap().body
+        let refused = [("/m/a.yaml".to_string(), "line 3: odd".to_string())];
+        Pages { started, flags: &flags, refused: &refused }.answer(path, now).unwrap().body
     }
 
     #[test]
@@ -95,7 +101,8 @@ mod tests {
             "\nkube-ipvs-proxy statusz\nWarning: This endpoint is not meant to be machine \
              parseable, has no formatting compatibility guarantees and is for debugging purposes \
              only.\n\nStarted: Wed Oct 16 21:03:43 UTC 2024\nUp: 25 hr 01 min 01 sec\n\
-             Binary version: {}\nPaths: /configz /flagz /healthz /metrics /proxyMode /statusz\n",
+             Binary version: {}\nPaths: /configz /flagz /healthz /metrics /proxyMode /statusz\n\
+             Refused: /m/a.yaml: line 3: odd\n",
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(page("/statusz"), expected);

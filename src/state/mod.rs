@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::plan::drain::Deadline;
 use drains::{Clock, Error};
@@ -50,7 +50,7 @@ pub fn recall(path: &Path) -> Vec<Deadline> {
     let read = || match fs::read_to_string(path) {
         Ok(text) => drains::parse(&text, &Clock::read()?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            info!(path = %path.display(), "no deadlines of drains on record, they start anew");
+            debug!(path = %path.display(), "no deadlines of drains on record, they start anew");
             Ok(Vec::new())
         }
         Err(error) => Err(error.into()),

@@ -7,7 +7,7 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn front(kind: &str, at: &str, reals: Option<Vec<Real>>) -> Front {
-    Front { kind: kind.into(), protocol: "tcp".into(), address: address(at), reals }
+    Front { kind: kind.into(), protocol: "tcp".into(), address: address(at), note: None, reals }
 }
 
 fn real(at: &str, weight: u32, seconds_left: Option<u64>) -> Real {
@@ -28,6 +28,7 @@ fn picture() -> Picture {
         version: "1.2.3".into(),
         services: [("default/web".into(), web), ("default/late".into(), late)].into(),
         rejected: vec![("default/bad".into(), "tcp 10.96.0.7:80 belongs to another".into())],
+        refused: Vec::new(),
     }
 }
 
@@ -84,6 +85,26 @@ fn an_address_is_a_services_or_foreign_or_nobodys() {
     assert_eq!(owner("10.96.0.7:81"), (false, other_port.to_string()));
     let nobodys = "192.0.2.9:80 is nobody's: no Service has the address\n";
     assert_eq!(owner("192.0.2.9:80"), (false, nobodys.to_string()));
+}
+
+#[test]
+fn a_refused_file_is_named_and_may_be_what_looks_foreign() {
+    let file = ("/m/a.yaml".to_string(), "line 3: odd".to_string());
+    let picture = Picture { refused: vec![file], ..picture() };
+    let text = text(&picture, None);
+    assert!(text.lines().next().unwrap().ends_with("1 rejected, 1 files refused"), "{text}");
+    assert!(text.ends_with("\nrefused files\n  /m/a.yaml: line 3: odd\n"), "{text}");
+    let owner = owner(&picture, Some(&counts()), address("203.0.113.1:443"));
+    assert!(owner.text.ends_with("foreign, or of /m/a.yaml, which is refused\n"), "{owner:?}");
+}
+
+#[test]
+fn a_front_that_does_not_serve_everybody_says_why() {
+    let note = Some("none of 2 endpoints is ready".to_string());
+    let front = Front { note, ..front("node port", "192.0.2.1:30080", Some(Vec::new())) };
+    let expected = "  node port tcp 192.0.2.1:30080: takes no new connections: none of 2 endpoints \
+                    is ready\n";
+    assert_eq!(front_lines(&front, None), expected);
 }
 
 #[test]

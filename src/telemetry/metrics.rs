@@ -49,6 +49,7 @@ pub struct Metrics {
     failing: Gauge,
     deferred: Gauge,
     rejected: Gauge,
+    refused: Family<Role, Gauge>,
     writes: Counter,
     kernel_time: Family<Operation, Counter<f64, AtomicU64>>,
     programs: Counter,
@@ -121,6 +122,12 @@ pub enum EventOutcome {
     Failed,
 }
 
+/// What files are read for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Role {
+    role: &'static str,
+}
+
 /// The status of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Code {
@@ -165,7 +172,7 @@ impl Metrics {
             ),
             audit_duration: names.add(
                 "kubeipvs_audit_duration_seconds",
-                "How long the kernel was read for an audit, beside the work",
+                "How long the kernel was read for an audit",
                 durations(),
             ),
             last_success: names.plain(
@@ -192,6 +199,7 @@ impl Metrics {
                 .plain("kubeipvs_deferred_rows", "Rows that are changed a few at a time"),
             rejected: names
                 .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
+            refused: names.plain("kubeipvs_refused_files", "Files that cannot be used"),
             writes: names
                 .plain("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
             kernel_time: names.plain(
@@ -235,9 +243,7 @@ impl Metrics {
         if report.is_complete() {
             self.last_success.set(seconds(SystemTime::now()));
         }
-        if report.is_audit {
-            self.audits.inc();
-        }
+        report.reading.into_iter().for_each(|took| self.audited(took));
         self.drift.inc_by(report.drift as u64);
         for failed in &report.failed {
             self.failures.get_or_create(&Operation { operation: failed.operation }).inc();
@@ -257,8 +263,9 @@ impl Metrics {
         self.deferred.set(count(report.deferred));
     }
 
-    /// An audit was read beside the work.
+    /// A whole reading of the kernel has become an audit.
     pub fn audited(&self, took: Duration) {
+        self.audits.inc();
         self.audit_duration.observe(took.as_secs_f64());
     }
 
@@ -300,6 +307,11 @@ impl Metrics {
     /// So many objects, or parts of them, are not programmed.
     pub fn rejected(&self, number: usize) {
         self.rejected.set(count(number));
+    }
+
+    /// So many files that are read for this cannot be used.
+    pub fn refused(&self, role: &'static str, number: usize) {
+        self.refused.get_or_create(&Role { role }).set(count(number));
     }
 
     /// So much was done to the host since the start.

@@ -4,6 +4,7 @@
 
 pub mod events;
 pub mod metrics;
+pub mod refused;
 
 use std::io;
 

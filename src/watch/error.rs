@@ -4,6 +4,7 @@
 //! Invariant: each message names the file, variable or address that it is about.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Why a source of objects cannot start.
@@ -51,7 +52,7 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// The manifest folder cannot be read.
-    #[error("cannot read the manifest folder {}: it must exist when the program starts", path.display())]
+    #[error("cannot read the manifest folder {}: {}", path.display(), of_folder(source))]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -79,6 +80,14 @@ pub enum Error {
         /// What is wrong with it.
         fault: Fault,
     },
+}
+
+/// What a manifest folder is not that it must be.
+fn of_folder(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotADirectory => "it must be a folder with manifests in it, not a file",
+        _ => "it must exist when the program starts",
+    }
 }
 
 /// A line number, if it is known.

@@ -15,8 +15,6 @@ mod error;
 pub mod files;
 pub mod manifests;
 
-use std::path::PathBuf;
-
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +28,7 @@ pub enum Source {
     /// An API server.
     Api(Box<api::ApiSource>),
     /// A folder of manifest files.
-    Manifests(PathBuf),
+    Manifests(Box<manifests::ManifestSource>),
 }
 
 impl Source {
@@ -56,7 +54,7 @@ impl Source {
                     source.run(updates).await;
                     Ok(())
                 }
-                Source::Manifests(folder) => manifests::run(&folder, &updates).await,
+                Source::Manifests(source) => source.run(&updates).await,
             }
         };
         shutdown.run_until_cancelled(running).await.unwrap_or(Ok(()))

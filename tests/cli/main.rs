@@ -110,6 +110,11 @@ fn lines_that_cannot_be_read_are_refused() {
     assert_refused(&["render"], 2, &["--manifests=: must name the folder to render"]);
     assert_refused(&["render", "--manifests=d", "--v=1"], 2, &["--v: no such flag"]);
     assert_refused(&["--once", "--cleanup"], 2, &["--once=true: cannot go with --cleanup"]);
+    let words =
+        ["--ipvs-strict-arp: its value must follow an equals sign: --ipvs-strict-arp=maybe"];
+    assert_refused(&["--ipvs-strict-arp", "maybe"], 2, &words);
+    let words = ["--cleanup=true: cannot go with --write-config-to"];
+    assert_refused(&["--write-config-to=f", "--cleanup"], 2, &words);
 }
 
 #[test]
@@ -195,6 +200,55 @@ fn a_wrong_file_is_told_exactly() {
          See kube-ipvs-proxy --help.\n"
     );
     assert_eq!((run.status, run.stderr), (Some(2), expected));
+}
+
+#[test]
+fn problems_come_in_the_order_of_the_file_and_all_at_once() {
+    let text = "clusterCIDR: 10.0.0.0/99,x\nkubeIpvsProxy: {auditPeriod: 0s, unknown: 1}\n\
+                ipvs: {excludeCIDRs: [v, 10.0.0.0/8, w]}\ndetectLocalMode: ClusterCidr\n";
+    let path = config("order.yaml", text);
+    let run = run(&[&format!("--config={path}"), "--once", "--cleanup"]);
+    let starts = [
+        "error: ",
+        "clusterCIDR=10.0.0.0/99,x in ",
+        "kubeIpvsProxy.auditPeriod=0s in ",
+        "kubeIpvsProxy.unknown in ",
+        "ipvs.excludeCIDRs=v,10.0.0.0/8,w in ",
+        "detectLocalMode=ClusterCidr in ",
+        "--once=true: ",
+        "See ",
+    ];
+    assert_eq!(run.stderr.lines().count(), starts.len(), "{}", run.stderr);
+    for (line, start) in run.stderr.lines().zip(starts) {
+        assert!(line.starts_with(start), "{start:?} in\n{}", run.stderr);
+    }
+    assert!(run.stderr.contains(": 10.0.0.0/99 and x is not a range"), "{}", run.stderr);
+}
+
+#[test]
+fn a_file_and_a_folder_are_told_apart() {
+    let path = folder().to_str().expect("a path of UTF-8").to_string();
+    assert_refused(&[&format!("--config={path}")], 2, &["must be a file, and is a folder"]);
+    let file = config("no-folder.yaml", "");
+    for args in [&["render"][..], &[]] {
+        let flag = format!("--manifests={file}");
+        let words = ["it must be a folder with manifests in it, not a file"];
+        assert_refused(&[args, &[flag.as_str()]].concat(), 1, &words);
+    }
+}
+
+#[test]
+fn a_cause_is_told_once() {
+    let path = folder().to_str().expect("a path of UTF-8").to_string();
+    let run = run(&[&format!("--kubeconfig={path}")]);
+    assert_eq!(run.stderr.matches("Is a directory").count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let help = run(&["help", "render"]);
+    assert_eq!((help.status, help.stderr.as_str()), (Some(0), ""));
+    assert!(help.stdout.contains("--manifests"), "{}", help.stdout);
 }
 
 #[test]
@@ -293,7 +347,7 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
             ("e.yaml", SERVICE),
             (
                 "f.yaml",
-                "kind: Service\napiVersion: v1\nmetadata: {name: x}\nspec: {clusterIP: nowhere}\n",
+                "kind: Service\napiVersion: v1\nmetadata: {name: x}\nspec: {clusterIP: nowhere, prots: []}\n",
             ),
             ("notes.txt", ""),
             (".hidden", ""),
@@ -307,13 +361,17 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
         format!("ignored: {path}/below: it is no file"),
         format!("ignored: {path}/d.yml: apps/v1 Deployment d is of a kind"),
         format!("ignored: {path}/notes.txt: its name does not end in .yaml"),
-        format!("rejected: {path}/f.yaml: default/x: spec.clusterIPs[0]: "),
+        format!("rejected: {path}/f.yaml: default/x: spec.clusterIP: "),
+        format!(
+            "warning: {path}/f.yaml: Service default/x: spec.prots: no such field; did you mean ports?"
+        ),
+        format!("warning: {path}/f.yaml: Service default/x: spec.ports: none, "),
         "warning: default/web: spec.ports: no node port is shown, ".to_string(),
     ] {
         let lines = run.stderr.lines().filter(|found| found.starts_with(&line));
         assert_eq!(lines.count(), 1, "{line:?} in\n{}", run.stderr);
     }
-    assert_eq!(run.stderr.lines().count(), 8, "{}", run.stderr);
+    assert_eq!(run.stderr.lines().count(), 10, "{}", run.stderr);
     assert_eq!(run.status, Some(1));
     assert!(run.stdout.contains("\n-A -t 10.96.0.10:80 -s rr\n"), "{}", run.stdout);
 }
@@ -354,6 +412,33 @@ fn render_takes_the_node_for_what_it_is_told() {
 }
 
 #[test]
+fn render_takes_the_daemons_configuration_file() {
+    let path = folder_of("render-config", &[("a.yaml", SERVICE)]);
+    std::fs::remove_dir(Path::new(&path).join("below")).expect("it is empty");
+    let text = "clusterCIRD: x\nipvs: {scheduler: sh}\nkubeIpvsProxy: {vipBinding: route}\n";
+    let config = config("render.yaml", text);
+    let run = run(&[
+        "render",
+        &format!("--config={config}"),
+        &format!("--manifests={path}"),
+        "--ipvs-scheduler=wlc",
+        "--node-addresses=192.0.2.8",
+    ]);
+    assert!(run.stdout.contains("-A -t 10.96.0.10:80 -s sh\n"), "{}", run.stdout);
+    assert!(run.stdout.contains("-A -t 192.0.2.8:30080 -s sh\n"), "{}", run.stdout);
+    let warnings = format!(
+        "warning: {config}: clusterCIRD: no such field; did you mean clusterCIDR?\n\
+         warning: {config} counts in place of --ipvs-scheduler\n"
+    );
+    assert_eq!((run.status, run.stderr), (Some(0), warnings));
+    let flag = format!("--config={config}");
+    std::fs::write(&config, "ipvs: {scheduler: 7}").expect("the file can be written");
+    let words =
+        [&*format!("ipvs.scheduler=7 in {config}: must be one of"), "kubeIpvsProxy.manifests= in"];
+    assert_refused(&["render", &flag], 2, &words);
+}
+
+#[test]
 fn render_refuses_a_node_that_cannot_be() {
     let args = [
         "render",
@@ -376,6 +461,7 @@ fn render_refuses_a_node_that_cannot_be() {
 
 #[test]
 fn status_takes_an_address_with_a_port() {
-    assert_refused(&["status", "10.96.0.1"], 2, &["10.96.0.1", "VIP:PORT"]);
+    let words = ["10.96.0.1", "VIP:PORT", "must be an address and a port, as in 10.96.0.1:443"];
+    assert_refused(&["status", "10.96.0.1"], 2, &words);
     assert_refused(&["status", "--adress=1"], 2, &["--adress: no such flag"]);
 }

@@ -82,9 +82,10 @@ fn state_of(case: &Path) -> String {
 
 fn programmed(policy: Policy, case: &Path) -> (Engine, FakeKernel) {
     let mut kernel = FakeKernel::default();
+    let node_name = policy.node_name.clone();
     let mut engine = Engine::new(policy, PERIODS, Store::new(&Kind::ALL));
     let now = Instant::now();
-    let content = manifests::read_once(case).expect("a folder that can be read");
+    let content = manifests::read_once(case, &node_name).expect("a folder that can be read");
     assert!(content.faults.is_empty(), "{:?}", content.faults);
     for update in content.updates {
         engine.note(update, now);

@@ -312,11 +312,6 @@ pub fn wait_until_ready_in(node: &Namespace, daemon: &Daemon) {
     assert!(is_in_time, "not ready within {SOON:?}:\n{}", daemon.log());
 }
 
-/// Whether the daemon says that it is ready.
-pub fn is_ready(world: &World) -> bool {
-    health(world, "/readyz") == Some(200)
-}
-
 /// Status of the answer to a question after the daemon's health, if there is an answer.
 pub fn health(world: &World, path: &str) -> Option<u16> {
     health_in(&world.node, path)

@@ -1,6 +1,9 @@
 //! The README's commands, run as a reader would run them.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use libtest_mimic::Trial;
 
@@ -9,11 +12,12 @@ use crate::lab;
 use crate::world::World;
 
 pub fn tests() -> Vec<Trial> {
-    crate::trials![readme_commands_without_a_cluster_work]
+    crate::trials![readme_commands_without_a_cluster_work, readme_example_with_a_web_server_works,]
 }
 
 const README: &str = include_str!("../../README.md");
 const HEADING: &str = "## Try it without a cluster\n";
+const EXAMPLE: &str = "### With a web server\n";
 const PROGRAM: &str = "kube-ipvs-proxy";
 
 /// The front of the manifests that the commands name.
@@ -37,6 +41,48 @@ fn readme_commands_without_a_cluster_work() {
     }
     let has = |word: &str| commands.iter().any(|command| command.contains(word));
     assert!(has(" --once") && has(" --cleanup"), "{commands:?}");
+}
+
+/// The lab has no Python: stands for its web server, and answers as it does.
+const WEB_SERVER: &str = r#"#!/usr/bin/perl
+use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalPort => $ARGV[2], Listen => 5, ReuseAddr => 1) or die;
+while (my $client = $server->accept) {
+    while (<$client>) { last if /^\r?$/ }
+    print $client "HTTP/1.0 200 OK\r\n\r\nhello\n";
+    close $client;
+}
+"#;
+
+fn readme_example_with_a_web_server_works() {
+    let world = World::new();
+    let folder = std::env::temp_dir().join(format!("readme-{}", std::process::id()));
+    std::fs::create_dir(&folder).expect("a folder of its own");
+    symlink(lab::daemon_binary(), folder.join(PROGRAM)).expect("the program on the path");
+    std::fs::write(folder.join("python3"), WEB_SERVER).expect("a web server");
+    std::fs::set_permissions(folder.join("python3"), Permissions::from_mode(0o755))
+        .expect("rights");
+    let [example, end] = blocks(EXAMPLE)[..] else { panic!("other blocks") };
+    // What fails must not leave the daemon to hold the pipe.
+    let script = format!("trap 'kill $(jobs -p)' ERR\n{example}\n{end}");
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let mut bash = Command::new("bash");
+    bash.args(["-euEo", "pipefail", "-c", &script]).env("PATH", path).current_dir(&folder);
+    let output = world.node.run(|| bash.output()).expect("bash");
+    let said = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    std::fs::remove_dir_all(&folder).expect("the folder to remove");
+    let said = said.concat();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("200\n") && said.contains("\ndefault/web\n"), "{said}");
+    assert_eq!(dump::servers(&world.node), "", "{said}");
+}
+
+/// The blocks of commands under a heading.
+fn blocks(heading: &str) -> Vec<&'static str> {
+    let (_, section) = README.split_once(heading).expect("the heading");
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let starts = section.split("```sh\n").skip(1);
+    starts.map(|rest| rest.split_once("```").expect("the end of a block").0).collect()
 }
 
 /// The lines of the first block under the heading, without their comments.

@@ -105,5 +105,8 @@ fn status_is_told_to_root_alone() {
         output(&world, Command::new(&copy).arg("status").uid(65_534).gid(65_534));
     std::fs::remove_file(&copy).expect("the copy to remove");
     assert_eq!((code, out.as_str()), (Some(1), ""), "{error}");
-    assert!(error.contains("it tells only root"), "{error}");
+    assert!(
+        error.contains("the daemon tells only root and its own user: run this as root"),
+        "{error}"
+    );
 }

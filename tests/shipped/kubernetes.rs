@@ -9,12 +9,22 @@ use serde_json::{Value, json};
 use crate::{shipped, text, tool, trial};
 
 pub fn tests() -> Vec<Trial> {
-    let tests: [(&str, fn(), Needs); 4] = [
+    let tests: [(&str, fn(), Needs); 6] = [
         ("base_is_whole", base_is_whole, Needs::Kubectl),
         (
             "kubeadm_overlay_takes_what_kubeadm_wrote",
             kubeadm_overlay_takes_what_kubeadm_wrote,
             Needs::Overlays,
+        ),
+        (
+            "one_node_overlay_differs_in_where_it_runs",
+            one_node_overlay_differs_in_where_it_runs,
+            Needs::Overlays,
+        ),
+        (
+            "migration_leaves_labelled_nodes_to_this_program",
+            migration_leaves_labelled_nodes_to_this_program,
+            Needs::Kubectl,
         ),
         (
             "long_running_container_has_few_rights",
@@ -38,6 +48,7 @@ pub fn tests() -> Vec<Trial> {
 
 const BASE: &str = "deploy/kubernetes/base";
 const KUBEADM: &str = "deploy/kubernetes/kubeadm";
+const ONE_NODE: &str = "deploy/kubernetes/one-node";
 
 /// What keeps the objects of a folder from being put together.
 #[derive(Clone, Copy)]
@@ -120,6 +131,37 @@ fn kubeadm_overlay_takes_what_kubeadm_wrote() {
     let base = super::kubernetes::pod(BASE);
     assert_eq!(pod["containers"], base["containers"]);
     assert_eq!(pod["initContainers"], base["initContainers"]);
+}
+
+fn one_node_overlay_differs_in_where_it_runs() {
+    let (mut one, kubeadm) = (pod(ONE_NODE), pod(KUBEADM));
+    let labels = one["nodeSelector"].as_object_mut().unwrap();
+    assert_eq!(labels.remove("service-proxy"), Some(json!("kube-ipvs-proxy")));
+    assert_eq!(one, kubeadm);
+}
+
+/// The patch of the guide, made to a DaemonSet as kubeadm has it.
+fn migration_leaves_labelled_nodes_to_this_program() {
+    let guide = text("deploy/guides/migrate.md");
+    let (_, patch) = guide.split_once("patch daemonset kube-proxy --patch '\n").unwrap();
+    let (patch, _) = patch.split_once("'\n").unwrap();
+    let of_kubeadm = json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "kube-proxy"},
+        "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/os": "linux"}}}},
+    });
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube-proxy.json");
+    std::fs::write(&file, of_kubeadm.to_string()).unwrap();
+    let mut command = Command::new(tool::find("kubectl", "kubernetes-client").unwrap());
+    command.args(["patch", "--local", "--output=json", "--patch", patch, "--filename"]).arg(&file);
+    let patched: Value = serde_json::from_str(&tool::output(&mut command).unwrap()).unwrap();
+    let pod = &patched["spec"]["template"]["spec"];
+    assert_eq!(pod["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = &pod["affinity"]["nodeAffinity"][required]["nodeSelectorTerms"];
+    let of_others = json!({"key": "service-proxy", "operator": "DoesNotExist"});
+    assert_eq!(*terms, json!([{"matchExpressions": [of_others]}]));
 }
 
 fn long_running_container_has_few_rights() {

@@ -83,6 +83,7 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
 /// Metrics after a bit of everything: a series with labels is exposed once it has a value.
 fn used_metrics() -> Metrics {
     let metrics = Metrics::new();
+    metrics.refused("manifest", 1);
     let mut report = Report::default();
     report.counts.insert("reals", Counts { added: 1, ..Counts::default() });
     report.failed.push(Failed { operation: "reals", error: String::new(), ..Failed::default() });

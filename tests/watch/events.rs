@@ -5,7 +5,8 @@ use std::time::Duration;
 use kube_ipvs_proxy::cluster::{Kind, ObjectName};
 use kube_ipvs_proxy::telemetry::events::{Event, Reason, Regarding, Sink};
 use kube_ipvs_proxy::telemetry::metrics::Metrics;
-use kube_ipvs_proxy::watch::Source;
+use kube_ipvs_proxy::telemetry::refused::Refused;
+
 use kube_ipvs_proxy::watch::api::{ApiSettings, ApiSource, Timing};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -360,6 +361,6 @@ async fn refused() {
 }
 
 async fn without_a_server() {
-    let folder = Source::Manifests(std::env::temp_dir());
+    let folder = crate::manifests::source(&std::env::temp_dir(), &Refused::new(Metrics::new()));
     assert!(folder.recorder(&Metrics::new()).is_none());
 }

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use kube_ipvs_proxy::cluster::store::Store;
 use kube_ipvs_proxy::cluster::{Kind, ObjectName, Update};
-use kube_ipvs_proxy::watch::{Error, Source, manifests};
+use kube_ipvs_proxy::telemetry::metrics::Metrics;
+use kube_ipvs_proxy::telemetry::refused::Refused;
+use kube_ipvs_proxy::watch::manifests::{self, ManifestSource};
+use kube_ipvs_proxy::watch::{Error, Source};
 use libtest_mimic::Trial;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +25,8 @@ pub fn trials() -> Vec<Trial> {
         trial("manifests::every_kind_is_complete_at_once", complete),
         trial("manifests::files_come_change_and_go", changes),
         trial("manifests::a_broken_file_keeps_its_last_good_content", broken),
+        trial("manifests::a_broken_document_costs_only_itself", broken_in_part),
+        trial("manifests::broken_files_are_named_until_they_are_mended", named),
         trial("manifests::a_half_written_file_is_left_alone", half_written),
         trial("manifests::editors_write_elsewhere_and_rename", renamed),
         trial("manifests::a_config_map_swaps_all_files_at_once", config_map),
@@ -54,7 +59,13 @@ fn service(name: &str, port: u16) -> String {
 }
 
 fn start(path: &Path) -> Follower {
-    Follower::start(Source::Manifests(path.to_owned()))
+    Follower::start(source(path, &Refused::new(Metrics::new())))
+}
+
+/// A folder as a source, for a node of some name.
+pub fn source(path: &Path, refused: &Refused) -> Source {
+    let (folder, node_name, refused) = (path.to_owned(), "node-1".to_owned(), refused.clone());
+    Source::Manifests(Box::new(ManifestSource { folder, node_name, refused }))
 }
 
 /// The Services that a store knows, as `name:port`.
@@ -112,6 +123,46 @@ async fn broken() {
     fs::write(path.join("a.yaml"), service("a", 81)).unwrap();
     fs::write(path.join("b.yaml"), service("b", 80)).unwrap();
     until(&mut follower, &["a:81", "b:80", "c:80"]).await;
+    follower.stop().await;
+}
+
+async fn broken_in_part() {
+    let path = folder("broken-in-part");
+    let nameless = "---\nkind: Service\napiVersion: v1\n---\n";
+    let content = |a, b| format!("{}{nameless}{}", service("a", a), service("b", b));
+    fs::write(path.join("a.yaml"), content(80, 80)).unwrap();
+    let mut follower = start(&path);
+    until(&mut follower, &["a:80", "b:80"]).await;
+    assert!(follower.store.is_partial());
+    fs::write(path.join("a.yaml"), format!("{}---\n{}", service("a", 80), service("b", 80)))
+        .unwrap();
+    follower.until("whole", |store| !store.is_partial()).await;
+    // What has lost its name may be either of those that are named no longer.
+    fs::write(path.join("a.yaml"), format!("{}{nameless}", service("b", 81))).unwrap();
+    until(&mut follower, &["a:80", "b:81"]).await;
+    follower.stop().await;
+}
+
+async fn named() {
+    let path = folder("named");
+    let (good, broken) = (path.join("a.yaml"), path.join("b.yaml"));
+    fs::write(&good, service("a", 80)).unwrap();
+    fs::write(&broken, "kind: [").unwrap();
+    let metrics = Metrics::new();
+    let refused = Refused::new(metrics.clone());
+    let count = |number: usize| {
+        let line = format!("kubeipvs_refused_files{{role=\"manifest\"}} {number}\n");
+        metrics.text().contains(&line)
+    };
+    assert!(count(0), "{}", metrics.text());
+    let mut follower = Follower::start(source(&path, &refused));
+    until(&mut follower, &["a:80"]).await;
+    let lines = refused.lines();
+    assert!(lines.len() == 1 && lines[0].0 == broken.display().to_string(), "{lines:?}");
+    assert!(lines[0].1.starts_with("line 1: ") && count(1), "{lines:?}");
+    fs::remove_file(&broken).unwrap();
+    follower.until("whole", |store| !store.is_partial()).await;
+    assert!(refused.lines().is_empty() && count(0));
     follower.stop().await;
 }
 
@@ -204,14 +255,14 @@ async fn replaced() {
 async fn missing() {
     let path = folder("missing").join("nothing");
     let (sender, _updates) = mpsc::channel(4);
-    let source = Source::Manifests(path.clone());
+    let source = source(&path, &Refused::new(Metrics::new()));
     let error = source.run(sender, CancellationToken::new()).await.unwrap_err();
     let expected = format!(
         "cannot read the manifest folder {}: it must exist when the program starts",
         path.display()
     );
     assert_eq!(error.to_string(), expected);
-    assert!(matches!(manifests::read_once(&path), Err(Error::Folder { .. })));
+    assert!(matches!(manifests::read_once(&path, "node-1"), Err(Error::Folder { .. })));
 }
 
 async fn read_once() {
@@ -221,7 +272,7 @@ async fn read_once() {
         "subsets":[{"addresses":[{"ip":"10.244.2.2"}],"ports":[{"port":8080}]}]}"#;
     fs::write(path.join("b.json"), endpoints).unwrap();
     let mut store = Store::new(&Kind::ALL);
-    let content = manifests::read_once(&path).unwrap();
+    let content = manifests::read_once(&path, "node-1").unwrap();
     assert!(content.faults.is_empty() && content.ignored.is_empty(), "{content:?}");
     for update in content.updates {
         store.apply(update);
@@ -231,12 +282,12 @@ async fn read_once() {
     assert_eq!(store.endpoints_of(&ObjectName::new("default", "a")).count(), 1);
     fs::write(path.join("c.yaml"), "a: b\n---\nkind: {").unwrap();
     fs::write(path.join("d.yaml"), "a: b").unwrap();
-    let content = manifests::read_once(&path).unwrap();
+    let content = manifests::read_once(&path, "node-1").unwrap();
     let faults: Vec<_> = content.faults.iter().map(ToString::to_string).collect();
     let start = |file: &str, fault: &str| {
         format!("cannot use the manifest {}: {fault}", path.join(file).display())
     };
-    let expected = [start("c.yaml", "line 3: "), start("d.yaml", "not an object")];
+    let expected = [start("c.yaml", "line 3: "), start("d.yaml", "line 1: not an object")];
     assert_eq!(faults.len(), expected.len(), "{faults:?}");
     for (fault, start) in faults.iter().zip(&expected) {
         assert!(fault.starts_with(start), "{fault}");

@@ -5,6 +5,8 @@
 //! Invariant: null stands for absent everywhere, unknown fields and enum values are no errors,
 //! and an object that cannot be read but can be named is rejected, not lost.
 
+mod place;
+
 use serde::{Deserialize, Deserializer};
 
 use super::{Kind, ObjectName, Parsed, endpoints, node, service, service_cidr};
@@ -55,6 +57,7 @@ fn named(kind: Kind, metadata: &Metadata, parsed: Parsed) -> Read {
 fn reject(kind: Kind, json: &str, error: serde_json::Error) -> Result<Read, serde_json::Error> {
     match serde_json::from_str::<Named>(json) {
         Ok(object) if !object.metadata.name.is_empty() => {
+            let error = place::in_words(json, &error);
             let rejected = vec![format!("does not read as a {kind}: {error}")];
             Ok(named(kind, &object.metadata, Parsed { rejected, ..Parsed::default() }))
         }

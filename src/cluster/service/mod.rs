@@ -77,7 +77,10 @@ fn cluster_ips(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> PerFamily<
 
 /// One cluster IP, which must be of the family that the Service names at the same place.
 fn cluster_ip(spec: &objects::ServiceSpec, index: usize, text: &str) -> Result<IpAddr, String> {
-    let field = format!("spec.clusterIPs[{index}]");
+    let field = match spec.cluster_ips.is_empty() {
+        true => "spec.clusterIP".to_owned(),
+        false => format!("spec.clusterIPs[{index}]"),
+    };
     let address = field::address(&field, text)?;
     let family = Family::of(address).to_string();
     match spec.ip_families.get(index) {

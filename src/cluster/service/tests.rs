@@ -167,8 +167,8 @@ fn one_bad_field_costs_only_its_part() {
 #[test]
 fn a_service_without_any_usable_address_or_port_is_rejected_whole() {
     for (fields, reason) in [
-        (json!({"clusterIP": "web"}), "spec.clusterIPs[0]: \"web\" is not an IP address"),
-        (json!({"clusterIP": "127.0.0.1"}), "spec.clusterIPs[0]: 127.0.0.1 is a loopback address"),
+        (json!({"clusterIP": "web"}), "spec.clusterIP: \"web\" is not an IP address"),
+        (json!({"clusterIP": "127.0.0.1"}), "spec.clusterIP: 127.0.0.1 is a loopback address"),
         (json!({"ports": [{}]}), "spec.ports[0].port: a port without a number is not supported"),
     ] {
         let parsed = parse_with(fields.clone());

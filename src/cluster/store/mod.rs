@@ -1,7 +1,7 @@
 //! The store: everything the sources have said about the cluster, folded from their updates.
 //!
 //! Filled by the reconcile thread from the channel that `watch` fills; read by `desired`.
-//! Invariant: an object goes only when it is deleted or when a complete list does not name it;
+//! Invariant: an object goes only when it is deleted or when a list to its end does not name it;
 //! an update that equals what is known touches nothing.
 
 mod triggers;
@@ -105,13 +105,19 @@ impl Store {
             }
             Update::Applied(kind, name, parsed) => self.replace(kind, name, parsed),
             Update::Deleted(kind, name) => self.replace(kind, name, Parsed::default()),
-            Update::ListDone(kind) => self.finish_list(kind),
-            Update::ListIncomplete(kind) => self.end_list(kind),
+            Update::ListDone(kind) => {
+                self.incomplete.remove(&kind);
+                self.finish_list(kind)
+            }
+            Update::ListIncomplete(kind) => {
+                self.incomplete.insert(kind);
+                self.finish_list(kind)
+            }
         }
     }
 
     /// Whether a part of the cluster has never been read: what is not known may exist all the same,
-    /// so nothing may be removed.
+    /// so nothing may be removed but what was known once.
     pub fn is_partial(&self) -> bool {
         !self.incomplete.is_empty()
     }
@@ -271,20 +277,9 @@ impl Store {
         }
     }
 
-    /// Ends a list that cannot tell what is gone.
-    fn end_list(&mut self, kind: Kind) -> Touched {
-        self.awaited.remove(&kind);
-        self.incomplete.insert(kind);
-        if let Some(table) = self.tables.get_mut(&kind) {
-            table.unseen = None;
-        }
-        Touched::default()
-    }
-
     /// Removes what the list did not name.
     fn finish_list(&mut self, kind: Kind) -> Touched {
         self.awaited.remove(&kind);
-        self.incomplete.remove(&kind);
         let unseen = self.tables.get_mut(&kind).and_then(|table| table.unseen.take());
         let mut touched = Touched::default();
         for name in unseen.into_iter().flatten() {

@@ -45,17 +45,22 @@ fn documents(text: &str, policy: DuplicateKeyPolicy) -> Result<Vec<Value>, serde
     documents.filter(|read| !matches!(read, Ok(Value::Null))).collect()
 }
 
-/// The error on one line, with its place.
-fn told(error: &serde_saphyr::Error) -> String {
+/// What is wrong with a text, on one line, for its owner.
+pub fn reason(error: &serde_saphyr::Error) -> String {
     let reason = match error.without_snippet() {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("{key} is there twice")
         }
         other => other.to_string(),
     };
-    let reason = reason.lines().next().unwrap_or_default();
+    reason.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The error on one line, with its place.
+fn told(error: &serde_saphyr::Error) -> String {
+    let reason = reason(error);
     match error.location() {
         Some(place) if !reason.contains("line ") => format!("line {}: {reason}", place.line()),
-        _ => reason.to_string(),
+        _ => reason,
     }
 }

@@ -6,8 +6,9 @@
 //! A field is another way to write a flag, so nothing is checked here that a flag's check sees.
 //! Invariant: nothing is read but the arguments; all problems are found in one go.
 
-mod document;
+pub mod document;
 pub mod fields;
+mod order;
 mod shape;
 pub mod write;
 
@@ -33,6 +34,8 @@ pub struct File {
     pub others: BTreeMap<&'static str, Value>,
     /// Sections that are there, by name.
     pub sections: Vec<String>,
+    /// Paths of the fields that are there, in their order.
+    pub order: Vec<String>,
     /// What is odd about it but no reason to refuse it.
     pub oddities: Vec<String>,
 }
@@ -48,7 +51,8 @@ pub struct Given {
 
 /// Reads a file; `problems` were found before, and those of the file are added.
 pub fn read(name: &str, text: &str, problems: Problems) -> (File, Problems) {
-    let file = File { name: name.to_string(), ..File::default() };
+    let (name, order) = (name.to_string(), order::paths(text));
+    let file = File { name, order, ..File::default() };
     let mut reader = Reader { file, problems };
     match document::read(text) {
         Ok(document) => {

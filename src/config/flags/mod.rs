@@ -4,6 +4,7 @@
 //! command line is told at once. [`parse`] lists every unknown flag, not only the first.
 
 mod accepted;
+mod spelling;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,7 +14,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::accepted::{Accepted, AcceptedFlags, accepted};
-use super::problem::{Name, Problem, Problems, nearest};
+use self::spelling::without_unknown;
+use super::problem::Problems;
 
 /// Keeps a node's kernel in the state that the cluster's Services ask for, on IPVS.
 ///
@@ -21,7 +23,6 @@ use super::problem::{Name, Problem, Problems, nearest};
 #[derive(Debug, Clone, Parser)]
 #[command(name = NAME, version, disable_version_flag = true)]
 #[command(args_override_self = true, args_conflicts_with_subcommands = true)]
-#[command(disable_help_subcommand = true)]
 pub struct Flags {
     /// What to do instead of running the daemon.
     #[command(subcommand)]
@@ -80,6 +81,10 @@ pub struct DaemonFlags {
 /// Flags of `render`.
 #[derive(Debug, Clone, Args)]
 pub struct RenderFlags {
+    /// File of kube-proxy's configuration, which counts as it does for the daemon.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    #[arg(help_heading = SOURCE)]
+    pub config: String,
     /// Folder of YAML or JSON files with Services, EndpointSlices or Endpoints, and the Node.
     #[arg(long, value_name = "DIR", default_value = "", help_heading = SOURCE)]
     pub manifests: String,
@@ -89,14 +94,21 @@ pub struct RenderFlags {
     /// What the node is taken for.
     #[command(flatten)]
     pub host: HostFlags,
+    /// Flags that the command line names, without dashes, and their values.
+    #[arg(skip)]
+    pub given: Given,
 }
 
 /// Flags of `status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusFlags {
     /// An address and port, such as 10.96.0.1:443; an IPv6 address stands in brackets.
-    #[arg(value_name = "VIP:PORT")]
+    #[arg(value_name = "VIP:PORT", value_parser = address_with_port)]
     pub address: Option<SocketAddr>,
+}
+
+fn address_with_port(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "must be an address and a port, as in 10.96.0.1:443 or [fd00::1]:443")
 }
 
 /// What `render` takes the node for, as it looks at none.
@@ -389,8 +401,16 @@ pub enum Parsed {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
     let (known, problems) = without_unknown(args.into_iter().collect());
     let read = |matches: ArgMatches| {
-        let given = values(&matches, true);
-        Flags::from_arg_matches(&matches).map(|flags| Flags { given, ..flags })
+        let command = Flags::command();
+        let given = values(&command, &matches, true);
+        let mut flags = Flags::from_arg_matches(&matches)?;
+        if let (Some(Command::Render(render)), Some((name, matches))) =
+            (&mut flags.command, matches.subcommand())
+            && let Some(command) = command.find_subcommand(name)
+        {
+            render.given = values(command, matches, true);
+        }
+        Ok(Flags { given, ..flags })
     };
     match Flags::command().try_get_matches_from(known).and_then(read) {
         Ok(flags) => Parsed::Flags(Box::new(flags), problems),
@@ -407,61 +427,32 @@ pub fn with_values(given: &Given) -> (DaemonFlags, Given) {
     let args = [NAME.to_string()].into_iter().chain(args);
     let matches = Flags::command().try_get_matches_from(args).expect("flags that exist");
     let flags = DaemonFlags::from_arg_matches(&matches).expect("every flag has a default");
-    (flags, values(&matches, false))
+    (flags, values(&Flags::command(), &matches, false))
+}
+
+/// The flags of `render` with these values, as far as it has such flags.
+///
+/// # Panics
+/// Never, as each value is a text and every flag has a default.
+pub fn render_with_values(given: &Given) -> RenderFlags {
+    let command = RenderFlags::augment_args(clap::Command::new("render"));
+    let has = |flag: &str| command.get_arguments().any(|arg| arg.get_long() == Some(flag));
+    let args = given.iter().filter(|(flag, _)| has(flag));
+    let args = args.map(|(flag, value)| format!("--{flag}={value}"));
+    let args = ["render".to_string()].into_iter().chain(args);
+    let matches = command.clone().try_get_matches_from(args).expect("flags that exist");
+    RenderFlags::from_arg_matches(&matches).expect("every flag has a default")
 }
 
 /// The values of the flags; only of those that the command line names, if asked for.
-fn values(matches: &ArgMatches, are_named: bool) -> Given {
-    let flags = Flags::command();
-    let named = flags.get_arguments().filter_map(|arg| {
+fn values(command: &clap::Command, matches: &ArgMatches, are_named: bool) -> Given {
+    let named = command.get_arguments().filter_map(|arg| {
         let id = arg.get_id().as_str();
         let is_wanted = !are_named || matches.value_source(id) == Some(ValueSource::CommandLine);
         let value = matches.try_get_one::<String>(id).ok().flatten().filter(|_| is_wanted)?;
         Some((arg.get_long()?.to_string(), value.clone()))
     });
     named.collect()
-}
-
-/// Takes out the long flags that do not exist, each a problem of its own.
-fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) {
-    let names = long_names(&args);
-    let mut problems = Problems::default();
-    let mut known = Vec::new();
-    let mut args = args.into_iter().peekable();
-    while let Some(arg) = args.next() {
-        let text = arg.to_string_lossy().into_owned();
-        let flag = text.strip_prefix("--").filter(|rest| !rest.is_empty());
-        let name = flag.map(|rest| rest.split_once('=').map_or(rest, |(name, _)| name));
-        match name {
-            Some(name) if !names.iter().any(|known| known == name) => {
-                problems.add(unknown(name, &names));
-                // Its value, if that is an argument of its own, is no command.
-                if !text.contains('=') {
-                    args.next_if(|next| !next.to_string_lossy().starts_with('-'));
-                }
-            }
-            _ => known.push(arg),
-        }
-    }
-    (known, problems)
-}
-
-fn unknown(name: &str, names: &[String]) -> Problem {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    Problem {
-        name: Name::Flag(name.to_string()),
-        given: None,
-        complaint: "no such flag".to_string(),
-        nearest: nearest(name, &names).map(|near| format!("--{near}")),
-    }
-}
-
-/// Long flags of the command that is asked for.
-fn long_names(args: &[OsString]) -> Vec<String> {
-    let command = Flags::command();
-    let chosen = args.get(1).and_then(|arg| command.find_subcommand(arg)).unwrap_or(&command);
-    let names = chosen.get_arguments().filter_map(|arg| arg.get_long().map(String::from));
-    names.chain(["help".to_string()]).collect()
 }
 
 #[cfg(test)]

@@ -54,6 +54,13 @@ fn every_unknown_flag_is_named() {
 }
 
 #[test]
+fn a_truth_value_apart_from_its_flag_is_a_problem_of_its_own() {
+    let (flags, problems) = parsed(&["--masquerade-all", "maybe", "--once"]);
+    let expected = "--masquerade-all: its value must follow an equals sign: --masquerade-all=maybe";
+    assert_eq!((problems.to_string().as_str(), flags.daemon.run.once.as_str()), (expected, "true"));
+}
+
+#[test]
 fn render_has_flags_of_its_own() {
     let (flags, problems) = parsed(&["render", "--manifests", "dir", "--masquerade-all"]);
     let Some(Command::Render(render)) = flags.command else { panic!("no render") };

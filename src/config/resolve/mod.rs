@@ -114,7 +114,17 @@ pub fn render(
     os_host_name: &str,
     problems: Problems,
 ) -> Result<RenderConfig, Problems> {
-    let mut resolver = Resolver { problems, origins: Origins::default() };
+    render_with_origins(flags, Origins::default(), os_host_name, problems)
+}
+
+/// The same, with problems that name where values come from.
+pub fn render_with_origins(
+    flags: &RenderFlags,
+    origins: Origins,
+    os_host_name: &str,
+    problems: Problems,
+) -> Result<RenderConfig, Problems> {
+    let mut resolver = Resolver { problems, origins };
     let policy = resolver.policy(&flags.policy, os_host_name);
     let host = resolver.host(&flags.host);
     let manifests = path(&flags.manifests);
@@ -259,7 +269,8 @@ impl Resolver {
         let (flag, text) = ("detect-local-mode", &flags.detect_local_mode);
         let bridge = &flags.pod_bridge_interface;
         let prefix = &flags.pod_interface_name_prefix;
-        match self.choose(flag, text, &DETECT_LOCAL_MODES, "ClusterCIDR")? {
+        let mode = self.choose(flag, text, &DETECT_LOCAL_MODES, "ClusterCIDR");
+        match mode.unwrap_or("ClusterCIDR") {
             "NodeCIDR" => Some(DetectLocal::NodeCidr),
             "BridgeInterface" => {
                 let name = value::interface(bridge, LONGEST_INTERFACE);
@@ -274,7 +285,8 @@ impl Resolver {
             }
             _ => {
                 let ranges = value::range_per_family(&flags.cluster_cidr);
-                self.take("cluster-cidr", &flags.cluster_cidr, ranges).map(DetectLocal::ClusterCidr)
+                let ranges = self.take("cluster-cidr", &flags.cluster_cidr, ranges);
+                mode.and(ranges).map(DetectLocal::ClusterCidr)
             }
         }
     }
@@ -317,8 +329,9 @@ impl Resolver {
     }
 
     fn source(&mut self, flags: &SourceFlags) -> Option<SourceConfig> {
-        let endpoints = self.endpoints_source(&flags.endpoints_source)?;
-        let master = self.take("master", &flags.master, value::server_url(&flags.master))?;
+        let endpoints = self.endpoints_source(&flags.endpoints_source);
+        let master = self.take("master", &flags.master, value::server_url(&flags.master));
+        let (endpoints, master) = (endpoints?, master?);
         let kubeconfig = path(&flags.kubeconfig);
         let Some(folder) = path(&flags.manifests) else {
             return Some(SourceConfig::ApiServer { kubeconfig, master, endpoints });
@@ -350,6 +363,12 @@ impl Resolver {
         let once = self.truth("once", &flags.once);
         let cleanup = self.truth("cleanup", &flags.cleanup);
         let init_only = self.truth("init-only", &flags.init_only);
+        let asked = [("once", once), ("cleanup", cleanup), ("init-only", init_only)];
+        if !flags.write_config_to.is_empty() {
+            for (flag, _) in asked.into_iter().filter(|(_, is_asked)| *is_asked == Some(true)) {
+                self.complain(flag, "true", "cannot go with --write-config-to, which only writes");
+            }
+        }
         match (once?, cleanup?, init_only?) {
             (false, false, false) => Some(Run::Daemon),
             (true, false, false) => Some(Run::Once),

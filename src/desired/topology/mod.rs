@@ -29,10 +29,14 @@ pub fn usable(endpoints: &Endpoints<'_>, policy: TrafficPolicy, place: Place<'_>
 
 /// Whether there are endpoints to use, and none of them on this node.
 pub fn are_all_elsewhere(endpoints: &Endpoints<'_>, place: Place<'_>) -> bool {
-    let is_usable = |e: &Endpoint| e.ready || is_last_resort(e);
     let mut usable =
         endpoints.iter().map(|found| found.endpoint).filter(|e| is_usable(e)).peekable();
     usable.peek().is_some() && usable.all(|endpoint| !is_local(endpoint, place))
+}
+
+/// Whether an endpoint may be used by somebody.
+pub fn is_usable(endpoint: &Endpoint) -> bool {
+    endpoint.ready || is_last_resort(endpoint)
 }
 
 /// Whether an endpoint runs on this node.

@@ -359,3 +359,4 @@ mod mirror;
 mod schedulers;
 mod sets;
 mod takeover;
+mod unclaimed;

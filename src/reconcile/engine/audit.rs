@@ -76,13 +76,15 @@ impl Engine {
         });
     }
 
-    /// The reading has ended: a sync is due that counts as the audit.
+    /// The reading has ended: a sync is due that counts as the audit. False if it is none, as it
+    /// failed, or a whole one has overtaken it.
     ///
     /// One that failed is followed by a whole reading at the time of the retry.
-    pub fn end_audit(&mut self, outcome: Result<(), Error>, now: Instant) {
+    pub fn end_audit(&mut self, outcome: Result<(), Error>, now: Instant) -> bool {
         if self.audit.take().is_none() {
-            return;
+            return false;
         }
+        let is_whole = outcome.is_ok();
         match outcome {
             Ok(()) => self.has_audited = true,
             Err(error) => self.doubt.owe(Failed::new(OBSERVE, &error)),
@@ -92,6 +94,7 @@ impl Engine {
         }
         self.ask_for_schedulers_anew();
         self.pace.request(now);
+        is_whole
     }
 }
 

@@ -27,6 +27,7 @@ impl Engine {
             match self.observe_all(kernel, clock) {
                 Ok(()) => {
                     report.is_audit = true;
+                    report.reading = Some(clock().saturating_duration_since(now));
                     return Some(Extent::All);
                 }
                 Err(error) => self.doubt.owe(Failed::new(OBSERVE, &error)),

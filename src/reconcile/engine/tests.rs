@@ -460,3 +460,16 @@ fn what_caused_changes_is_kept_until_everything_is_carried_out() {
     assert_eq!(node.sync().triggers, [trigger(2), trigger(3)]);
     assert_eq!(node.sync().triggers, []);
 }
+
+#[test]
+fn a_front_that_keeps_clients_outside_away_is_told_of() {
+    let web = service("default/web", &["10.96.0.1"], &["tcp 80"]).external_ips(&["198.51.100.9"]);
+    let mut node = Node::new([
+        web.external_local().applied(),
+        slice_applied("default/web", &["tcp 8080"], &[endpoint("10.244.9.9")]),
+    ]);
+    node.sync();
+    let notes = node.engine.view(node.now).notes;
+    let expected = crate::desired::idle::ELSEWHERE.to_owned();
+    assert_eq!(notes, [(front("tcp 198.51.100.9:80"), expected)].into());
+}

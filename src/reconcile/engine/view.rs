@@ -1,8 +1,13 @@
 //! What the engine tells of what it has programmed.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Engine;
+use crate::cluster::{EndpointSlice, ObjectName};
+use crate::desired::idle;
+use crate::model::ipset::SetId;
+use crate::model::ipvs::ServerKey;
 use crate::reconcile::view::View;
 
 impl Engine {
@@ -13,7 +18,26 @@ impl Engine {
             fronts: fronts.collect(),
             servers: self.mirror.tables.servers.clone(),
             drains: self.drains.time_left(now).collect(),
+            notes: self.notes(),
             rejected: self.rejected(),
         }
+    }
+
+    /// What is to know of fronts that do not serve everybody.
+    fn notes(&self) -> BTreeMap<ServerKey, String> {
+        let tables = self.desired.tables();
+        let note = |(key, name, _): (&ServerKey, &ObjectName, _)| {
+            let is_idle = tables.servers.get(key).is_none_or(|server| server.reals.is_empty());
+            let note = match is_idle {
+                true => {
+                    let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
+                    idle::why(self.store.service(name)?, &slices, key)
+                }
+                false if tables.lists(SetId::NoLocalEndpoints, key) => idle::ELSEWHERE.to_owned(),
+                false => return None,
+            };
+            Some((*key, note))
+        };
+        self.desired.owners().filter_map(note).collect()
     }
 }

@@ -5,9 +5,11 @@ use std::time::{Instant, SystemTime};
 
 use tokio::time::timeout;
 
+use super::super::health::words;
 use super::*;
 use crate::reconcile::report::Failed;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refused::Refused;
 
 const PERIOD: Duration = Duration::from_secs(30);
 const WATCHDOG: Option<Duration> = Some(Duration::from_secs(30));
@@ -31,7 +33,7 @@ fn said(states: &[(State, Status)], watchdog: Option<Duration>) -> Vec<String> {
     let mut heard = Heard::default();
     let mut said = Vec::new();
     for (state, status) in states {
-        match heard.next(state, status, watchdog) {
+        match heard.next(state, words(state, status), watchdog) {
             Some((message, next)) => {
                 said.push(message.replace('\n', " "));
                 heard = next;
@@ -103,11 +105,7 @@ fn words_say_what_is_wrong_in_one_line() {
             unfounded(Status { failed: failing(1), ..Status::default() }),
             "not ready, tried again: reals: no such device",
         ),
-        (
-            STARTING,
-            unfounded(Status::default()),
-            "not ready, tried again: part of the cluster was never read",
-        ),
+        (STARTING, unfounded(Status::default()), "not ready, tried again: not all is in place"),
     ] {
         assert_eq!(words(&state, &status), expected);
     }
@@ -169,7 +167,7 @@ async fn a_manager_hears_of_start_life_and_end() {
     let short = Some(Duration::from_millis(20));
     let manager = Manager::at(listening.path.as_os_str(), short).unwrap();
     let (publish, status) = watch::channel(Status::default());
-    let health = Health::new(status.clone(), Metrics::new(), PERIOD);
+    let health = Health::new(status.clone(), Metrics::new(), Refused::new(Metrics::new()), PERIOD);
     let stop = CancellationToken::new();
     let manager = Arc::new(manager);
     let task = tokio::spawn(manager.clone().follow(health, status, stop.clone()));

@@ -148,7 +148,8 @@ fn pending_changes_are_those_since_the_last_sync() {
 #[tokio::test]
 async fn every_path_that_statusz_lists_answers() {
     let metrics = Metrics::new();
-    let pages = crate::serve::zpages::Pages { started: metrics.started(), flags: &[].into() };
+    let pages =
+        crate::serve::zpages::Pages { started: metrics.started(), flags: &[].into(), refused: &[] };
     for path in crate::serve::zpages::PATHS {
         let page = pages.answer(path, metrics.started());
         let answer = page.unwrap_or_else(|| metrics::answer(path, &metrics, &Value::Null));

@@ -17,7 +17,8 @@ fn assert_line(metrics: &Metrics, line: &str) {
 #[test]
 fn a_sync_is_counted_under_the_names_of_kube_proxy() {
     let metrics = Metrics::new();
-    let mut report = Report { is_audit: true, drains: 3, ..Report::default() };
+    let mut report = Report { drains: 3, ..Report::default() };
+    report.reading = Some(Duration::from_millis(4));
     report.counts.insert("reals", Counts { added: 2, changed: 0, removed: 1 });
     metrics.observe(&report, Duration::from_millis(3));
     for line in [
@@ -32,8 +33,10 @@ fn a_sync_is_counted_under_the_names_of_kube_proxy() {
     ] {
         assert_line(&metrics, line);
     }
+    assert_line(&metrics, "kubeipvs_audit_duration_seconds_sum 0.004");
     metrics.audited(Duration::from_millis(3));
-    assert_line(&metrics, "kubeipvs_audit_duration_seconds_sum 0.003");
+    assert_line(&metrics, "kubeipvs_audits_total 2");
+    assert_line(&metrics, "kubeipvs_audit_duration_seconds_count 2");
     assert_eq!(lines(&metrics).last().map(String::as_str), Some("# EOF"));
     assert!(metrics.last_success.get() > 1.0e9);
 }

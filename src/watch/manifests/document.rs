@@ -1,15 +1,18 @@
 //! One manifest file: YAML or JSON documents to parsed objects.
 //!
 //! Called by [`super::folder`]. Documents of kinds that do not matter are skipped.
-//! Invariant: a file is taken whole or not at all; what a single object lacks is rejected with
-//! the object, as it is when an API server sends it.
+//! Invariant: a document that does not tell which object it is costs only itself; what a single
+//! object lacks is rejected with the object, as it is when an API server sends it.
 
 use std::path::Path;
 
 use serde_json::Value;
+use serde_saphyr::Spanned;
 use tracing::debug;
 
+use super::oddities;
 use crate::cluster::{Kind, ObjectName, Parsed, objects};
+use crate::config::file::document as yaml_file;
 use crate::watch::error::Fault;
 
 /// An object of a file.
@@ -30,6 +33,16 @@ pub struct Content {
     pub objects: Vec<Found>,
     /// Version, kind and name of the objects that do not matter.
     pub ignored: Vec<String>,
+    /// What is odd about objects and no reason to refuse them.
+    pub oddities: Vec<String>,
+    /// Documents that do not tell which object they are.
+    pub unusable: Vec<Fault>,
+}
+
+/// A document of a file, and where it begins.
+struct Document {
+    value: Value,
+    line: Option<u64>,
 }
 
 /// Reads a file; the extension tells JSON from YAML.
@@ -37,22 +50,38 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Content, Fault> {
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     let documents = if is_json { json(content)? } else { yaml(content)? };
     let mut found = Content::default();
-    for document in documents {
-        collect(&document, &mut found)?;
+    for Document { value, line } in documents {
+        if let Err(reason) = collect(&value, &mut found) {
+            found.unusable.push(Fault { line, reason });
+        }
     }
     Ok(found)
 }
 
-fn json(content: &[u8]) -> Result<Vec<Value>, Fault> {
-    let documents = serde_json::Deserializer::from_slice(content).into_iter();
-    let documents: Result<_, serde_json::Error> = documents.collect();
-    documents.map_err(|error| Fault {
-        line: u64::try_from(error.line()).ok().filter(|line| *line > 0),
-        reason: error.to_string(),
-    })
+fn json(content: &[u8]) -> Result<Vec<Document>, Fault> {
+    let mut values = serde_json::Deserializer::from_slice(content).into_iter();
+    let mut documents = Vec::new();
+    loop {
+        let line = line_after_space(content, values.byte_offset());
+        match values.next() {
+            None => return Ok(documents),
+            Some(Ok(value)) => documents.push(Document { value, line: Some(line) }),
+            Some(Err(error)) => {
+                let line = u64::try_from(error.line()).ok().filter(|line| *line > 0);
+                return Err(Fault { line, reason: without_place(&error.to_string()) });
+            }
+        }
+    }
 }
 
-fn yaml(content: &[u8]) -> Result<Vec<Value>, Fault> {
+/// The number of the line, from 1, of the first thing after an offset.
+fn line_after_space(content: &[u8], offset: usize) -> u64 {
+    let (before, after) = content.split_at(offset.min(content.len()));
+    let space = after.iter().take_while(|byte| byte.is_ascii_whitespace());
+    1 + before.iter().chain(space).filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn yaml(content: &[u8]) -> Result<Vec<Document>, Fault> {
     let mut options = serde_saphyr::Options::default();
     // The defaults are meant for one small file of settings; a cluster may be one large file.
     if let Some(budget) = &mut options.budget {
@@ -62,23 +91,33 @@ fn yaml(content: &[u8]) -> Result<Vec<Value>, Fault> {
         budget.max_total_scalar_bytes = usize::MAX;
     }
     let mut content = content;
-    let documents = serde_saphyr::read_with_options::<_, Value>(&mut content, options);
-    let documents: Result<_, _> = documents.collect();
+    let documents = serde_saphyr::read_with_options::<_, Spanned<Value>>(&mut content, options);
+    let document = |document: Spanned<Value>| Document {
+        line: Some(document.defined.line()).filter(|line| *line > 0),
+        value: document.value,
+    };
+    let documents: Result<_, _> = documents.map(|read| read.map(document)).collect();
     documents.map_err(|error: serde_saphyr::Error| Fault {
         line: error.location().map(|location| location.line()),
-        reason: error.without_snippet().to_string(),
+        reason: without_place(&yaml_file::reason(&error)),
     })
 }
 
+/// The reason alone, where the line is told besides.
+fn without_place(reason: &str) -> String {
+    reason.rsplit_once(" at line ").map_or(reason, |(reason, _)| reason).to_owned()
+}
+
 /// Adds the object of a document, or the objects of a list.
-fn collect(document: &Value, found: &mut Content) -> Result<(), Fault> {
+fn collect(document: &Value, found: &mut Content) -> Result<(), String> {
     let text = |name| document.get(name).and_then(Value::as_str);
     let Some(kind) = text("kind") else {
-        return Err(fault("not an object of Kubernetes: kind is missing"));
+        return Err("not an object of Kubernetes: kind is missing".to_owned());
     };
     let version = text("apiVersion").unwrap_or_default();
     if let (Some(kind_of_items), Some(items)) = (kind.strip_suffix("List"), document.get("items")) {
-        return collect_items(kind_of_items, version, items, found);
+        collect_items(kind_of_items, version, items, found);
+        return Ok(());
     }
     let Some(kind) = kind_of(version, kind) else {
         debug!(kind, version, "manifest of a kind that does not matter");
@@ -86,20 +125,18 @@ fn collect(document: &Value, found: &mut Content) -> Result<(), Fault> {
         found.ignored.push(format!("{version} {kind} {name}").trim().to_string());
         return Ok(());
     };
-    let object = objects::read(kind, &document.to_string())
-        .map_err(|error| fault(&format!("{kind}: {error}")))?;
+    let object =
+        objects::read(kind, &document.to_string()).map_err(|error| format!("{kind}: {error}"))?;
+    let of_object = |oddity| format!("{kind} {}: {oddity}", object.name);
+    found.oddities.extend(oddities::of(kind, document).into_iter().map(of_object));
     found.objects.push(Found { kind, name: object.name, parsed: object.parsed });
     Ok(())
 }
 
 /// Adds the items of a list; those of a typed list need not repeat its kind.
-fn collect_items(
-    kind: &str,
-    version: &str,
-    items: &Value,
-    found: &mut Content,
-) -> Result<(), Fault> {
-    for item in items.as_array().map(Vec::as_slice).unwrap_or_default() {
+fn collect_items(kind: &str, version: &str, items: &Value, found: &mut Content) {
+    let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
+    for (index, item) in items.iter().enumerate() {
         let mut item = item.clone();
         if let Some(fields) = item.as_object_mut()
             && !kind.is_empty()
@@ -107,9 +144,10 @@ fn collect_items(
             fields.entry("kind").or_insert_with(|| kind.into());
             fields.entry("apiVersion").or_insert_with(|| version.into());
         }
-        collect(&item, found)?;
+        if let Err(reason) = collect(&item, found) {
+            found.unusable.push(Fault { line: None, reason: format!("items[{index}]: {reason}") });
+        }
     }
-    Ok(())
 }
 
 fn kind_of(version: &str, kind: &str) -> Option<Kind> {
@@ -125,16 +163,15 @@ fn kind_of(version: &str, kind: &str) -> Option<Kind> {
     }
 }
 
-fn fault(reason: &str) -> Fault {
-    Fault { line: None, reason: reason.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn names(file: &str, content: &str) -> Result<Vec<String>, Fault> {
         let found = parse(Path::new(file), content.as_bytes())?;
+        if let [fault, ..] = &found.unusable[..] {
+            return Err(fault.clone());
+        }
         Ok(found.objects.iter().map(|found| format!("{} {}", found.kind, found.name)).collect())
     }
 
@@ -186,19 +223,35 @@ mod tests {
         for (file, content, line, reason) in [
             ("x.yaml", "kind: Service\nmetadata: [", Some(2), ""),
             ("x.yaml", "kind: Service\n\tmetadata: {}", Some(1), ""),
-            ("x.yaml", "just text", None, "not an object of Kubernetes: kind is missing"),
+            ("x.yaml", "just text", Some(1), "not an object of Kubernetes: kind is missing"),
             (
                 "x.yaml",
-                "kind: Service\napiVersion: v1\n",
-                None,
+                "# first\n---\n\nkind: Service\napiVersion: v1\n",
+                Some(4),
                 "Service: metadata.name is missing",
             ),
+            (
+                "x.yaml",
+                "kind: ServiceList\napiVersion: v1\nitems: [{metadata: {name: a}}, {spec: {}}]",
+                None,
+                "items[1]: Service: metadata.name is missing",
+            ),
+            ("x.yaml", "kind: Service\nkind: Service", Some(2), "kind is there twice"),
+            ("x.json", "{\"kind\":\"List\"}\n\n{\"kind\":1}", Some(3), "not an object"),
             ("x.json", "{\n\"kind\":", Some(2), "EOF while parsing"),
         ] {
             let fault = names(file, content).unwrap_err();
             assert_eq!(fault.line, line, "{content:?}: {fault}");
             assert!(fault.reason.starts_with(reason), "{content:?}: {fault}");
         }
+    }
+
+    #[test]
+    fn a_document_without_a_name_costs_only_itself() {
+        let named = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n";
+        let content = format!("apiVersion: v1\nkind: Service\n---\n{named}");
+        let found = parse(Path::new("x.yaml"), content.as_bytes()).unwrap();
+        assert_eq!((found.objects.len(), found.unusable.len()), (1, 1));
     }
 
     #[test]

@@ -10,9 +10,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Ignored;
-use super::document::{self, Content};
-use crate::cluster::{Kind, ObjectName, Parsed, Update};
+use super::Note;
+use super::document::{self, Content, Found};
+use super::matching::{self, Objects};
+use crate::cluster::{Kind, ObjectName, Update};
 use crate::watch::Error;
 use crate::watch::error::Fault;
 
@@ -29,10 +30,10 @@ pub struct Folder {
 struct File {
     /// Of the bytes that were read last, good or not.
     fingerprint: Option<u64>,
-    /// The last good content.
+    /// The last good content; of a file that is broken in part, what is good of it besides.
     content: Content,
     /// What is wrong with the bytes that were read last.
-    fault: Option<Fault>,
+    faults: Vec<Fault>,
 }
 
 /// An object that two files, or one file twice, define.
@@ -54,28 +55,30 @@ impl Folder {
         Folder { path: path.to_owned(), files: BTreeMap::new(), is_whole: false }
     }
 
-    /// Reads what changed, except the files named; returns files that turned out broken.
-    pub fn read_again(
-        &mut self,
-        except: &BTreeSet<OsString>,
-    ) -> Result<Vec<(PathBuf, Fault)>, Error> {
+    /// Reads what changed, except the files named.
+    pub fn read_again(&mut self, except: &BTreeSet<OsString>) -> Result<(), Error> {
         let names = self.names().map_err(|source| Error::folder(&self.path, source))?;
         self.files.retain(|name, _| names.contains(name));
-        let mut faults = Vec::new();
         for name in names.into_iter().filter(|name| !except.contains(name)) {
             let path = self.path.join(&name);
             match fs::read(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.files.remove(&name);
                 }
-                content => {
-                    let fault = self.files.entry(name).or_default().update(&path, content);
-                    faults.extend(fault.map(|fault| (path, fault)));
-                }
+                content => self.files.entry(name).or_default().update(&path, content),
             }
         }
-        self.is_whole |= self.files.values().all(|file| file.fault.is_none());
-        Ok(faults)
+        self.is_whole |= self.files.values().all(|file| file.faults.is_empty());
+        Ok(())
+    }
+
+    /// What is wrong with files now, each fault with its file.
+    pub fn faults(&self) -> Vec<(PathBuf, Fault)> {
+        let of_file = |(name, file): (&OsString, &File)| {
+            let path = self.path.join(name);
+            file.faults.iter().map(|fault| (path.clone(), fault.clone())).collect::<Vec<_>>()
+        };
+        self.files.iter().flat_map(of_file).collect()
     }
 
     /// Whether a file has been broken since the start, so that what it says was never known.
@@ -85,10 +88,7 @@ impl Folder {
 
     /// All objects as lists of every kind, complete unless a file was never read.
     pub fn lists(&self) -> Vec<Update> {
-        let mut objects: BTreeMap<Kind, BTreeMap<&ObjectName, &Parsed>> = BTreeMap::new();
-        for found in self.files.values().flat_map(|file| &file.content.objects) {
-            objects.entry(found.kind).or_default().insert(&found.name, &found.parsed);
-        }
+        let mut objects = self.objects();
         let mut updates = Vec::new();
         for kind in Kind::ALL {
             updates.push(Update::ListStarted(kind));
@@ -105,6 +105,32 @@ impl Folder {
             });
         }
         updates
+    }
+
+    /// The objects that count.
+    fn objects(&self) -> Objects<'_> {
+        let mut objects = Objects::new();
+        for found in self.files.values().flat_map(|file| &file.content.objects) {
+            objects.entry(found.kind).or_default().insert(&found.name, &found.parsed);
+        }
+        objects
+    }
+
+    /// What is odd about files and objects, on a node of this name.
+    pub fn oddities(&self, node_name: &str) -> BTreeSet<Note> {
+        let mut notes = BTreeSet::new();
+        for (name, file) in &self.files {
+            let path = self.path.join(name);
+            let note = |reason: &String| Note { path: path.clone(), reason: reason.clone() };
+            notes.extend(file.content.oddities.iter().map(note));
+        }
+        let places = self.places();
+        for (kind, name, odd) in matching::mismatches(&self.objects(), node_name) {
+            let place = places.get(&name).and_then(BTreeSet::last).unwrap_or(&self.path);
+            let reason = format!("{kind} {name}: {odd}");
+            notes.insert(Note { path: place.clone(), reason });
+        }
+        notes
     }
 
     /// The files that define an object of each name, whatever its kind.
@@ -138,7 +164,7 @@ impl Folder {
     }
 
     /// What is in the folder and does not count, but for hidden files.
-    pub fn ignored(&self) -> io::Result<Vec<Ignored>> {
+    pub fn ignored(&self) -> io::Result<Vec<Note>> {
         let mut ignored = BTreeSet::new();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
@@ -147,10 +173,10 @@ impl Folder {
                 true => "its name does not end in .yaml, .yml or .json",
                 false => "it is no file; only files right in the folder count",
             };
-            ignored.insert(Ignored { path: self.path.join(&name), reason: reason.to_string() });
+            ignored.insert(Note { path: self.path.join(&name), reason: reason.to_string() });
         }
         for (name, file) in &self.files {
-            ignored.extend(file.content.ignored.iter().map(|object| Ignored {
+            ignored.extend(file.content.ignored.iter().map(|object| Note {
                 path: self.path.join(name),
                 reason: format!("{object} is of a kind that does not count"),
             }));
@@ -176,29 +202,34 @@ impl Folder {
 }
 
 impl File {
-    /// Takes over the content if it is good; returns what is wrong with it if that is news.
-    fn update(&mut self, path: &Path, content: io::Result<Vec<u8>>) -> Option<Fault> {
+    /// Takes over what is good of the content.
+    fn update(&mut self, path: &Path, content: io::Result<Vec<u8>>) {
         let fingerprint = content.as_deref().ok().map(fingerprint);
         if fingerprint.is_some() && fingerprint == self.fingerprint {
-            return None;
+            return;
         }
-        let is_same_content = fingerprint == self.fingerprint;
         self.fingerprint = fingerprint;
         let parsed = content
             .map_err(|error| Fault { line: None, reason: error.to_string() })
             .and_then(|content| document::parse(path, &content));
         match parsed {
             Ok(content) => {
-                self.content = content;
-                self.fault = None;
-                None
+                self.faults.clone_from(&content.unusable);
+                let before = std::mem::replace(&mut self.content, content);
+                if !self.faults.is_empty() {
+                    self.keep(before);
+                }
             }
-            Err(fault) => {
-                let is_news = !is_same_content || self.fault.as_ref() != Some(&fault);
-                self.fault = Some(fault.clone());
-                is_news.then_some(fault)
-            }
+            Err(fault) => self.faults = vec![fault],
         }
+    }
+
+    /// Goes on with objects that a file names no longer: they may be what cannot be read of it.
+    fn keep(&mut self, before: Content) {
+        let id = |found: &Found| (found.kind, found.name.clone());
+        let named: BTreeSet<_> = self.content.objects.iter().map(id).collect();
+        let kept = before.objects.into_iter().filter(|found| !named.contains(&id(found)));
+        self.content.objects.extend(kept);
     }
 }
 

@@ -4,11 +4,15 @@
 //!  inotify ──changes──▶ folder (last good content per file) ──document──▶ parsed objects
 //! ```
 //! Every change sends whole lists; the store finds what differs, so nothing is remembered here
-//! but the content of files. Invariant: a file that is broken or half written keeps what it last
-//! said; only a file or object that is really gone removes anything.
+//! but the content of files. A broken file costs only itself: what can be read is served, and until
+//! every file has been good once, nothing is removed that it may tell of (`plan/unclaimed.rs`).
+//! Invariant: a file that is broken or half written keeps what it last said; only a file or object
+//! that is really gone removes anything.
 
 mod document;
 mod folder;
+mod matching;
+mod oddities;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -26,6 +30,7 @@ use super::changes::Changes;
 use super::error::Fault;
 use super::{Error, send};
 use crate::cluster::{ObjectName, Update};
+use crate::telemetry::refused::{Files, Refused, Role};
 
 /// How long to wait before looking again for a folder that went away.
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,73 +43,100 @@ pub struct Content {
     /// Files that cannot be used, each an [`Error::Manifest`].
     pub faults: Vec<Error>,
     /// What is there and does not count.
-    pub ignored: Vec<Ignored>,
+    pub ignored: Vec<Note>,
+    /// What is odd.
+    pub oddities: BTreeSet<Note>,
     /// The files that define an object of each name, whatever its kind.
     pub places: BTreeMap<ObjectName, BTreeSet<PathBuf>>,
 }
 
-/// Something that does not count, although somebody may think that it does.
+/// Something that its owner should know: it does not count, or is odd.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ignored {
+pub struct Note {
     /// The file, or folder.
     pub path: PathBuf,
-    /// Why, or which of its objects and why.
+    /// What is so, or which of its objects and what about it.
     pub reason: String,
 }
 
-impl fmt::Display for Ignored {
+impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path.display(), self.reason)
     }
 }
 
-/// Reads a folder once.
-pub fn read_once(path: &Path) -> Result<Content, Error> {
+/// Reads a folder once, for the node of this name.
+pub fn read_once(path: &Path, node_name: &str) -> Result<Content, Error> {
     let mut folder = Folder::new(path);
-    let faults = folder.read_again(&BTreeSet::new())?;
-    let faults = faults.into_iter().map(|(path, fault)| Error::Manifest { path, fault }).collect();
+    folder.read_again(&BTreeSet::new())?;
+    let faults =
+        folder.faults().into_iter().map(|(path, fault)| Error::Manifest { path, fault }).collect();
     let mut ignored = folder.ignored().map_err(|source| Error::folder(path, source))?;
     ignored.extend(folder.duplicates().into_iter().map(|duplicate| {
         let Duplicate { kind, name, ignored, used } = duplicate;
         let reason = format!("{kind} {name} is also in {}, which counts", used.display());
-        Ignored { path: ignored, reason }
+        Note { path: ignored, reason }
     }));
-    Ok(Content { updates: folder.lists(), faults, ignored, places: folder.places() })
+    let (oddities, places) = (folder.oddities(node_name), folder.places());
+    Ok(Content { updates: folder.lists(), faults, ignored, oddities, places })
 }
 
-/// Sends the content of a folder and follows its changes until nobody receives them.
-pub(super) async fn run(path: &Path, updates: &Sender<Update>) -> Result<(), Error> {
-    // Order: watch, then read, so that no change falls between.
-    let mut changes = Changes::watch(path)?;
-    let (mut folder, outcome) = read_again(Folder::new(path), BTreeSet::new()).await;
-    let mut faults = outcome?;
-    let mut known_duplicates = BTreeSet::new();
-    loop {
-        report(faults, folder.is_partial());
-        known_duplicates = report_new(folder.duplicates(), &known_duplicates);
-        for update in folder.lists() {
-            if send(updates, update).await.is_err() {
-                return Ok(());
+/// A folder as a source of objects.
+#[derive(Debug)]
+pub struct ManifestSource {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The name of this node.
+    pub node_name: String,
+    /// Where files are named that cannot be used.
+    pub refused: Refused,
+}
+
+impl ManifestSource {
+    /// Sends the content of the folder and follows its changes until nobody receives them.
+    pub(super) async fn run(self, updates: &Sender<Update>) -> Result<(), Error> {
+        let path = &self.folder;
+        // Order: watch, then read, so that no change falls between.
+        let mut changes = Changes::watch(path)?;
+        let (mut folder, outcome) = read_again(Folder::new(path), BTreeSet::new()).await;
+        outcome?;
+        let mut told = Told::default();
+        loop {
+            self.tell(&folder, &mut told);
+            for update in folder.lists() {
+                if send(updates, update).await.is_err() {
+                    return Ok(());
+                }
+            }
+            changes.settled().await;
+            let (same, outcome) = read_again(folder, changes.half_written().clone()).await;
+            folder = same;
+            if outcome.is_err() || changes.is_lost() {
+                // What was read may be of a folder that has been replaced meanwhile.
+                changes = found_again(path).await;
+                // If it is gone once more, the new watch tells.
+                (folder, _) = read_again(folder, BTreeSet::new()).await;
             }
         }
-        changes.settled().await;
-        let (same, mut outcome) = read_again(folder, changes.half_written().clone()).await;
-        folder = same;
-        if outcome.is_err() || changes.is_lost() {
-            // What was read may be of a folder that has been replaced meanwhile.
-            changes = found_again(path).await;
-            (folder, outcome) = read_again(folder, BTreeSet::new()).await;
+    }
+
+    /// Says what is new about the folder, and names what cannot be used of it.
+    fn tell(&self, folder: &Folder, told: &mut Told) {
+        let faults = folder.faults();
+        let mut files = Files::new();
+        for (path, fault) in &faults {
+            let reasons = files.entry(path.clone()).or_default();
+            *reasons += &format!("{}{fault}", if reasons.is_empty() { "" } else { "; " });
         }
-        // If it is gone once more, the new watch tells.
-        faults = outcome.unwrap_or_default();
+        self.refused.replace(Role::Manifest, files);
+        told.faults(faults, folder.is_partial());
+        told.duplicates(folder.duplicates());
+        told.oddities(folder.oddities(&self.node_name));
     }
 }
 
 /// Reads what changed on a thread that may block: a large folder takes a while.
-async fn read_again(
-    mut folder: Folder,
-    except: BTreeSet<OsString>,
-) -> (Folder, Result<Vec<(PathBuf, Fault)>, Error>) {
+async fn read_again(mut folder: Folder, except: BTreeSet<OsString>) -> (Folder, Result<(), Error>) {
     let reading = spawn_blocking(move || {
         let outcome = folder.read_again(&except);
         (folder, outcome)
@@ -135,23 +167,51 @@ async fn found_again(path: &Path) -> Changes {
     }
 }
 
-fn report(faults: Vec<(PathBuf, Fault)>, is_partial: bool) {
-    for (path, Fault { line, reason }) in faults {
-        let file = path.display();
-        match is_partial {
-            true => {
-                warn!(%file, line, reason, "manifest is broken, nothing is removed before it is mended")
-            }
-            false => warn!(%file, line, reason, "manifest is broken, its last good content stays"),
-        }
-    }
+/// What has been said of a folder, so that each is said once.
+#[derive(Debug, Default)]
+struct Told {
+    faults: Vec<(PathBuf, Fault)>,
+    duplicates: BTreeSet<Duplicate>,
+    oddities: BTreeSet<Note>,
 }
 
-fn report_new(found: BTreeSet<Duplicate>, known: &BTreeSet<Duplicate>) -> BTreeSet<Duplicate> {
-    for duplicate in found.difference(known) {
-        let Duplicate { kind, name, ignored, used } = duplicate;
-        let (ignored, used) = (ignored.display(), used.display());
-        warn!(%kind, %name, %ignored, %used, "object is in two manifests, the last one counts");
+impl Told {
+    fn faults(&mut self, found: Vec<(PathBuf, Fault)>, is_partial: bool) {
+        for known @ (path, Fault { line, reason }) in &found {
+            if self.faults.contains(known) {
+                continue;
+            }
+            let file = path.display();
+            match is_partial {
+                true => {
+                    warn!(%file, line, reason, "manifest is broken, what it may tell of stays until it is mended");
+                }
+                false => {
+                    warn!(%file, line, reason, "manifest is broken, its last good content stays")
+                }
+            }
+        }
+        let broken: BTreeSet<&PathBuf> = found.iter().map(|(path, _)| path).collect();
+        let before: BTreeSet<&PathBuf> = self.faults.iter().map(|(path, _)| path).collect();
+        for mended in before.difference(&broken) {
+            info!(file = %mended.display(), "manifest is mended, or gone");
+        }
+        self.faults = found;
     }
-    found
+
+    fn duplicates(&mut self, found: BTreeSet<Duplicate>) {
+        for duplicate in found.difference(&self.duplicates) {
+            let Duplicate { kind, name, ignored, used } = duplicate;
+            let (ignored, used) = (ignored.display(), used.display());
+            warn!(%kind, %name, %ignored, %used, "object is in two manifests, the last one counts");
+        }
+        self.duplicates = found;
+    }
+
+    fn oddities(&mut self, found: BTreeSet<Note>) {
+        for Note { path, reason } in found.difference(&self.oddities) {
+            warn!(file = %path.display(), reason, "manifest is odd");
+        }
+        self.oddities = found;
+    }
 }

@@ -7,6 +7,7 @@ use kube_ipvs_proxy::cluster::{Kind, Object, objects};
 use kube_ipvs_proxy::reconcile::status::Status;
 use kube_ipvs_proxy::serve::health::Health;
 use kube_ipvs_proxy::telemetry::metrics::Metrics;
+use kube_ipvs_proxy::telemetry::refused::Refused;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -80,7 +81,8 @@ fn is_now(text: &str) -> bool {
 fn ask(path: &str, status: Status) -> (u16, Value, Metrics) {
     let (_publish, status) = watch::channel(status);
     let metrics = Metrics::new();
-    let answer = Health::new(status, metrics.clone(), PERIOD).answer(path);
+    let answer =
+        Health::new(status, metrics.clone(), Refused::new(metrics.clone()), PERIOD).answer(path);
     (answer.status.as_u16(), serde_json::from_str(&answer.body).unwrap(), metrics)
 }
 

@@ -124,9 +124,9 @@ fn changes_between_the_parts_are_not_mistaken_for_those_of_others() {
         assert!(report.is_complete() && report.drift == 0, "{report}");
     });
     let observations = node.kernel.observations;
-    node.engine.end_audit(Ok(()), node.now);
+    assert!(node.engine.end_audit(Ok(()), node.now));
     let report = node.sync();
-    assert!(report.is_audit && report.changes() == 0, "{report}");
+    assert!(report.is_audit && report.reading.is_none() && report.changes() == 0, "{report}");
     assert_eq!(node.kernel.observations, observations);
 }
 
@@ -134,7 +134,11 @@ fn changes_between_the_parts_are_not_mistaken_for_those_of_others() {
 fn a_failed_one_is_followed_by_a_whole_reading() {
     let mut node = due(1);
     assert!(node.engine.begin_audit(node.now));
-    node.engine.end_audit(Err(Error::NotPermitted), node.now);
+    assert!(!node.engine.end_audit(Err(Error::NotPermitted), node.now), "it is no audit");
     let report = node.sync();
-    assert!(report.is_audit && report.failed.iter().all(|failed| failed.operation != OBSERVE));
+    assert!(
+        report.is_audit
+            && report.reading.is_some()
+            && report.failed.iter().all(|failed| failed.operation != OBSERVE)
+    );
 }

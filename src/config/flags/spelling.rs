@@ -1,0 +1,84 @@
+//! What the parser of the command line would stop at, found before it: flags that do not exist, and
+//! values that it would take for commands. So all of them are told, each with what was meant.
+
+use std::ffi::OsString;
+
+use clap::CommandFactory;
+
+use super::Flags;
+use crate::config::problem::{Name, Problem, Problems, nearest};
+
+/// Takes out the long flags that do not exist, each a problem of its own.
+pub(super) fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) {
+    let names = long_names(&args);
+    let command = Flags::command();
+    let truths: Vec<String> = truth_flags(chosen(&command, &args));
+    let is_value = |arg: &OsString| {
+        let text = arg.to_string_lossy();
+        !text.starts_with('-') && command.find_subcommand(&*text).is_none()
+    };
+    let mut problems = Problems::default();
+    let mut known = Vec::new();
+    let mut args = args.into_iter().peekable();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy().into_owned();
+        let flag = text.strip_prefix("--").filter(|rest| !rest.is_empty());
+        let name = flag.map(|rest| rest.split_once('=').map_or(rest, |(name, _)| name));
+        match name {
+            Some(name) if !names.iter().any(|known| known == name) => {
+                problems.add(unknown(name, &names));
+                // Its value, if that is an argument of its own, is no command.
+                if !text.contains('=') {
+                    args.next_if(|next| !next.to_string_lossy().starts_with('-'));
+                }
+            }
+            Some(name) if !text.contains('=') && truths.iter().any(|truth| truth == name) => {
+                known.push(arg);
+                if let Some(value) = args.next_if(|next| is_value(next)) {
+                    problems.add(value_apart(name, &value.to_string_lossy()));
+                }
+            }
+            _ => known.push(arg),
+        }
+    }
+    (known, problems)
+}
+
+/// The value of a truth flag as an argument of its own, where it would be a command.
+fn value_apart(name: &str, value: &str) -> Problem {
+    Problem {
+        name: Name::Flag(name.to_string()),
+        given: None,
+        complaint: format!("its value must follow an equals sign: --{name}={value}"),
+        nearest: None,
+    }
+}
+
+fn unknown(name: &str, names: &[String]) -> Problem {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Problem {
+        name: Name::Flag(name.to_string()),
+        given: None,
+        complaint: "no such flag".to_string(),
+        nearest: nearest(name, &names).map(|near| format!("--{near}")),
+    }
+}
+
+/// Long flags of the command that is asked for.
+fn long_names(args: &[OsString]) -> Vec<String> {
+    let command = Flags::command();
+    let arguments = chosen(&command, args).get_arguments();
+    let names = arguments.filter_map(|arg| arg.get_long().map(String::from));
+    names.chain(["help".to_string()]).collect()
+}
+
+/// The command that is asked for.
+fn chosen<'a>(command: &'a clap::Command, args: &[OsString]) -> &'a clap::Command {
+    args.get(1).and_then(|arg| command.find_subcommand(arg)).unwrap_or(command)
+}
+
+/// Long flags that are true without a value.
+fn truth_flags(command: &clap::Command) -> Vec<String> {
+    let truths = command.get_arguments().filter(|arg| arg.is_require_equals_set());
+    truths.filter_map(|arg| arg.get_long().map(String::from)).collect()
+}

@@ -1,0 +1,91 @@
+//! A restart at which a part of the cluster cannot be read.
+
+use super::*;
+
+/// A Service with its endpoints.
+fn of(name: &str, address: &str, endpoints: &[&str]) -> [Update; 2] {
+    let endpoints: Vec<_> = endpoints.iter().map(|address| endpoint(address)).collect();
+    [
+        service(name, &[address], &["tcp 80"]).applied(),
+        slice_applied(name, &["tcp 8080"], &endpoints),
+    ]
+}
+
+/// Whole lists of what can be read; the end says whether that is all.
+fn tell(node: &mut Node, known: &[Update], end: fn(Kind) -> Update) {
+    for kind in Kind::ALL {
+        node.tell([Update::ListStarted(kind)]);
+        node.tell(known.iter().filter(|update| update.object() == Some(kind)).cloned());
+        node.tell([end(kind)]);
+    }
+}
+
+/// A node that served two Services at one address, and one of their own, when it was restarted.
+fn restarted(known: &[Update]) -> Node {
+    let unread = of("default/unread", "10.96.0.2", &["10.244.1.1"]);
+    let mut node = Node::new(known.iter().cloned().chain(unread));
+    assert!(node.sync().is_complete());
+    node.restart([]);
+    tell(&mut node, known, Update::ListIncomplete);
+    let report = node.sync();
+    assert!(report.is_partial && report.is_complete() && report.changes() == 0, "{report}");
+    node
+}
+
+#[test]
+fn what_was_read_comes_and_goes_and_the_rest_stays() {
+    let mut node = restarted(&of("default/web", "10.96.0.1", &["10.244.1.1", "10.244.1.2"]));
+    let unread = |node: &Node| {
+        let front = front("tcp 10.96.0.2:80");
+        let tables = &node.kernel.tables;
+        let is_bound = tables.addresses.contains_key(&front.address);
+        tables.serves(&front) && tables.lists(SetId::Pass, &front) && is_bound
+    };
+    tell(&mut node, &of("default/web", "10.96.0.1", &["10.244.1.1"]), Update::ListIncomplete);
+    let changes = node.changes();
+    assert!(changes.contains("> 10.244.1.2:8080  weight 1 to weight 0"), "{changes}");
+    node.wait(2);
+    assert_eq!(node.changes(), "reals     - tcp 10.96.0.1:80 > 10.244.1.2:8080\n", "it drains");
+    tell(&mut node, &[], Update::ListIncomplete);
+    node.sync();
+    assert!(!node.kernel.tables.servers.contains_key(&front("tcp 10.96.0.1:80")));
+    // The endpoint of both may ask for itself still.
+    assert!(unread(&node));
+    node.wait(3600);
+    node.sync();
+    assert!(unread(&node), "an audit changes nothing about it");
+    tell(&mut node, &[], Update::ListDone);
+    node.sync();
+    assert!(!unread(&node));
+}
+
+#[test]
+fn an_address_and_a_slice_that_an_unread_part_shares_stay() {
+    let mut node = Node::new(
+        of("default/web", "10.96.0.1", &["10.244.1.1", "10.244.1.2"]).into_iter().chain([
+            service("default/unread", &["10.96.0.1"], &["tcp 81"]).applied(),
+            slice_applied("default/unread", &["tcp 8080"], &[endpoint("10.244.1.3")]),
+        ]),
+    );
+    assert!(node.sync().is_complete());
+    // Of the slices of web one is read, which has one endpoint.
+    let read = of("default/web", "10.96.0.1", &["10.244.1.1"]);
+    node.restart([]);
+    tell(&mut node, &read, Update::ListIncomplete);
+    assert_eq!(node.sync().changes(), 0);
+    let web = front("tcp 10.96.0.1:80");
+    tell(&mut node, &of("default/web", "10.96.0.1", &[]), Update::ListIncomplete);
+    node.sync();
+    let weight = |node: &Node, real: &str| {
+        let server = &node.kernel.tables.servers[&web];
+        server.reals.get(&super::real(real)).map_or(0, |real| real.weight)
+    };
+    assert_eq!((weight(&node, "10.244.1.1:8080"), weight(&node, "10.244.1.2:8080")), (0, 1));
+    assert!(node.kernel.tables.lists(SetId::Pass, &web), "the endpoint that is not known serves");
+    tell(&mut node, &[], Update::ListIncomplete);
+    node.sync();
+    let tables = &node.kernel.tables;
+    assert!(
+        tables.addresses.contains_key(&web.address) && tables.serves(&front("tcp 10.96.0.1:81"))
+    );
+}

@@ -1,0 +1,100 @@
+//! Rows that a part of the cluster which cannot be read may ask for.
+//!
+//! They are what the kernel had at the start and nothing that was read asked for: until all is
+//! read, they stay. What is of objects that were read comes and goes as ever.
+//! Invariant: a row that an unread part may rely on, shared ones too, is never taken away.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::step::{Change, Step};
+use crate::model::ipset::{Entry, Member, SetId};
+use crate::model::ipvs::{RealKey, ServerKey};
+use crate::model::tables::Tables;
+
+/// Rows of the kernel that nobody known asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unclaimed {
+    servers: BTreeSet<ServerKey>,
+    reals: BTreeSet<(ServerKey, RealKey)>,
+    entries: BTreeSet<Entry>,
+    addresses: BTreeSet<IpAddr>,
+}
+
+impl Unclaimed {
+    /// What is there and not wanted, with what that relies on.
+    pub fn of(seen: &Tables, wanted: &Tables) -> Self {
+        let mut unclaimed = Unclaimed {
+            entries: seen.entries.difference(&wanted.entries).copied().collect(),
+            addresses: missing(seen.addresses.keys(), |at| wanted.addresses.contains_key(at)),
+            ..Unclaimed::default()
+        };
+        for (key, server) in &seen.servers {
+            let reals = wanted.servers.get(key).map(|server| &server.reals);
+            let is_wanted = |real: &RealKey| reals.is_some_and(|reals| reals.contains_key(real));
+            let unwanted = missing(server.reals.keys(), is_wanted);
+            if reals.is_none() {
+                unclaimed.servers.insert(*key);
+                unclaimed.addresses.insert(key.address);
+            }
+            if !unwanted.is_empty() {
+                unclaimed.entries.insert(Entry::of_front(SetId::Pass, key));
+            }
+            unclaimed.reals.extend(unwanted.into_iter().map(|real| (*key, real)));
+        }
+        unclaimed
+    }
+
+    /// Whether a virtual server, or a real server of it, is one of these rows.
+    pub fn concerns(&self, server: &ServerKey) -> bool {
+        self.servers.contains(server) || self.reals.iter().any(|(key, _)| key == server)
+    }
+
+    /// The step without what takes any of them away.
+    pub fn spare(&self, step: Step) -> Step {
+        match step {
+            Step::Sets(changes) => Step::Sets(without(changes, |_| true)),
+            Step::Entries(changes) => Step::Entries(without(changes, |entry| self.holds(entry))),
+            Step::Servers(changes) => {
+                Step::Servers(without(changes, |key| self.servers.contains(key)))
+            }
+            Step::Addresses(changes) => {
+                Step::Addresses(without(changes, |address| self.addresses.contains(address)))
+            }
+            Step::Reals(mut changes) => {
+                changes.retain(|change| {
+                    let serves = change.to.is_some_and(|real| real.weight > 0);
+                    serves || !self.reals.contains(&change.key)
+                });
+                Step::Reals(changes)
+            }
+            other => other,
+        }
+    }
+
+    /// Whether an entry is one of these, or one that they may share with others.
+    fn holds(&self, entry: &Entry) -> bool {
+        let is_shared = match (entry.set, entry.member) {
+            // Of an endpoint, whichever Services it is of.
+            (SetId::LoopBack, _) => true,
+            (_, Member::Ip(address)) => self.addresses.contains(&address),
+            _ => false,
+        };
+        is_shared || self.entries.contains(entry)
+    }
+}
+
+fn missing<'a, K: Copy + Ord + 'a>(
+    there: impl Iterator<Item = &'a K>,
+    is_wanted: impl Fn(&K) -> bool,
+) -> BTreeSet<K> {
+    there.filter(|key| !is_wanted(key)).copied().collect()
+}
+
+fn without<K, V>(
+    mut changes: Vec<Change<K, V>>,
+    is_spared: impl Fn(&K) -> bool,
+) -> Vec<Change<K, V>> {
+    changes.retain(|change| change.to.is_some() || !is_spared(&change.key));
+    changes
+}

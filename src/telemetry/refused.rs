@@ -1,0 +1,71 @@
+//! Files that cannot be used as they are now, for all who tell of it.
+//!
+//! ```text
+//!  manifests ─────┐                ┌──▶ health, /statusz, `status`, the service manager
+//!                 ├──▶ Refused ────┤
+//!  configuration ─┘                └──▶ kubeipvs_refused_files
+//! ```
+//! A refused file turns nothing unhealthy: what it said last, or what the kernel has of it, stays.
+//! Invariant: a file is here for exactly as long as it cannot be used.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::metrics::Metrics;
+
+/// What a file is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// The configuration.
+    Configuration,
+    /// Objects of the cluster.
+    Manifest,
+}
+
+impl Role {
+    /// The word for it, in metrics too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Configuration => "configuration",
+            Role::Manifest => "manifest",
+        }
+    }
+}
+
+/// Files and why they cannot be used, each reason on one line.
+pub type Files = BTreeMap<PathBuf, String>;
+
+/// The files that cannot be used now; clones share them.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    files: Arc<RwLock<BTreeMap<Role, Files>>>,
+    metrics: Metrics,
+}
+
+impl Refused {
+    /// None so far; the number is counted in `metrics`.
+    pub fn new(metrics: Metrics) -> Self {
+        let refused = Refused { files: Arc::default(), metrics };
+        for role in [Role::Configuration, Role::Manifest] {
+            refused.replace(role, Files::new());
+        }
+        refused
+    }
+
+    /// Takes in all files of a role that cannot be used now.
+    pub fn replace(&self, role: Role, files: Files) {
+        self.metrics.refused(role.name(), files.len());
+        let one_line = |(path, reason): (PathBuf, String)| (path, reason.replace('\n', "; "));
+        let files = files.into_iter().map(one_line).collect();
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(role, files);
+    }
+
+    /// All of them, each as its path and the reason.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let line =
+            |(path, reason): (&PathBuf, &String)| (path.display().to_string(), reason.clone());
+        files.values().flatten().map(line).collect()
+    }
+}
