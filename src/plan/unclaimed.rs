@@ -4,7 +4,7 @@
 //! read, they stay. What is of objects that were read comes and goes as ever.
 //! Invariant: a row that an unread part may rely on, shared ones too, is never taken away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::step::{Change, Step};
@@ -16,7 +16,7 @@ use crate::model::tables::Tables;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unclaimed {
     servers: BTreeSet<ServerKey>,
-    reals: BTreeSet<(ServerKey, RealKey)>,
+    reals: BTreeMap<ServerKey, BTreeSet<RealKey>>,
     entries: BTreeSet<Entry>,
     addresses: BTreeSet<IpAddr>,
 }
@@ -39,15 +39,15 @@ impl Unclaimed {
             }
             if !unwanted.is_empty() {
                 unclaimed.entries.insert(Entry::of_front(SetId::Pass, key));
+                unclaimed.reals.insert(*key, unwanted);
             }
-            unclaimed.reals.extend(unwanted.into_iter().map(|real| (*key, real)));
         }
         unclaimed
     }
 
     /// Whether a virtual server, or a real server of it, is one of these rows.
     pub fn concerns(&self, server: &ServerKey) -> bool {
-        self.servers.contains(server) || self.reals.iter().any(|(key, _)| key == server)
+        self.servers.contains(server) || self.reals.contains_key(server)
     }
 
     /// The step without what takes any of them away.
@@ -62,9 +62,10 @@ impl Unclaimed {
                 Step::Addresses(without(changes, |address| self.addresses.contains(address)))
             }
             Step::Reals(mut changes) => {
-                changes.retain(|change| {
-                    let serves = change.to.is_some_and(|real| real.weight > 0);
-                    serves || !self.reals.contains(&change.key)
+                changes.retain(|Change { key: (server, real), to, .. }| {
+                    let serves = to.is_some_and(|real| real.weight > 0);
+                    let spared = self.reals.get(server);
+                    serves || !spared.is_some_and(|reals| reals.contains(real))
                 });
                 Step::Reals(changes)
             }
