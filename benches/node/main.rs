@@ -65,7 +65,7 @@ const ROLLING: (usize, Duration) = (500, Duration::from_secs(20));
 const LOST_NODE: usize = 7;
 const IDLE: Duration = Duration::from_secs(60);
 /// Audits that are timed while nothing changes.
-const AUDITS: f64 = 3.0;
+const AUDITS: usize = 5;
 const AUDITING: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {

@@ -286,8 +286,8 @@ pub struct Parsed {
 /// One word from a source about the cluster.
 ///
 /// A (re)list is `ListStarted`, any number of `Applied`, `ListDone`; what was not applied between
-/// is gone. A list that ends as `ListIncomplete` lacks objects that were never told of. Updates of one kind are in order; kinds are
-/// independent.
+/// is gone. A list that ends as `ListIncomplete` lacks objects that were never told of. Updates of
+/// one kind are in order; kinds are independent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Update {
     /// A list of this kind begins; everything known stays until it is done.

@@ -22,7 +22,7 @@ const TOGETHER: Duration = Duration::from_secs(1);
 
 /// Most servers that are looked at in one sync. The others are next; a change that comes in
 /// meanwhile does not wait for them.
-const MOST_AT_ONCE: usize = 8;
+const MOST_AT_ONCE: usize = 4;
 
 /// The drains under way.
 #[derive(Debug, Default)]
