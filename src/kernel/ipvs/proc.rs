@@ -169,11 +169,23 @@ fn signed(word: &[u8]) -> Option<u32> {
     }
 }
 
-fn number(digits: &[u8], base: u32) -> Option<u32> {
-    let add = |number: u32, digit: &u8| {
-        let digit = char::from(*digit).to_digit(base)?;
-        number.checked_mul(base)?.checked_add(digit)
-    };
-    digits.first()?;
-    digits.iter().try_fold(0, add)
+/// Cost: most of the listing is numbers; no check for an overflow is needed for ten digits.
+fn number(digits: &[u8], base: u64) -> Option<u32> {
+    if digits.is_empty() || digits.len() > 10 {
+        return None;
+    }
+    let mut number = 0;
+    for digit in digits {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'A'..=b'F' => digit - b'A' + 10,
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        if u64::from(digit) >= base {
+            return None;
+        }
+        number = number * base + u64::from(digit);
+    }
+    u32::try_from(number).ok()
 }
