@@ -171,9 +171,9 @@ impl<'a> Guard<'a> {
     /// A front that the filter keeps shut needs all rules; one that it does not is open already.
     fn may_open(&self, front: &ServerKey) -> bool {
         let family = front.family();
-        let is_shut = self.mirror.filters(family);
         let is_ready = self.is_guarded(family) && !self.halfway.masquerades_wrongly(front);
-        (is_ready || !is_shut) && self.halfway.may_open(front)
+        // Cost: whether there is a filter is looked for in the rules.
+        (is_ready || !self.mirror.filters(family)) && self.halfway.may_open(front)
     }
 
     /// A proof of ownership stays as long as what it proves, and an entry as long as clients need it.
