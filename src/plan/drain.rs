@@ -20,8 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// are looked at together, once a second, and not one by one.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// Most servers that are looked at in one sync. The others are next; a change that comes in
-/// meanwhile does not wait for them.
+/// Most servers that are looked at in one sync where the next may follow at once: a change that
+/// comes in meanwhile does not wait for the others.
 const MOST_AT_ONCE: usize = 4;
 
 /// The drains under way.
@@ -174,13 +174,14 @@ impl Drains {
         }
     }
 
-    /// Servers whose draining real servers are to be looked at next.
-    pub fn due(&self, now: Instant) -> BTreeSet<ServerKey> {
+    /// Servers whose draining real servers are to be looked at next: a few where the next sync may
+    /// follow at once, else all.
+    pub fn due(&self, now: Instant, may_follow: bool) -> BTreeSet<ServerKey> {
         let horizon = if self.next_look() <= Some(now) { now + TOGETHER } else { now };
         let mut due = BTreeSet::new();
         for (_, server, _) in self.queue.iter().take_while(|(at, ..)| *at <= horizon) {
             due.insert(*server);
-            if due.len() == MOST_AT_ONCE {
+            if may_follow && due.len() == MOST_AT_ONCE {
                 break;
             }
         }

@@ -156,6 +156,9 @@ impl Engine {
         }
         // What was spared because it could not be read may go now.
         let is_whole_again = was_partial && !self.store.is_partial();
+        if is_whole_again {
+            self.unfinished = Some(Extent::All);
+        }
         let is_dirty = self.is_dirty() || is_whole_again;
         if is_dirty {
             self.pace.request(now);
@@ -275,8 +278,7 @@ impl Engine {
         if extent.is_of_foundation() {
             self.has_leftover = !report.leftover.is_empty();
         }
-        let is_finished = report.is_complete() && !report.is_partial;
-        self.unfinished = (!is_finished).then_some(extent);
+        self.unfinished = (!report.is_complete()).then_some(extent);
     }
 
     /// Plans, and carries the plan out.
@@ -297,7 +299,10 @@ impl Engine {
         report.is_partial = self.store.is_partial();
         self.unclaimed = report.is_partial.then(|| {
             let (seen, wanted) = (&self.mirror.tables, self.desired.tables());
-            self.unclaimed.take().unwrap_or_else(|| Unclaimed::of(seen, wanted))
+            let mut unclaimed =
+                self.unclaimed.take().unwrap_or_else(|| Unclaimed::of(seen, wanted));
+            unclaimed.give_up(wanted);
+            unclaimed
         });
         let slow = self.slow.take(&Slow::of(&self.desired, &self.mirror, extent));
         for step in plan::build(self.inputs(&slow, now), extent) {

@@ -20,7 +20,7 @@ pub struct Report {
     pub is_audit: bool,
     /// How long it took to read the whole kernel, where that was done by the sync itself.
     pub reading: Option<Duration>,
-    /// Whether nothing was removed because a part of the cluster has never been read.
+    /// Whether a part of the cluster has never been read: rows that it may ask for stayed.
     pub is_partial: bool,
     /// Whether all that every Service relies on is in place.
     pub is_founded: bool,

@@ -71,9 +71,8 @@ fn one_that_is_over_and_has_to_stay_is_looked_at_now_and_then() {
     assert_eq!(node.changes(), GONE);
 }
 
-/// A node is gone: looking at all it served takes longer than a change may wait.
-#[test]
-fn many_are_looked_at_a_few_at_a_time_and_changes_come_in_between() {
+/// A node is gone, which drains a pod of each of 20 Services.
+fn losing_a_node() -> Node {
     let service_of =
         |n: u8| service(&format!("default/s{n}"), &[&format!("10.96.1.{n}")], &["tcp 80"]);
     let slice_of =
@@ -84,6 +83,13 @@ fn many_are_looked_at_a_few_at_a_time_and_changes_come_in_between() {
     node.sync();
     node.tell((1..=20).map(|n| slice_of(n, &pods[..1])));
     assert_eq!(node.sync().drains, 20);
+    node
+}
+
+/// Looking at all of them takes longer than a change may wait.
+#[test]
+fn many_are_looked_at_a_few_at_a_time_and_changes_come_in_between() {
+    let mut node = losing_a_node();
     node.wait(2);
     assert_eq!(node.sync().drains, 16);
     assert_eq!(node.engine.next_sync(), Some(node.now));
@@ -91,6 +97,18 @@ fn many_are_looked_at_a_few_at_a_time_and_changes_come_in_between() {
     let text = node.changes();
     assert!(text.contains("KUBE-IPVS-PASS 10.96.0.1,tcp:80"), "{text}");
     assert_eq!(node.sync().drains, 10, "those of the change, and the next are gone");
+}
+
+/// Else they would take minutes, at the pace of what is tried again.
+#[test]
+fn all_are_looked_at_together_while_something_fails() {
+    let mut node = losing_a_node();
+    let is_new_real = |step: &Step| step.to_string().starts_with("reals     +");
+    node.kernel.faults = Faults::When(is_new_real, Fault::Refused);
+    node.tell([slice_of_web(&[on_node(endpoint("10.244.0.1")), endpoint("10.244.1.3")])]);
+    assert!(!node.sync().is_complete());
+    node.wait(2);
+    assert_eq!(node.sync().drains, 0);
 }
 
 #[test]

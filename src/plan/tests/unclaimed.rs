@@ -20,7 +20,7 @@ fn tell(node: &mut Node, known: &[Update], end: fn(Kind) -> Update) {
     }
 }
 
-/// A node that served two Services at one address, and one of their own, when it was restarted.
+/// A node that served two Services, which share an endpoint, when it was restarted.
 fn restarted(known: &[Update]) -> Node {
     let unread = of("default/unread", "10.96.0.2", &["10.244.1.1"]);
     let mut node = Node::new(known.iter().cloned().chain(unread));
@@ -88,4 +88,50 @@ fn an_address_and_a_slice_that_an_unread_part_shares_stay() {
     assert!(
         tables.addresses.contains_key(&web.address) && tables.serves(&front("tcp 10.96.0.1:81"))
     );
+}
+
+#[test]
+fn what_is_read_later_comes_and_goes_from_then_on() {
+    let web = of("default/web", "10.96.0.1", &["10.244.1.1", "10.244.1.2"]);
+    let unread = of("default/unread", "10.96.0.2", &["10.244.1.1"]);
+    let mut node = Node::new(web.iter().cloned().chain(unread));
+    assert!(node.sync().is_complete());
+    node.restart([]);
+    tell(&mut node, &[], Update::ListIncomplete);
+    assert_eq!(node.sync().changes(), 0);
+    let cluster_ip = front("tcp 10.96.0.1:80");
+    // One part is read by now, another is not.
+    tell(&mut node, &web, Update::ListIncomplete);
+    assert_eq!(node.sync().changes(), 0);
+    tell(&mut node, &of("default/web", "10.96.0.1", &["10.244.1.1"]), Update::ListIncomplete);
+    let changes = node.changes();
+    assert!(changes.contains("> 10.244.1.2:8080  weight 1 to weight 0"), "{changes}");
+    tell(&mut node, &[], Update::ListIncomplete);
+    node.sync();
+    assert!(!node.kernel.tables.servers.contains_key(&cluster_ip));
+    assert!(node.kernel.tables.servers.contains_key(&front("tcp 10.96.0.2:80")));
+}
+
+#[test]
+fn how_clients_of_a_front_are_treated_follows_what_is_read() {
+    let policy = |is_local| {
+        let web = service("default/web", &["10.96.0.1"], &["tcp 80"]);
+        let web = web.external_ips(&["198.51.100.9"]);
+        if is_local { web.external_local().applied() } else { web.applied() }
+    };
+    let slice = || slice_applied("default/web", &["tcp 8080"], &[endpoint("10.244.9.9")]);
+    let unread = of("default/unread", "10.96.0.2", &["10.244.1.1"]);
+    let mut node = Node::new([policy(true), slice()].into_iter().chain(unread));
+    assert!(node.sync().is_complete());
+    let shut_out = |node: &Node| {
+        let external = front("tcp 198.51.100.9:80");
+        node.kernel.tables.lists(SetId::NoLocalEndpoints, &external)
+    };
+    assert!(shut_out(&node));
+    // Changed while nobody was running.
+    node.restart([]);
+    tell(&mut node, &[policy(false), slice()], Update::ListIncomplete);
+    assert!(node.sync().is_complete());
+    assert!(!shut_out(&node));
+    assert!(node.kernel.tables.servers.contains_key(&front("tcp 10.96.0.2:80")));
 }

@@ -98,7 +98,7 @@ impl Engine {
         report: &mut Report,
     ) -> Option<Extent> {
         self.observe_host(kernel, report);
-        let mut servers = self.drains.due(now);
+        let mut servers = self.drains.due(now, self.pace.may_follow_at_once());
         servers.extend(&self.doubt.servers);
         if !servers.is_empty() {
             match kernel.observe(&Scope::Servers(servers.clone())) {

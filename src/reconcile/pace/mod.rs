@@ -84,6 +84,11 @@ impl Pace {
         self.retry.is_none_or(|retry| now >= retry)
     }
 
+    /// Whether one sync may follow another without a pause, whatever it is for.
+    pub fn may_follow_at_once(&self) -> bool {
+        self.retry.is_none() && self.periods.min_sync.is_zero()
+    }
+
     /// When to sync next; `wake` is a moment that something else waits for.
     ///
     /// `None` before the first sync: it is due as soon as the first lists are complete.

@@ -124,6 +124,10 @@ impl Folder {
             let note = |reason: &String| Note { path: path.clone(), reason: reason.clone() };
             notes.extend(file.content.oddities.iter().map(note));
         }
+        if self.is_partial() {
+            // What nothing matches may be matched by what could not be read.
+            return notes;
+        }
         let places = self.places();
         for (kind, name, odd) in matching::mismatches(&self.objects(), node_name) {
             let place = places.get(&name).and_then(BTreeSet::last).unwrap_or(&self.path);
