@@ -92,6 +92,9 @@ impl fmt::Display for Report {
         for Rejected { object, reason, .. } in &self.rejected {
             writeln!(f, "  rejected: {object}: {reason}")?;
         }
+        if self.is_partial {
+            writeln!(f, "a part of the cluster could not be read: what it may ask for stays")?;
+        }
         if self.postponed > 0 {
             writeln!(f, "{} changes wait for what failed", self.postponed)?;
         }

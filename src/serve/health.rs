@@ -159,10 +159,15 @@ pub(super) fn words(state: &State, status: &Status) -> String {
         }
         (State { is_ready: false, .. }, _) => format!("not ready, tried again: {failure}"),
         (State { is_healthy: false, .. }, _) => format!("not healthy, tried again: {failure}"),
-        (_, 0) if status.node_is_leaving => "serving, the node is leaving".to_string(),
-        (_, 0) => "serving".to_string(),
-        (_, 1) => format!("serving, but one row fails: {failure}"),
-        (_, rows) => format!("serving, but {rows} rows fail, the first: {failure}"),
+        (_, rows) => {
+            let leaving = if status.node_is_leaving { ", the node is leaving" } else { "" };
+            let failing = match rows {
+                0 => String::new(),
+                1 => format!(", but one row fails: {failure}"),
+                _ => format!(", but {rows} rows fail, the first: {failure}"),
+            };
+            format!("serving{leaving}{failing}")
+        }
     }
 }
 

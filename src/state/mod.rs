@@ -6,7 +6,7 @@
 pub mod drains;
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Looks for the end within a pause.
 const LOOKS: u32 = 10;
+
+/// How often, and how soon again, a folder is asked for that somebody else holds. Writing a record
+/// takes a millisecond.
+const TRIES: u32 = 50;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// The network namespace of the calling thread; `/proc/self` would be that of the first one.
 const NAMESPACE: &str = "/proc/thread-self/ns/net";
@@ -188,10 +193,18 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 
 /// Keeps others from the folder until it is dropped: between a look at a record and its removal,
 /// its owner could write it anew.
+///
+/// Whoever may read the folder may hold it as well, so nobody is waited for without end.
 fn hold(folder: &Path) -> io::Result<fs::File> {
     let folder = fs::File::open(folder)?;
-    folder.lock()?;
-    Ok(folder)
+    for _ in 0..TRIES {
+        match folder.try_lock() {
+            Ok(()) => return Ok(folder),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "another process has locked the folder"))
 }
 
 #[cfg(test)]

@@ -163,7 +163,10 @@ async fn named() {
     fs::remove_file(&broken).unwrap();
     follower.until("whole", |store| !store.is_partial()).await;
     assert!(refused.lines().is_empty() && count(0));
+    fs::write(&broken, "kind: [").unwrap();
+    follower.until("named again", |_| count(1)).await;
     follower.stop().await;
+    assert!(count(0), "whoever reads another source has no manifests");
 }
 
 async fn half_written() {

@@ -29,6 +29,7 @@ fn restarted(known: &[Update]) -> Node {
     tell(&mut node, known, Update::ListIncomplete);
     let report = node.sync();
     assert!(report.is_partial && report.is_complete() && report.changes() == 0, "{report}");
+    assert!(report.to_string().contains("could not be read"), "{report}");
     node
 }
 
@@ -82,6 +83,8 @@ fn an_address_and_a_slice_that_an_unread_part_shares_stay() {
     };
     assert_eq!((weight(&node, "10.244.1.1:8080"), weight(&node, "10.244.1.2:8080")), (0, 1));
     assert!(node.kernel.tables.lists(SetId::Pass, &web), "the endpoint that is not known serves");
+    let notes = node.engine.view(node.now).notes;
+    assert!(notes[&web].starts_with("some of its endpoints stay"), "{notes:?}");
     tell(&mut node, &[], Update::ListIncomplete);
     node.sync();
     let tables = &node.kernel.tables;

@@ -10,6 +10,9 @@ use crate::model::ipset::SetId;
 use crate::model::ipvs::ServerKey;
 use crate::reconcile::view::View;
 
+/// Said of a front with real servers that nobody known asks for.
+const UNREAD: &str = "some of its endpoints stay, as a file that could not be read may name them";
+
 impl Engine {
     /// What is programmed at this moment.
     pub fn view(&self, now: Instant) -> View {
@@ -27,6 +30,9 @@ impl Engine {
     fn notes(&self) -> BTreeMap<ServerKey, String> {
         let tables = self.desired.tables();
         let note = |(key, name, _): (&ServerKey, &ObjectName, _)| {
+            if self.unclaimed.as_ref().is_some_and(|unclaimed| unclaimed.concerns(key)) {
+                return Some((*key, UNREAD.to_owned()));
+            }
             let is_idle = tables.servers.get(key).is_none_or(|server| server.reals.is_empty());
             let note = match is_idle {
                 true => {

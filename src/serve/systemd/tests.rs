@@ -92,6 +92,11 @@ fn words_say_what_is_wrong_in_one_line() {
         ),
         (
             SERVING,
+            Status { failed: failing(1), node_is_leaving: true, ..ready() },
+            "serving, the node is leaving, but one row fails: reals: no such device",
+        ),
+        (
+            SERVING,
             Status { failed: failing(3), ..ready() },
             "serving, but 3 rows fail, the first: reals: no such device",
         ),

@@ -92,6 +92,13 @@ pub struct ManifestSource {
     pub refused: Refused,
 }
 
+/// Who follows another source has no manifest that could be wrong.
+impl Drop for ManifestSource {
+    fn drop(&mut self) {
+        self.refused.replace(Role::Manifest, Files::new());
+    }
+}
+
 impl ManifestSource {
     /// Sends the content of the folder and follows its changes until nobody receives them.
     pub(super) async fn run(self, updates: &Sender<Update>) -> Result<(), Error> {
