@@ -138,3 +138,44 @@ fn how_clients_of_a_front_are_treated_follows_what_is_read() {
     assert!(!shut_out(&node));
     assert!(node.kernel.tables.servers.contains_key(&front("tcp 10.96.0.2:80")));
 }
+
+/// Nothing is kept of what was unread but the kernel itself.
+#[test]
+fn what_is_unread_serves_after_a_crash_at_any_moment() {
+    let web = of("default/web", "10.96.0.1", &["10.244.1.1", "10.244.1.2"]);
+    let fewer = of("default/web", "10.96.0.1", &["10.244.1.2"]);
+    let unread = of("default/unread", "10.96.0.2", &["10.244.1.1"]);
+    let serves = |node: &Node, front: &str| {
+        let (front, tables) = (super::front(front), &node.kernel.tables);
+        let is_open = tables.serves(&front) && tables.lists(SetId::Pass, &front);
+        is_open && tables.addresses.contains_key(&front.address)
+    };
+    for (after, stays) in [(&fewer[..], true), (&[], false)] {
+        for operations in 0.. {
+            let mut node = restarted(&web);
+            tell(&mut node, after, Update::ListIncomplete);
+            node.kernel.dies_after = Some(operations);
+            node.sync();
+            assert!(serves(&node, "tcp 10.96.0.2:80"), "killed after {operations}");
+            assert!(!stays || serves(&node, "tcp 10.96.0.1:80"), "killed after {operations}");
+            let is_over = node.kernel.dies_after.take() > Some(0);
+            node.restart([]);
+            tell(&mut node, after, Update::ListIncomplete);
+            node.sync();
+            assert!(serves(&node, "tcp 10.96.0.2:80"), "started after {operations}");
+            assert!(!stays || serves(&node, "tcp 10.96.0.1:80"), "started after {operations}");
+            // Once all is read, nothing is left of what the crash kept from going.
+            let whole: Vec<_> = after.iter().chain(&unread).cloned().collect();
+            tell(&mut node, &whole, Update::ListDone);
+            node.sync();
+            node.wait(60);
+            node.sync();
+            let mut fresh = Node::new(whole);
+            fresh.sync();
+            assert_eq!(node.kernel.tables, fresh.kernel.tables, "after {operations}");
+            if is_over {
+                break;
+            }
+        }
+    }
+}
