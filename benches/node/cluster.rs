@@ -179,6 +179,7 @@ pub fn policy() -> Policy {
         ipvs_timeouts: IpvsTimeouts::default(),
         drain_timeouts: DrainTimeouts::default(),
         removes_leftovers: false,
+        ipvs_estimation: false,
         conntrack: Conntrack::default(),
         vip_binding: VipBinding::Address,
     }

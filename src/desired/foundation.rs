@@ -9,7 +9,7 @@ use crate::config::Policy;
 use crate::model::ipset::SetKey;
 use crate::model::net::Family;
 use crate::model::observed::Host;
-use crate::model::sysctl::Settings;
+use crate::model::sysctl::{RUN_ESTIMATION, Settings};
 use crate::model::tables::Tables;
 use ipnet::IpNet;
 
@@ -24,6 +24,13 @@ const SETTINGS: [(&str, &str); 4] = [
 
 /// Kernel: up to 5.8 a reused source port costs the client one second unless this is off.
 const CONN_REUSE_MODE: &str = "net/ipv4/vs/conn_reuse_mode";
+
+/// Whether the kernel keeps rates for each virtual and real server, and since when it can be told.
+///
+/// Kernel: up to 6.1 it goes over all of them in one soft interrupt every two seconds, during which
+/// a processor of the node forwards nothing; connections, which drains go by, are counted all the
+/// same.
+const ESTIMATION: (&str, (u32, u32)) = (RUN_ESTIMATION, (5, 16));
 
 /// Parity: what `strictARP` stands for, so that no interface answers for a service address.
 const STRICT_ARP: [(&str, &str); 2] =
@@ -59,6 +66,10 @@ fn settings(policy: &Policy, host: &Host) -> Settings {
     settings.extend(conntrack::ipvs(&policy.ipvs_timeouts));
     if host.kernel < (5, 9) {
         settings.insert(CONN_REUSE_MODE.into(), "0".into());
+    }
+    let (estimation, since) = ESTIMATION;
+    if host.kernel >= since {
+        settings.insert(estimation.into(), u8::from(policy.ipvs_estimation).to_string());
     }
     if host.families.v6 {
         // Kernel: a forwarding host ignores router advertisements unless accept_ra is 2, and would

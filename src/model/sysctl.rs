@@ -8,7 +8,13 @@ pub type Settings = std::collections::BTreeMap<String, String>;
 pub const IPVS_TIMEOUTS: [&str; 3] =
     ["ipvs/timeout/tcp", "ipvs/timeout/tcpfin", "ipvs/timeout/udp"];
 
-/// Whether a setting tunes how connections are remembered, so that no Service waits for it.
+/// Whether IPVS keeps rates of its virtual and real servers.
+pub const RUN_ESTIMATION: &str = "net/ipv4/vs/run_estimation";
+
+/// Whether a setting tunes how connections are remembered or counted, so that no Service waits for
+/// it.
 pub fn is_tuning(path: &str) -> bool {
-    path.starts_with("net/netfilter/nf_conntrack_") || IPVS_TIMEOUTS.contains(&path)
+    path.starts_with("net/netfilter/nf_conntrack_")
+        || path == RUN_ESTIMATION
+        || IPVS_TIMEOUTS.contains(&path)
 }

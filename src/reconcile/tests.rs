@@ -99,6 +99,7 @@ fn policy() -> Policy {
         ipvs_timeouts: IpvsTimeouts::default(),
         drain_timeouts: DrainTimeouts::default(),
         removes_leftovers: false,
+        ipvs_estimation: false,
         conntrack: Conntrack::default(),
     }
 }

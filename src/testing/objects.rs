@@ -93,6 +93,7 @@ pub fn policy() -> Policy {
         strict_arp: false,
         excluded: Vec::new(),
         removes_leftovers: false,
+        ipvs_estimation: false,
         ipvs_timeouts: IpvsTimeouts::default(),
         drain_timeouts: DrainTimeouts::default(),
         conntrack: Conntrack::default(),

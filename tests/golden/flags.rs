@@ -21,6 +21,7 @@ pub fn policy(text: &str) -> Policy {
         ipvs_timeouts: IpvsTimeouts::default(),
         drain_timeouts: DrainTimeouts::default(),
         removes_leftovers: false,
+        ipvs_estimation: false,
         conntrack: Conntrack::default(),
         vip_binding: VipBinding::Address,
     };

@@ -86,7 +86,7 @@ pub const OWN: &str = "kubeIpvsProxy";
 pub const OF_OTHER_MODES: [&str; 2] = ["nftables", "winkernel"];
 
 /// Every field; of two that stand for the same flag the later counts.
-pub const FIELDS: [Field; 71] = [
+pub const FIELDS: [Field; 72] = [
     flag("featureGates", Shape::Gates, "feature-gates"),
     flag("clientConnection.kubeconfig", Shape::Text, "kubeconfig"),
     nothing("clientConnection.acceptContentTypes", Shape::Text, "\"\""),
@@ -148,6 +148,7 @@ pub const FIELDS: [Field; 71] = [
     flag("kubeIpvsProxy.endpointsSource", Shape::Text, "endpoints-source"),
     flag("kubeIpvsProxy.serviceCIDRs", Shape::List, "service-cidr"),
     flag("kubeIpvsProxy.auditPeriod", Shape::Duration, "audit-period"),
+    flag("kubeIpvsProxy.ipvsEstimation", Shape::Truth, "ipvs-estimation"),
     flag("kubeIpvsProxy.vipBinding", Shape::Text, "vip-binding"),
     flag("kubeIpvsProxy.drainTimeout", Shape::Duration, "drain-timeout"),
     flag("kubeIpvsProxy.drainTimeoutVanished", Shape::Duration, "drain-timeout-vanished"),

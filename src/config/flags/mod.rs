@@ -220,6 +220,14 @@ pub struct PolicyFlags {
     /// How long IPVS remembers connections.
     #[command(flatten)]
     pub timeouts: TimeoutFlags,
+    /// Have IPVS keep rates, for ipvsadm --rate and exporters that show them; from Linux 5.16 on.
+    ///
+    /// For each virtual and real server they are computed every two seconds: the node forwards
+    /// nothing for so long, tens of milliseconds with many. Connections, packets and bytes are
+    /// counted without.
+    #[arg(long, value_name = "BOOL", default_value = "false")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub ipvs_estimation: String,
     /// How long real servers drain.
     #[command(flatten)]
     pub drains: DrainFlags,

@@ -164,9 +164,10 @@ impl Resolver {
             self.take("nodeport-addresses", addresses, value::node_port_addresses(addresses));
         let vip_binding = self.vip_binding(&flags.vip_binding);
         let strict_arp = self.truth("ipvs-strict-arp", &flags.ipvs_strict_arp);
-        let excluded = &flags.ipvs_exclude_cidrs;
-        let excluded = self.take("ipvs-exclude-cidrs", excluded, value::ranges(excluded));
+        let cidrs = &flags.ipvs_exclude_cidrs;
+        let excluded = self.take("ipvs-exclude-cidrs", cidrs, value::ranges(cidrs));
         let ipvs_timeouts = self.ipvs_timeouts(&flags.timeouts);
+        let ipvs_estimation = self.truth("ipvs-estimation", &flags.ipvs_estimation);
         let drain_timeouts = self.drain_timeouts(&flags.drains);
         let conntrack = self.conntrack(&flags.conntrack);
         Some(Policy {
@@ -180,6 +181,7 @@ impl Resolver {
             service_cidrs: service_cidrs?,
             node_port_addresses: node_port_addresses?,
             ipvs_timeouts: ipvs_timeouts?,
+            ipvs_estimation: ipvs_estimation?,
             drain_timeouts: drain_timeouts?,
             vip_binding: vip_binding?,
             conntrack: conntrack?,
@@ -259,10 +261,8 @@ impl Resolver {
     }
 
     fn vip_binding(&mut self, text: &str) -> Option<VipBinding> {
-        match self.choose("vip-binding", text, &VIP_BINDINGS, "address")? {
-            "route" => Some(VipBinding::Route),
-            _ => Some(VipBinding::Address),
-        }
+        let is_route = self.choose("vip-binding", text, &VIP_BINDINGS, "address")? == "route";
+        Some(if is_route { VipBinding::Route } else { VipBinding::Address })
     }
 
     fn detect_local(&mut self, flags: &PolicyFlags) -> Option<DetectLocal> {

@@ -12,14 +12,15 @@ use crate::kernel::sysctl::Sysctl;
 use crate::model::link::DEVICE;
 use crate::model::net::PerFamily;
 use crate::model::observed::Host;
-use crate::model::sysctl::Settings;
+use crate::model::sysctl::{RUN_ESTIMATION, Settings};
 
 /// Settings that the daemon may want to set, wherever the kernel has them.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 16] = [
     "net/ipv4/vs/conntrack",
     "net/ipv4/vs/conn_reuse_mode",
     "net/ipv4/vs/expire_nodest_conn",
     "net/ipv4/vs/expire_quiescent_template",
+    RUN_ESTIMATION,
     "net/ipv4/ip_forward",
     "net/ipv4/conf/all/arp_ignore",
     "net/ipv4/conf/all/arp_announce",

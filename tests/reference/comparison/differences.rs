@@ -39,6 +39,7 @@ const PHYSDEV: &str = "`physdev` matches for external IPs";
 const EQUAL_PORTS: &str = "port numbers of service addresses that equal a node port";
 const JOURNAL: &str = "all virtual servers of the family are its own";
 const BUCKETS: &str = "hash sets begin with 1,024 buckets";
+const RATES: &str = "IPVS keeps rates of all virtual and real servers";
 const FORWARDING: &str = "IPv6 forwarding is left as it is";
 const SCHEDULER: &str = "the scheduler changes with the flag";
 const SOURCE_ADDRESS: &str = "IPv6 service addresses may be chosen as source addresses";
@@ -115,6 +116,9 @@ pub const ALWAYS: &[Difference] = &[
 
     ours(SCHEDULER, "set create KUBE@IPVS-HOLD hash:ip *"),
     ours(SCHEDULER, "IPv@ filter -A KUBE-IPVS-OUT-FILTER -p *icmp * -m set --match-set KUBE@IPVS-HOLD src -m icmp* -j DROP"),
+
+    reference(RATES, "setting net.ipv4.vs.run_estimation = 1"),
+    ours(RATES, "setting net.ipv4.vs.run_estimation = 0"),
 
     reference(FORWARDING, "setting net.ipv6.conf.all.forwarding = 0"),
     ours(FORWARDING, "setting net.ipv6.conf.all.forwarding = 1"),
