@@ -129,7 +129,7 @@ pub struct Policy {
     pub node_port_addresses: NodePortAddresses,
     /// How long IPVS remembers connections.
     pub ipvs_timeouts: IpvsTimeouts,
-    /// Whether IPVS keeps rates of its virtual and real servers, for `ipvsadm --rate`.
+    /// Whether IPVS shows counts and rates of its servers, for `ipvsadm --stats` and `--rate`.
     pub ipvs_estimation: bool,
     /// How long real servers drain.
     pub drain_timeouts: DrainTimeouts,

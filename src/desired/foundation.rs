@@ -25,11 +25,12 @@ const SETTINGS: [(&str, &str); 4] = [
 /// Kernel: up to 5.8 a reused source port costs the client one second unless this is off.
 const CONN_REUSE_MODE: &str = "net/ipv4/vs/conn_reuse_mode";
 
-/// Whether the kernel keeps rates for each virtual and real server, and since when it can be told.
+/// Whether the kernel gathers counts and rates of each virtual and real server, and since when it
+/// can be told.
 ///
 /// Kernel: up to 6.1 it goes over all of them in one soft interrupt every two seconds, during which
-/// a processor of the node forwards nothing; connections, which drains go by, are counted all the
-/// same.
+/// a processor of the node forwards nothing; live connections, which drains go by, are right all
+/// the same.
 const ESTIMATION: (&str, (u32, u32)) = (RUN_ESTIMATION, (5, 16));
 
 /// Parity: what `strictARP` stands for, so that no interface answers for a service address.

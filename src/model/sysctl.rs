@@ -8,7 +8,7 @@ pub type Settings = std::collections::BTreeMap<String, String>;
 pub const IPVS_TIMEOUTS: [&str; 3] =
     ["ipvs/timeout/tcp", "ipvs/timeout/tcpfin", "ipvs/timeout/udp"];
 
-/// Whether IPVS keeps rates of its virtual and real servers.
+/// Whether IPVS gathers counts and rates of its virtual and real servers.
 pub const RUN_ESTIMATION: &str = "net/ipv4/vs/run_estimation";
 
 /// Whether a setting tunes how connections are remembered or counted, so that no Service waits for

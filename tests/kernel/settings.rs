@@ -1,10 +1,14 @@
 //! Kernel settings: forwarding is turned on in both families, with care for the host.
 
+use std::net::SocketAddr;
+
+use kube_ipvs_proxy::model::sysctl::RUN_ESTIMATION;
 use libtest_mimic::Trial;
 
-use crate::cluster::{self, Manifests};
-use crate::world::{Place, World};
-use crate::{lab, wait};
+use crate::cluster::{self, Manifests, Service};
+use crate::whoami::Transport;
+use crate::world::{Family, Place, World};
+use crate::{client, lab, wait};
 
 pub fn tests() -> Vec<Trial> {
     crate::trials![
@@ -12,6 +16,7 @@ pub fn tests() -> Vec<Trial> {
         settings_of_arp_are_strict_on_request,
         settings_of_connection_tracking_are_made_and_kept,
         settings_of_ipvs_timeouts_are_made_and_kept,
+        settings_have_ipvs_count_on_request,
         settings_alone_are_made_on_request,
     ]
 }
@@ -85,6 +90,38 @@ fn settings_of_ipvs_timeouts_are_made_and_kept() {
     // What is 0 in the configuration is left as it is found.
     wait::until("times are repaired", cluster::SOON, || timeouts(&world) == "1200 61 77");
     assert!(daemon.terminate().success());
+}
+
+/// Connections to the Service so far, as `ipvsadm --stats` has them.
+fn counted(world: &World, front: SocketAddr) -> u64 {
+    let listed = world.node.output("ipvsadm", &["-Ln", "--stats", "--exact"]);
+    let front = format!("TCP  {front} ");
+    let server = listed.lines().find(|line| line.starts_with(&front));
+    let server = server.unwrap_or_else(|| panic!("no {front}in {listed}"));
+    server.split_whitespace().nth(2).expect("connections").parse().expect("a number")
+}
+
+/// Kernel: counts are gathered together with rates, and what was not gathered is not lost.
+fn settings_have_ipvs_count_on_request() {
+    let world = World::new();
+    let pod = world.pod("pod", Place::Node, 3);
+    let _server = pod.serve(Transport::Tcp, cluster::POD_PORT);
+    let pods = [&pod];
+    let service = Service::new("web", 128, &pods);
+    let manifests = Manifests::new();
+    manifests.put("web.yaml", &service.manifest());
+    let front = service.front(Family::Ipv4);
+    let requests: u64 = 5;
+    for (flag, setting, count) in [("false", "0", 0), ("true", "1", 2 * requests)] {
+        let flag = format!("--ipvs-estimation={flag}");
+        let daemon = cluster::start(&world, &manifests, &[&flag]);
+        assert_eq!(world.node.setting(RUN_ESTIMATION), setting, "{flag}");
+        for _ in 0..requests {
+            client::connect_tcp(&world.node, front).expect("an answer");
+        }
+        wait::until("IPVS counts", cluster::SOON, || counted(&world, front) == count);
+        assert!(daemon.terminate().success());
+    }
 }
 
 fn settings_alone_are_made_on_request() {

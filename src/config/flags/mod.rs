@@ -220,11 +220,12 @@ pub struct PolicyFlags {
     /// How long IPVS remembers connections.
     #[command(flatten)]
     pub timeouts: TimeoutFlags,
-    /// Have IPVS keep rates, for ipvsadm --rate and exporters that show them; from Linux 5.16 on.
+    /// Have IPVS show its counts and rates, for ipvsadm --stats and exporters; from Linux 5.16 on.
     ///
-    /// For each virtual and real server they are computed every two seconds: the node forwards
-    /// nothing for so long, tens of milliseconds with many. Connections, packets and bytes are
-    /// counted without.
+    /// They are gathered every two seconds from each virtual and real server and each processor, up
+    /// to Linux 6.1 while the node forwards nothing, which takes tens of milliseconds with many.
+    /// Without, they stand still; what stood uncounted appears once it is on. Live connections are
+    /// always shown.
     #[arg(long, value_name = "BOOL", default_value = "false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ipvs_estimation: String,

@@ -55,6 +55,7 @@ fn a_cold_start_builds_from_the_ground_up() {
          settings  + net/ipv4/vs/conntrack  1
          settings  + net/ipv4/vs/expire_nodest_conn  1
          settings  + net/ipv4/vs/expire_quiescent_template  1
+         settings  + net/ipv4/vs/run_estimation  0
          sets      + KUBE-LOOP-BACK  hash:ip,port,ip
          sets      + KUBE-CLUSTER-IP  hash:ip,port
          sets      + KUBE-EXTERNAL-IP  hash:ip,port
