@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         trial("events::of_every_node_are_counted_by_the_one_that_wrote_them", counted_by_one),
         trial("events::of_every_node_are_spread", spread),
         trial("events::of_one_node_name_it", of_one_node),
+        trial("events::of_one_node_are_where_an_old_server_wants_them", of_one_node_apart),
         trial("events::of_one_node_are_there_once_whatever_the_starts", restarted),
         trial("events::that_happen_again_are_counted", again),
         trial("events::that_the_server_forgot_are_written_anew", forgotten),
@@ -56,6 +57,10 @@ impl Node {
             timing,
             ..ApiSettings::default()
         };
+        Node::start_with(settings).await
+    }
+
+    pub async fn start_with(settings: ApiSettings) -> Self {
         let metrics = Metrics::new();
         let source = ApiSource::connect(settings).await.unwrap();
         let (sink, events) = Sink::new(metrics.clone());
@@ -341,6 +346,18 @@ async fn outage() {
     node.tell(&rejected("web-np"));
     node.until("written", 1).await;
     assert_eq!(only(&server)["reason"], "ObjectRejected", "the one before is lost");
+    node.end().await;
+}
+
+async fn of_one_node_apart() {
+    let faults = Faults { keeps_nodes_apart: true, ..Faults::default() };
+    let server = Server::start(faults).await;
+    let node = Node::start(&server, "node1", api::quick()).await;
+    node.write(&[drift(), drift(), event(Reason::Starting, Regarding::ThisNode, "")]).await;
+    let places = server.events().into_values();
+    let places: Vec<_> = places.map(|event| event["metadata"]["namespace"].clone()).collect();
+    assert_eq!(places, ["kube-system", "kube-system"]);
+    assert_eq!(server.count(&["POST ", "/default/"]), 1, "asked for once");
     node.end().await;
 }
 

@@ -14,12 +14,14 @@ use hyper::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use kube_ipvs_proxy::cluster::store::Store;
-use kube_ipvs_proxy::cluster::{Kind, Update, objects};
+use kube_ipvs_proxy::cluster::{Kind, ObjectName, Update, objects};
+use kube_ipvs_proxy::telemetry::events::{Reason, Regarding};
 use kube_ipvs_proxy::watch::Source;
 use kube_ipvs_proxy::watch::api::{ApiSettings, ApiSource, EndpointsSource, Timing};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::events::{Node, event};
 use crate::follower::Follower;
 use crate::{api, golden, trial};
 
@@ -167,6 +169,15 @@ impl ControlPlane {
         client
     }
 
+    fn settings(&self, kubeconfig: &str) -> ApiSettings {
+        ApiSettings {
+            kubeconfig: Some(self.file(kubeconfig)),
+            node_name: "node1".to_owned(),
+            timing: api::quick(),
+            ..ApiSettings::default()
+        }
+    }
+
     async fn follow(&self, endpoints: EndpointsSource, timing: Timing) -> Follower {
         self.follow_as("kubeconfig", endpoints, timing).await
     }
@@ -177,13 +188,7 @@ impl ControlPlane {
         endpoints: EndpointsSource,
         timing: Timing,
     ) -> Follower {
-        let settings = ApiSettings {
-            kubeconfig: Some(self.file(kubeconfig)),
-            node_name: "node1".to_owned(),
-            endpoints,
-            timing,
-            ..ApiSettings::default()
-        };
+        let settings = ApiSettings { endpoints, timing, ..self.settings(kubeconfig) };
         Follower::start(Source::Api(Box::new(ApiSource::connect(settings).await.unwrap())))
     }
 }
@@ -250,6 +255,30 @@ async fn rollout_is_accepted() {
         follower.until("every kind", |store| store.is_complete()).await;
         follower.stop().await;
     }
+    writes_events(&plane, &client).await;
+}
+
+/// The role lets Events be created, and counted as they happen again.
+async fn writes_events(plane: &ControlPlane, client: &Client) {
+    let services = "/api/v1/namespaces/default/services";
+    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}});
+    let service = request(client, "POST", services, &service).await.unwrap();
+    let node = Node::start_with(plane.settings("kubeconfig-of-the-proxy")).await;
+    let web = Regarding::Object(Kind::Service, ObjectName::new("default", "web"));
+    let rejected = event(Reason::ObjectRejected, web, "spec.ports[0].port: 0 is no port");
+    let drift = event(Reason::DriftRepaired, Regarding::ThisNode, "rows were changed");
+    node.write(&[rejected.clone(), rejected, drift]).await;
+    node.end().await;
+    let events =
+        request(client, "GET", "/apis/events.k8s.io/v1/events", &Value::Null).await.unwrap();
+    let told = |event: &Value| {
+        let [name, uid] = ["name", "uid"].map(|field| event["regarding"][field].clone());
+        (event["reason"].clone(), name, uid, event["series"]["count"].clone())
+    };
+    let mut told: Vec<_> = events["items"].as_array().unwrap().iter().map(told).collect();
+    told.sort_by_key(|(reason, ..)| reason.to_string());
+    let web = (json!("ObjectRejected"), json!("web"), service["metadata"]["uid"].clone(), json!(2));
+    assert_eq!(told, [(json!("DriftRepaired"), json!("node1"), json!("node1"), json!(null)), web]);
 }
 
 /// Waits until the follower knows what was created, and nothing else.

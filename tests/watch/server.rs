@@ -43,6 +43,8 @@ pub struct Faults {
     pub expires_early: bool,
     /// Events are not taken, but get this status.
     pub events: Option<u16>,
+    /// Events about Nodes are taken in `kube-system` alone, as by Kubernetes 1.20.
+    pub keeps_nodes_apart: bool,
     /// Every request gets this status.
     pub status: Option<u16>,
     /// Every request is answered with a page for people.
@@ -289,7 +291,8 @@ impl Server {
         let Request { method, target, body } = request;
         state.requests.push(format!("{method} {target}"));
         let refusal = state.faults.status.or(state.faults.events);
-        let taken = refusal.map_or_else(|| state.written.take(method, target, body), Err);
+        let apart = state.faults.keeps_nodes_apart;
+        let taken = refusal.map_or_else(|| state.written.take(method, target, body, apart), Err);
         taken.map_or_else(|code| (code, status(code)), |object| (200, object.to_string()))
     }
 

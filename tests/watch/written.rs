@@ -23,13 +23,19 @@ pub struct Written {
 
 impl Written {
     /// Does what a request asks for; the object as it is then, or the status of a refusal.
-    pub fn take(&mut self, method: &str, target: &str, body: &Value) -> Result<Value, u16> {
+    pub fn take(
+        &mut self,
+        method: &str,
+        target: &str,
+        body: &Value,
+        keeps_nodes_apart: bool,
+    ) -> Result<Value, u16> {
         let Some(place) = target.strip_prefix("/apis/events.k8s.io/v1/namespaces/") else {
             return Err(404);
         };
         let place: Vec<&str> = place.split('/').collect();
         match (method, &place[..]) {
-            ("POST", [namespace, "events"]) => self.create(namespace, body),
+            ("POST", [namespace, "events"]) => self.create(namespace, body, keeps_nodes_apart),
             ("PATCH", [_, "events", name]) => self.merge(name, body),
             _ => Err(405),
         }
@@ -38,13 +44,16 @@ impl Written {
     /// Refuses an Event without one of the texts that the API requires, outside of the namespace
     /// of what it is about, or with the name of another. Lengths, forms of times and names, and
     /// types of all other fields, which real servers check too, are not looked at.
-    fn create(&mut self, namespace: &str, event: &Value) -> Result<Value, u16> {
+    fn create(&mut self, namespace: &str, event: &Value, apart: bool) -> Result<Value, u16> {
         let required =
             ["eventTime", "reportingController", "reportingInstance", "action", "reason"];
         let has_all =
             required.iter().all(|field| event[field].as_str().is_some_and(|s| !s.is_empty()));
-        let regarding = event["regarding"]["namespace"].as_str().unwrap_or("default");
-        if !has_all || regarding != namespace || event["metadata"]["namespace"] != namespace {
+        let is_beside = match event["regarding"]["namespace"].as_str() {
+            Some(regarding) => regarding == namespace,
+            None => namespace == "kube-system" || namespace == "default" && !apart,
+        };
+        if !has_all || !is_beside || event["metadata"]["namespace"] != namespace {
             return Err(422);
         }
         let name = event["metadata"]["name"].as_str().unwrap().to_owned();

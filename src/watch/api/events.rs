@@ -34,6 +34,10 @@ const CONTROLLER: &str = "kube-ipvs-proxy";
 /// How often one Event is tried; others wait meanwhile.
 const ATTEMPTS: u32 = 5;
 
+/// Where Kubernetes 1.20 wants Events about what has no namespace; later ones take `default`, too,
+/// where kubelets have theirs.
+const SYSTEM: &str = "kube-system";
+
 /// How long an API server keeps an Event, unless configured otherwise.
 const KEPT: Duration = Duration::from_secs(3600);
 
@@ -59,6 +63,8 @@ pub struct Recorder {
     spread: Spread,
     /// How often each Event that is ours was told, and when last, as long as the server has it.
     told: BTreeMap<String, (u32, Instant)>,
+    /// The namespace of Events about the Node, which has none.
+    nodes_in: &'static str,
     willingness: Willingness,
 }
 
@@ -73,7 +79,8 @@ impl Recorder {
     pub(super) fn new(client: Client, node: String, timing: Timing, metrics: Metrics) -> Self {
         let (allowance, spread) = (Allowance::new(timing), Spread::new(timing));
         let (told, willingness) = (BTreeMap::new(), Willingness::default());
-        Recorder { client, node, timing, metrics, allowance, spread, told, willingness }
+        let nodes_in = "default";
+        Recorder { client, node, timing, metrics, allowance, spread, told, nodes_in, willingness }
     }
 
     /// Writes what is told, at the pace that is allowed, until nobody tells any more.
@@ -104,6 +111,11 @@ impl Recorder {
                 Err(Failure::Unreachable(_) | Failure::Refused { code: 429 | 500.., .. }) => {
                     sleep(backoff.next_wait()).await;
                 }
+                Err(Failure::Refused { code: 422, .. })
+                    if event.regarding == Regarding::ThisNode && self.nodes_in != SYSTEM =>
+                {
+                    self.nodes_in = SYSTEM;
+                }
                 outcome => return outcome,
             }
         }
@@ -120,7 +132,7 @@ impl Recorder {
             }
         };
         let regarding = regarding(kind, namespace, name, &uid);
-        let namespace = if namespace.is_empty() { "default" } else { namespace };
+        let namespace = if namespace.is_empty() { self.nodes_in } else { namespace };
         let name = self.name(event, name, &uid);
         self.told.retain(|_, (_, last)| last.elapsed() < KEPT);
         if let Some((count, _)) = self.told.get(&name).copied() {
