@@ -18,6 +18,9 @@ use crate::model::link::DEVICE;
 /// Groups of rtnetlink that tell of addresses (`RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`).
 const GROUPS: [u32; 2] = [5, 9];
 
+/// Where a notification names the device (`ifa_index` of `struct ifaddrmsg`).
+const DEVICE_OFFSET: u32 = 4;
+
 /// The host's own among all addresses, each with the number of its device.
 ///
 /// An address that is on our device and on another is the host's.
@@ -47,7 +50,9 @@ impl Changes {
     /// Begins to listen, in the network namespace of the calling thread.
     pub fn open() -> Result<Self, Error> {
         let subscription = Subscription::open(Protocol::Route, &GROUPS)?;
-        Ok(Changes { subscription, own_device: own_device() })
+        let mut changes = Changes { subscription, own_device: None };
+        changes.find_own_device()?;
+        Ok(changes)
     }
 
     /// Waits until there is something to take; false if nothing came in time.
@@ -69,17 +74,30 @@ impl Changes {
                 Err(error) => return Err(error),
             }
         }
-        Ok(is_unclear || self.has_foreign(&devices))
+        Ok(is_unclear || self.has_foreign(&devices)?)
     }
 
-    fn has_foreign(&mut self, devices: &BTreeSet<u32>) -> bool {
+    fn has_foreign(&mut self, devices: &BTreeSet<u32>) -> Result<bool, Error> {
         let own = self.own_device;
         if devices.iter().all(|device| Some(*device) == own) {
-            return false;
+            return Ok(false);
         }
         // Our device may have been made since.
-        self.own_device = own_device();
-        devices.iter().any(|device| Some(*device) != own && Some(*device) != self.own_device)
+        self.find_own_device()?;
+        let is_foreign = |device: u32| Some(device) != own && Some(device) != self.own_device;
+        Ok(devices.iter().any(|device| is_foreign(*device)))
+    }
+
+    /// Looks our device up, and hears no more of its addresses.
+    ///
+    /// Cost: those of a large cluster come by the ten thousand when they are bound.
+    fn find_own_device(&mut self) -> Result<(), Error> {
+        let own_device = if_nametoindex(DEVICE).ok();
+        if let Some(index) = own_device.filter(|_| own_device != self.own_device) {
+            self.subscription.keep_back(DEVICE_OFFSET, index)?;
+        }
+        self.own_device = own_device;
+        Ok(())
     }
 }
 
@@ -91,10 +109,6 @@ fn device(body: &[u8]) -> Option<u32> {
         // Whose it is is not known, so it is taken for somebody else's.
         Err(_) => Some(0),
     }
-}
-
-fn own_device() -> Option<u32> {
-    if_nametoindex(DEVICE).ok()
 }
 
 #[cfg(test)]

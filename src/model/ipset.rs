@@ -2,13 +2,14 @@
 //!
 //! The catalogue is one table; everything else about a set follows from its row.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::ipvs::ServerKey;
-use super::net::{Family, Protocol};
+use super::net::{Family, Protocol, compare};
 
 /// One of the sets that the node's rules, or the journal, need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,7 +62,7 @@ pub enum SetId {
 }
 
 /// The kernel type of a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SetType {
     /// `hash:ip`
     HashIp,
@@ -366,7 +367,7 @@ impl fmt::Display for SetKey {
 }
 
 /// What an entry of a set names. Order: an address is the first, see `Tables::entries_of`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Member {
     /// An address.
     Ip(IpAddr),
@@ -395,6 +396,20 @@ impl Member {
         }
     }
 
+    /// All but its kind and its first address.
+    fn rest(&self) -> (Option<Protocol>, u16, Option<Family>, Option<IpNet>) {
+        match *self {
+            Member::Ip(_) => (None, 0, None, None),
+            Member::IpPort(_, protocol, port) => (Some(protocol), port, None, None),
+            Member::IpPortIp(_, protocol, port, ip) => {
+                (Some(protocol), port, None, Some(ip.into()))
+            }
+            Member::IpPortNet(_, protocol, port, net) => (Some(protocol), port, None, Some(net)),
+            Member::Net(net) => (None, 0, None, Some(net)),
+            Member::Port(family, port) => (None, port, Some(family), None),
+        }
+    }
+
     /// The family of its addresses.
     pub fn family(&self) -> Family {
         match self {
@@ -405,6 +420,27 @@ impl Member {
             Member::Net(net) => Family::of(net.addr()),
             Member::Port(family, _) => *family,
         }
+    }
+}
+
+impl Ord for Member {
+    fn cmp(&self, other: &Self) -> Ordering {
+        use Member::{Ip, IpPort, IpPortIp, IpPortNet};
+        match (self, other) {
+            (Ip(one), Ip(two)) => compare(one, two),
+            (IpPort(one, ..), IpPort(two, ..))
+            | (IpPortIp(one, ..), IpPortIp(two, ..))
+            | (IpPortNet(one, ..), IpPortNet(two, ..)) => {
+                compare(one, two).then_with(|| self.rest().cmp(&other.rest()))
+            }
+            _ => (self.kind(), self.rest()).cmp(&(other.kind(), other.rest())),
+        }
+    }
+}
+
+impl PartialOrd for Member {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Virtual servers and real servers (spec section 2).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::net::{Family, Protocol};
+use super::net::{Family, Protocol, compare};
 
 /// The schedulers of the kernel, each in a module `ip_vs_NAME`.
 pub const SCHEDULERS: [&str; 14] =
@@ -22,7 +23,7 @@ pub const FLAG_MH_PORT: u32 = 0x10;
 pub const FLAG_3: u32 = 0x20;
 
 /// Identity of a virtual server: where clients connect to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServerKey {
     /// The service address.
     pub address: IpAddr,
@@ -45,6 +46,19 @@ impl ServerKey {
     }
 }
 
+impl Ord for ServerKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let rest = |key: &Self| (key.port, key.protocol);
+        compare(&self.address, &other.address).then_with(|| rest(self).cmp(&rest(other)))
+    }
+}
+
+impl PartialOrd for ServerKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl fmt::Display for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.protocol, SocketAddr::new(self.address, self.port))
@@ -63,12 +77,24 @@ pub struct VirtualServer {
 }
 
 /// Identity of a real server inside its virtual server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RealKey {
     /// The endpoint's address.
     pub address: IpAddr,
     /// The endpoint's port.
     pub port: u16,
+}
+
+impl Ord for RealKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.address, &other.address).then_with(|| self.port.cmp(&other.port))
+    }
+}
+
+impl PartialOrd for RealKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl fmt::Display for RealKey {

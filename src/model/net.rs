@@ -1,5 +1,6 @@
 //! Families, protocols and what exists once per family.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -47,6 +48,18 @@ impl fmt::Display for Family {
             Family::V4 => "IPv4",
             Family::V6 => "IPv6",
         })
+    }
+}
+
+/// The order of addresses: that of `IpAddr`, IPv4 first.
+///
+/// Cost: keys are compared millions of times at a start; as numbers they are in a fraction of the
+/// time that the standard library takes for octets.
+pub fn compare(one: &IpAddr, other: &IpAddr) -> Ordering {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => one.to_bits().cmp(&other.to_bits()),
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.to_bits().cmp(&other.to_bits()),
+        (one, other) => one.is_ipv6().cmp(&other.is_ipv6()),
     }
 }
 

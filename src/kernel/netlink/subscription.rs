@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use netlink_sys::Socket;
 use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
+use socket2::{SockFilter, SockRef};
 
 use super::Error;
 use super::connection::{Protocol, RECEIVE_BYTES, open_socket, wait};
@@ -31,6 +32,27 @@ impl Subscription {
             socket.add_membership(*group).map_err(|error| Error::socket("subscribe", &error))?;
         }
         Ok(Subscription { socket, received: Vec::with_capacity(RECEIVE_BYTES) })
+    }
+
+    /// Has the kernel keep back notifications that have this number at an offset of their body, and
+    /// no others any more.
+    ///
+    /// Source: `Documentation/networking/filter.rst`; a filter sees each datagram by itself, and
+    /// the kernel sends one for each notification.
+    pub fn keep_back(&self, offset: u32, number: u32) -> Result<(), Error> {
+        const LOAD_WORD: u16 = 0x20;
+        const JUMP_IF_EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        const HEADER_BYTES: u32 = 16;
+        let filter = [
+            SockFilter::new(LOAD_WORD, 0, 0, HEADER_BYTES + offset),
+            // A filter loads in network order what netlink has in that of the host.
+            SockFilter::new(JUMP_IF_EQUAL, 0, 1, number.to_be()),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ];
+        let attached = SockRef::from(&self.socket).attach_filter(&filter);
+        attached.map_err(|error| Error::socket("attach a filter", &error))
     }
 
     /// Waits until a notification is there to take; false if none came in time.
