@@ -94,8 +94,8 @@ fn flag_names(scheduler: &str, flags: u32) -> Vec<&'static str> {
 
 fn sets(tables: &Tables) -> Vec<String> {
     let lines = tables.sets.iter().flat_map(|(key, spec)| {
-        let entries = tables.entries.iter().filter(move |entry| entry.key() == *key);
-        [creation(*key, *spec)].into_iter().chain(entries.map(|entry| format!("add {entry}")))
+        let members = tables.entries.of(*key).iter();
+        [creation(*key, *spec)].into_iter().chain(members.map(move |it| format!("add {key} {it}")))
     });
     lines.collect()
 }

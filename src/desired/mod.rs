@@ -164,11 +164,11 @@ impl Desired {
         let entry =
             |net: &IpNet| Entry { set: SetId::ServiceCidr, member: Member::Net(net.trunc()) };
         let wanted: BTreeSet<Entry> = cidrs.iter().map(entry).collect();
-        let known: BTreeSet<Entry> = self.tables.entries_of(SetId::ServiceCidr).copied().collect();
+        let known: BTreeSet<Entry> = self.tables.entries.of_both(SetId::ServiceCidr).collect();
         for entry in &known {
             self.tables.entries.remove(entry);
         }
-        self.tables.entries.extend(&wanted);
+        self.tables.entries.extend(wanted.iter().copied());
         let entries = wanted.symmetric_difference(&known).copied().collect();
         Touched { entries, ..Touched::default() }
     }

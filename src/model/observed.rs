@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::conntrack::Flow;
-use super::ipset::{Entry, SetKey};
+use super::ipset::{Member, SetKey};
 use super::ipvs::{Connections, RealKey, RealServer, Server, ServerKey, VirtualServer};
 use super::link::Binding;
 use super::net::PerFamily;
@@ -47,7 +47,7 @@ pub enum Part {
     /// Settings, sets without their entries, rules, the device, and the host's facts.
     Foundation(Box<Observed>),
     /// The entries of one set that exists.
-    Entries(SetKey, BTreeSet<Entry>),
+    Entries(SetKey, BTreeSet<Member>),
     /// The addresses on the device, and those with a route of ours.
     Addresses(BTreeMap<IpAddr, Binding>),
     /// The keys of all virtual servers; one that is absent here is gone.

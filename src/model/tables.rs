@@ -3,10 +3,10 @@
 //! Both sides of planning are of this one type; only `desired` and the mirror fill it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::ipset::{Entry, Member, SetId, SetKey, SetSpec};
+use super::ipset::{Entries, Entry, SetId, SetKey, SetSpec};
 use super::iptables::Ruleset;
 use super::ipvs::{Server, ServerKey};
 use super::leftover::Leftover;
@@ -29,7 +29,7 @@ pub struct Tables {
     /// they are most of what is kept.
     pub servers: BTreeMap<ServerKey, Arc<Server>>,
     /// Entries of the sets.
-    pub entries: BTreeSet<Entry>,
+    pub entries: Entries,
     /// Service addresses that are local, each with how; addresses of others on the dummy device.
     pub addresses: BTreeMap<IpAddr, Binding>,
     /// What other modes of kube-proxy left behind; never wanted.
@@ -40,12 +40,6 @@ impl Tables {
     /// Whether a front can take a new connection.
     pub fn serves(&self, front: &ServerKey) -> bool {
         self.servers.get(front).is_some_and(|server| server.is_serving())
-    }
-
-    /// The entries of a set, of both families.
-    pub fn entries_of(&self, set: SetId) -> impl Iterator<Item = &Entry> {
-        let first = Entry { set, member: Member::Ip(Ipv4Addr::UNSPECIFIED.into()) };
-        self.entries.range(first..).take_while(move |entry| entry.set == set)
     }
 
     /// Whether the entry is in its set.

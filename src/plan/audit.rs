@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use super::mirror::Mirror;
 use super::step::Step;
 use crate::desired::Touched;
-use crate::model::ipset::{Entry, SetKey};
+use crate::model::ipset::{Entry, Member, SetKey};
 use crate::model::ipvs::ServerKey;
 use crate::model::link::Binding;
 use crate::model::observed::{Listed, Observed, Part};
@@ -102,10 +102,10 @@ impl Audit {
     }
 
     /// Entries of a set that are on one side only.
-    fn entries(&self, seen: &Tables, set: SetKey, there: &BTreeSet<Entry>) -> BTreeSet<Entry> {
-        let known = seen.entries_of(set.id).filter(|entry| entry.key() == set);
-        let differing = on_one_side(known, there.iter()).into_iter();
-        differing.filter(|entry| !self.written.entries.contains(entry)).copied().collect()
+    fn entries(&self, seen: &Tables, set: SetKey, there: &BTreeSet<Member>) -> BTreeSet<Entry> {
+        let differing = on_one_side(seen.entries.of(set).iter(), there.iter()).into_iter();
+        let differing = differing.map(|member| Entry { set: set.id, member: *member });
+        differing.filter(|entry| !self.written.entries.contains(entry)).collect()
     }
 
     /// Addresses that are bound otherwise than in the mirror, or on one side only.

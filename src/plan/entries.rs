@@ -4,7 +4,7 @@
 //! out, or counts on endpoints that can do without it, is never there with the wrong endpoints.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use super::halfway::Halfway;
 use super::mirror::Mirror;
@@ -123,9 +123,7 @@ impl Entries {
     /// a plan left behind which was cut short are released.
     pub fn hold(&mut self, seen: &Tables, addresses: impl Iterator<Item = IpAddr>) {
         let entry = |address| Entry { set: SetId::Hold, member: Member::Ip(address) };
-        let from_first = seen.entries.range(entry(Ipv4Addr::UNSPECIFIED.into())..);
-        let left = from_first.take_while(|entry| entry.set == SetId::Hold);
-        let left: BTreeSet<Entry> = left.copied().collect();
+        let left: BTreeSet<Entry> = seen.entries.of_both(SetId::Hold).collect();
         let held: BTreeSet<Entry> = addresses.map(entry).collect();
         let coming = held.difference(&left).map(|entry| (Moment::Hold, Change::add(*entry, ())));
         let going = held.union(&left).map(|entry| (Moment::Release, Change::remove(*entry, ())));

@@ -4,7 +4,7 @@
 //! failed part wait for the next sync; all others go on.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::entries::front_of;
@@ -72,8 +72,7 @@ impl<'a> Guard<'a> {
             Step::Rules(change) if self.shuts_out(change.family) => return None,
             // Entries are the proof of what is ours, so they outlive what could not be removed.
             Step::Sets(changes) => Step::Sets(keep(changes, |change| {
-                change.to.is_some()
-                    || !self.seen.entries_of(change.key.id).any(|entry| entry.key() == change.key)
+                change.to.is_some() || self.seen.entries.of(change.key).is_empty()
             })),
             Step::Device(_) | Step::Rules(_) | Step::Flows(_) | Step::Leftovers(_) => step,
             Step::Chains(changes) => {
@@ -103,14 +102,21 @@ impl<'a> Guard<'a> {
     }
 
     fn reals(&self, changes: Vec<RealChange>) -> Vec<RealChange> {
-        let unready = self.unready(&changes);
-        let bereft = self.bereft(&changes);
+        // Cost: changes of one server follow each other, so each server is looked at once.
+        let mut servers: Vec<ServerKey> = changes.iter().map(|change| change.key.0).collect();
+        servers.dedup();
+        let exists = |server: &ServerKey| {
+            self.seen.servers.contains_key(server) && owned::server(self.desired, self.seen, server)
+        };
+        let may_grow = |server: ServerKey| (server, self.may_grow(&server));
+        let standing: BTreeMap<ServerKey, bool> =
+            servers.iter().copied().filter(exists).map(may_grow).collect();
+        let bereft = self.bereft(&servers, &changes);
         keep(changes, |change| {
             let server = &change.key.0;
-            let exists = self.seen.servers.contains_key(server)
-                && owned::server(self.desired, self.seen, server);
-            let waits = if is_live(change) { &unready } else { &bereft };
-            exists && !waits.contains(server)
+            let may_grow = standing.get(server);
+            may_grow
+                .is_some_and(|may| if is_live(change) { *may } else { !bereft.contains(server) })
         })
     }
 
@@ -132,10 +138,11 @@ impl<'a> Guard<'a> {
         }
         let fronts = self
             .wanted
-            .entries_of(SetId::Pass)
+            .entries
+            .of_both(SetId::Pass)
             .filter(|entry| entry.key().family == family)
             .filter(|entry| !self.seen.entries.contains(entry))
-            .filter_map(front_of);
+            .filter_map(|entry| front_of(&entry));
         let is_reached = |front: ServerKey| {
             self.seen.addresses.contains_key(&front.address) && self.seen.serves(&front)
         };
@@ -234,21 +241,16 @@ impl<'a> Guard<'a> {
         change.to.is_none_or(|left| there.covers(left))
     }
 
-    /// Servers whose clients are not yet treated as new real servers call for.
-    fn unready(&self, changes: &[RealChange]) -> BTreeSet<ServerKey> {
-        let growing = changes.iter().filter(|change| is_live(change)).map(|change| change.key.0);
-        let growing: BTreeSet<ServerKey> = growing.collect();
-        let is_ready = |front: &ServerKey| {
-            let has_rules = self.is_guarded(front.family());
-            (has_rules || self.seen.serves(front)) && self.halfway.may_grow(front)
-        };
-        growing.into_iter().filter(|front| !is_ready(front)).collect()
+    /// Whether clients of the server are treated as new real servers call for.
+    fn may_grow(&self, server: &ServerKey) -> bool {
+        let has_rules = self.is_guarded(server.family());
+        (has_rules || self.seen.serves(server)) && self.halfway.may_grow(server)
     }
 
     /// Servers that let traffic pass and that the changes would leave without a live real server.
     ///
     /// It happens when the new real servers could not be added: the old ones are kept until then.
-    fn bereft(&self, changes: &[RealChange]) -> BTreeSet<ServerKey> {
+    fn bereft(&self, servers: &[ServerKey], changes: &[RealChange]) -> BTreeSet<ServerKey> {
         let lowered: BTreeSet<_> =
             changes.iter().filter(|change| !is_live(change)).map(|change| change.key).collect();
         let loses_all = |key: &ServerKey| {
@@ -261,8 +263,7 @@ impl<'a> Guard<'a> {
             may_pass_unseen
                 || [self.wanted, self.seen].iter().any(|tables| tables.lists(SetId::Pass, key))
         };
-        let passing = changes.iter().map(|change| change.key.0).filter(passes);
-        passing.collect::<BTreeSet<_>>().into_iter().filter(loses_all).collect()
+        servers.iter().copied().filter(|key| passes(key) && loses_all(key)).collect()
     }
 }
 

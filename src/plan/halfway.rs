@@ -167,13 +167,13 @@ impl<'a> Halfway<'a> {
     /// Whether everybody who may use the front is let in.
     fn allowed_are_in(self, firewall: &Entry) -> bool {
         let Some(front) = front_of(firewall) else { return true };
-        allowances(self.wanted, &front).all(|entry| self.seen.entries.contains(entry))
+        allowances(self.wanted, &front).all(|entry| self.seen.entries.contains(&entry))
     }
 
     /// Whether somebody is let in who is to be kept out.
     fn admits_wrongly(self, front: &ServerKey) -> bool {
         self.wanted.lists(SetId::LoadBalancerFw, front)
-            && allowances(self.seen, front).any(|entry| !self.wanted.entries.contains(entry))
+            && allowances(self.seen, front).any(|entry| !self.wanted.entries.contains(&entry))
     }
 
     /// Whether anything holds of any front that the entry is about and that clients reach.
@@ -216,7 +216,7 @@ fn treatments(front: &ServerKey) -> impl Iterator<Item = Entry> {
 }
 
 /// The entries that say who may use a front that not everybody is to use.
-fn allowances<'t>(tables: &'t Tables, front: &ServerKey) -> impl Iterator<Item = &'t Entry> {
+fn allowances(tables: &Tables, front: &ServerKey) -> impl Iterator<Item = Entry> {
     let ServerKey { address, port, protocol } = *front;
     let lowest: IpAddr = match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -229,9 +229,9 @@ fn allowances<'t>(tables: &'t Tables, front: &ServerKey) -> impl Iterator<Item =
     ];
     firsts.into_iter().flat_map(move |(set, member)| {
         let first = Entry { set, member };
-        let is_of_the_front =
-            move |entry: &&Entry| entry.set == set && front_of(entry) == front_of(&first);
-        tables.entries.range(first..).take_while(is_of_the_front)
+        let entries = tables.entries.of(first.key()).range(member..);
+        let entries = entries.map(move |member| Entry { set, member: *member });
+        entries.take_while(move |entry| front_of(entry) == front_of(&first))
     })
 }
 

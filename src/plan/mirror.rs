@@ -21,8 +21,6 @@ use crate::model::tables::Tables;
 pub struct Mirror {
     /// The rows.
     pub tables: Tables,
-    /// Number of entries of each set, so that nobody has to count them.
-    sizes: BTreeMap<SetKey, usize>,
     /// Addresses on devices other than ours.
     pub host_addresses: BTreeSet<IpAddr>,
     /// Rulesets that were loaded, by what they were loaded as.
@@ -68,7 +66,7 @@ impl Mirror {
                 .filter(|key| here.servers.get(key) != there.servers.get(key))
                 .copied()
                 .collect(),
-            entries: here.entries.symmetric_difference(&there.entries).copied().collect(),
+            entries: here.entries.symmetric_difference(&there.entries).collect(),
             addresses: addresses
                 .filter(|ip| here.addresses.get(ip) != there.addresses.get(ip))
                 .copied()
@@ -86,7 +84,6 @@ impl Mirror {
             }
         }
         self.tables = observed;
-        self.count_entries();
         self.trust = Trust::Everything;
     }
 
@@ -151,7 +148,7 @@ impl Mirror {
 
     /// Number of entries that a set holds.
     pub fn size(&self, set: &SetKey) -> usize {
-        self.sizes.get(set).copied().unwrap_or_default()
+        self.tables.entries.of(*set).len()
     }
 
     /// Whether the rules of a family are as wanted; another mode of kube-proxy may still decide
@@ -183,19 +180,10 @@ impl Mirror {
 
     /// Notes that an entry is there, or not.
     fn put(&mut self, entry: Entry, is_there: bool) {
-        let entries = &mut self.tables.entries;
-        let size = self.sizes.entry(entry.key()).or_default();
         match is_there {
-            true => *size += usize::from(entries.insert(entry)),
-            false => *size -= usize::from(entries.remove(&entry)),
-        }
-    }
-
-    fn count_entries(&mut self) {
-        self.sizes.clear();
-        for entry in &self.tables.entries {
-            *self.sizes.entry(entry.key()).or_default() += 1;
-        }
+            true => self.tables.entries.insert(entry),
+            false => self.tables.entries.remove(&entry),
+        };
     }
 
     /// Whether the filter that is there, be it damaged, refuses what the set of open fronts does
@@ -219,8 +207,9 @@ impl Mirror {
             Step::Settings(changes) => note_map(&mut tables.settings, changes, failed),
             Step::Sets(changes) => {
                 note_map(&mut tables.sets, changes, failed);
-                tables.entries.retain(|entry| tables.sets.contains_key(&entry.key()));
-                self.count_entries();
+                let gone = changes.iter().map(|change| change.key);
+                let gone = gone.filter(|set| !tables.sets.contains_key(set));
+                gone.for_each(|set| tables.entries.clear(set));
             }
             Step::Device(present) if failed.is_empty() => note_device(tables, *present),
             Step::Rules(change) if failed.is_empty() => {

@@ -105,7 +105,7 @@ fn everything(wanted: &Tables, seen: &Tables) -> Touched {
     Touched {
         foundation: true,
         servers: wanted.servers.keys().chain(seen.servers.keys()).copied().collect(),
-        entries: wanted.entries.union(&seen.entries).copied().collect(),
+        entries: wanted.entries.iter().chain(seen.entries.iter()).collect(),
         addresses: wanted.addresses.keys().chain(seen.addresses.keys()).copied().collect(),
     }
 }

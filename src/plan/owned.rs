@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::mirror::Mirror;
 use crate::desired::Desired;
-use crate::model::ipset::{Entry, Member, SetId};
+use crate::model::ipset::{Entry, Member, SetId, SetKey};
 use crate::model::ipvs::ServerKey;
 use crate::model::net::{Family, Protocol};
 use crate::model::tables::Tables;
@@ -31,8 +31,7 @@ pub fn server(desired: &Desired, seen: &Tables, key: &ServerKey) -> bool {
 /// journal of the family is empty: later, what is not in it is somebody else's.
 pub fn inherited(desired: &Desired, mirror: &Mirror) -> BTreeSet<ServerKey> {
     let seen = &mirror.tables;
-    let has_journal =
-        |family| seen.entries_of(SetId::Servers).any(|entry| entry.member.family() == family);
+    let has_journal = |family| !seen.entries.of(SetKey { id: SetId::Servers, family }).is_empty();
     let taken_over: Vec<Family> =
         Family::ALL.into_iter().filter(|family| !has_journal(*family)).collect();
     let is_local = |ip: &IpAddr| mirror.host_addresses.contains(ip) || address(seen, *ip);

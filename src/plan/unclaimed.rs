@@ -29,7 +29,7 @@ impl Unclaimed {
     /// What is there and not wanted, with what that relies on.
     pub fn of(seen: &Tables, wanted: &Tables) -> Self {
         let mut unclaimed = Unclaimed {
-            entries: seen.entries.difference(&wanted.entries).copied().collect(),
+            entries: seen.entries.difference(&wanted.entries).collect(),
             addresses: missing(seen.addresses.keys(), |at| wanted.addresses.contains_key(at)),
             ..Unclaimed::default()
         };

@@ -142,15 +142,14 @@ fn set(tables: &mut Tables, change: &Change<SetKey, SetSpec>) -> Result<(), Refu
         }
         (None, _) => {
             tables.sets.remove(&key);
-            tables.entries.retain(|entry| entry.key() != key);
+            tables.entries.clear(key);
             Ok(())
         }
     }
 }
 
 fn held(tables: &Tables, key: SetKey) -> u32 {
-    let held = tables.entries.iter().filter(|entry| entry.key() == key).count();
-    u32::try_from(held).unwrap_or(u32::MAX)
+    u32::try_from(tables.entries.of(key).len()).unwrap_or(u32::MAX)
 }
 
 fn entry(tables: &mut Tables, change: &Change<Entry, ()>) -> Result<(), Refusal> {

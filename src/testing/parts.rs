@@ -1,6 +1,7 @@
 //! The fake kernel read part by part, as an audit reads the real one.
 
 use super::fake_kernel::FakeKernel;
+use crate::model::ipset::SetKey;
 use crate::model::observed::{Observed, Part};
 use crate::model::tables::Tables;
 
@@ -22,9 +23,9 @@ fn foundation(kernel: &FakeKernel) -> Vec<Part> {
 }
 
 fn entries(kernel: &FakeKernel) -> Vec<Part> {
-    let of_set = |set| kernel.tables.entries.iter().filter(move |entry| entry.key() == set);
-    let sets = kernel.tables.sets.keys();
-    sets.map(|set| Part::Entries(*set, of_set(*set).copied().collect())).collect()
+    let there = &kernel.tables;
+    let part = |set: &SetKey| Part::Entries(*set, there.entries.of(*set).clone());
+    there.sets.keys().map(part).collect()
 }
 
 fn addresses(kernel: &FakeKernel) -> Vec<Part> {

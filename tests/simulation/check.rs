@@ -9,6 +9,7 @@ use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
 use kube_ipvs_proxy::model::iptables::{ChainKey, Ruleset};
 use kube_ipvs_proxy::model::ipvs::ServerKey;
 use kube_ipvs_proxy::model::net::Family;
+use kube_ipvs_proxy::model::sysctl::is_tuning;
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::plan::step::Step;
 use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
@@ -86,7 +87,8 @@ fn order(state: &Tables, operation: &Step, wanted: &Tables) -> Verdict {
         }
         Step::Settings(changes) => {
             for change in changes.iter().filter(|change| change.key == IPV6_FORWARDING) {
-                let mut others = wanted.settings.iter().filter(|(path, _)| **path != change.key);
+                let matters = |path: &str| path != change.key && !is_tuning(path);
+                let mut others = wanted.settings.iter().filter(|(path, _)| matters(path));
                 let are_set = others.all(|(path, value)| state.settings.get(path) == Some(value));
                 that(are_set, || "forwarding before router advertisements are safe".into())?;
             }

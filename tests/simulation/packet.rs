@@ -242,11 +242,7 @@ impl Host<'_> {
             _ => address,
         };
         let has = |member| entries.contains(&Entry { set: key.id, member });
-        let nets = || {
-            let first = Entry { set: key.id, member: Member::Ip(IpAddr::V4([0; 4].into())) };
-            let of_set = entries.range(first..).take_while(|entry| entry.set == key.id);
-            of_set.map(|entry| entry.member)
-        };
+        let nets = || entries.of(key).iter().copied();
         match key.id.spec().kind {
             SetType::HashIp => has(Member::Ip(field(0))),
             SetType::HashIpPort => has(Member::IpPort(field(0), protocol, port)),

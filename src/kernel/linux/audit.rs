@@ -10,7 +10,7 @@ use super::observe::take_set;
 use super::{LinuxKernel, convert, refused};
 use crate::kernel::Error;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
-use crate::model::ipset::{Entry, SetKey};
+use crate::model::ipset::SetKey;
 use crate::model::ipvs::ServerKey;
 use crate::model::observed::{Listed, Part};
 
@@ -64,9 +64,7 @@ impl LinuxKernel {
                 self.ipset.list(key.name(), key.family).map_err(|cause| cannot_list(key, cause))?;
             // One that went meanwhile is missing from the foundation of the next audit.
             let Some(listing) = listing else { continue };
-            let entries =
-                listing.members.iter().map(|member| Entry { set: key.id, member: *member });
-            say(tell, Part::Entries(key, entries.collect()))?;
+            say(tell, Part::Entries(key, listing.members.into_iter().collect()))?;
         }
         say(tell, Part::Addresses(addresses))?;
         self.tell_servers(tell)

@@ -32,7 +32,7 @@ fn mirror() -> Mirror {
 fn other_rows() -> [Part; 4] {
     let key = front("tcp 10.96.0.2:80");
     [
-        Part::Entries(entry("10.96.0.2").key(), [entry("10.96.0.2")].into()),
+        Part::Entries(entry("10.96.0.2").key(), [entry("10.96.0.2").member].into()),
         Part::Addresses([(ip("10.96.0.2"), Binding::ADDRESS)].into()),
         Part::Keys([key].into()),
         Part::Servers(vec![(key, server(1)).into()]),
@@ -44,7 +44,7 @@ fn a_reading_that_agrees_finds_nothing() {
     let key = front("tcp 10.96.0.1:80");
     for part in [
         Part::Foundation(Box::default()),
-        Part::Entries(entry("10.96.0.1").key(), [entry("10.96.0.1")].into()),
+        Part::Entries(entry("10.96.0.1").key(), [entry("10.96.0.1").member].into()),
         Part::Addresses([(ip("10.96.0.1"), Binding::ADDRESS)].into()),
         Part::Keys([key].into()),
         Part::Servers(vec![(key, server(1)).into()]),

@@ -45,7 +45,7 @@ fn what_a_killed_change_holds_back_is_released_by_the_next_start() {
     node.tell([spread_by("lc")]);
     node.kernel.dies_after = Some(2);
     node.sync();
-    assert!(node.kernel.tables.entries.iter().any(is_hold));
+    assert!(node.kernel.tables.entries.iter().any(|entry| is_hold(&entry)));
     node.kernel.dies_after = None;
     node.restart([spread_by("lc"), two_pods()]);
     check(node.changes(), "entries   - KUBE-IPVS-HOLD 10.96.0.1");
@@ -62,5 +62,5 @@ fn what_could_not_be_released_is_by_the_next_sync() {
     node.tell([one_pod()]);
     let changes = node.changes();
     assert!(changes.ends_with("entries   - KUBE-IPVS-HOLD 10.96.0.1\n"), "{changes}");
-    assert!(!node.kernel.tables.entries.iter().any(is_hold));
+    assert!(!node.kernel.tables.entries.iter().any(|entry| is_hold(&entry)));
 }

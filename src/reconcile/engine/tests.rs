@@ -413,7 +413,7 @@ fn a_change_waits_for_a_few_servers_that_get_another_scheduler_not_for_all() {
     }
     assert!(node.engine.next_sync().is_some_and(|due| due > node.now), "all is done");
     assert_eq!(node.changes(), "");
-    assert_eq!(node.kernel.tables.entries_of(SetId::Hold).count(), 0);
+    assert_eq!(node.kernel.tables.entries.of_both(SetId::Hold).count(), 0);
 }
 
 /// The slice of a Service with endpoints, which a change at this second caused.
