@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
@@ -59,23 +59,51 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// One does not hold what it should.
-    #[error("{} holds no {wanted} in PEM, or one that is cut off", path.display())]
+    /// One holds something else than it should.
+    #[error("{} holds no {wanted} in PEM{found}", path.display())]
     NotPem {
         /// The file.
         path: PathBuf,
         /// What it should hold.
         wanted: &'static str,
+        /// What it holds instead, as the rest of a sentence.
+        found: String,
     },
-    /// The key cannot be used, or is that of another certificate.
+    /// One holds what it should, but not as it was written.
+    #[error("{} holds a {wanted} in PEM that is cut off or damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        wanted: &'static str,
+    },
+    /// Nobody is there to type the passphrase of a key.
+    #[error("{} holds a private key that is encrypted", path.display())]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is of a kind that the cryptography does not have.
+    #[error("{} holds a private key that is damaged, or of a kind that cannot be used", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The certificate is none.
+    #[error("{} holds a certificate that is damaged", path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// The key is that of another certificate.
     #[error("{} is not the key of the certificate in {}", private_key.display(), certificate.display())]
     NoPair {
         /// The file of the certificate.
         certificate: PathBuf,
         /// The file of the key.
         private_key: PathBuf,
-        /// What is wrong.
-        source: rustls::Error,
     },
     /// The certificate of an authority cannot be used.
     #[error("{} holds an authority that clients cannot have a certificate of", path.display())]
@@ -88,11 +116,35 @@ pub enum Error {
 }
 
 impl Error {
+    /// The file that is to be mended.
+    pub fn path(&self) -> &Path {
+        match self {
+            Error::Unreadable { path, .. }
+            | Error::NotPem { path, .. }
+            | Error::Damaged { path, .. }
+            | Error::Encrypted { path }
+            | Error::UnknownKey { path }
+            | Error::NoCertificate { path, .. }
+            | Error::NoAuthority { path, .. } => path,
+            Error::NoPair { private_key, .. } => private_key,
+        }
+    }
+
     /// What to do about it.
     pub fn fix(&self) -> &'static str {
         match self {
             Error::Unreadable { .. } => "put the file there, readable by this program",
-            Error::NotPem { .. } => "write it whole, with its BEGIN and END lines",
+            Error::NotPem { .. } => "name the file that holds it, between BEGIN and END lines",
+            Error::Damaged { .. } | Error::NoCertificate { .. } => {
+                "write it whole, as it was issued, with its BEGIN and END lines"
+            }
+            Error::Encrypted { .. } => {
+                "write it without a passphrase (openssl pkey -in FILE), readable by this program alone"
+            }
+            Error::UnknownKey { .. } => {
+                "issue a pair with an ECDSA key (P-256 or P-384), an Ed25519 key, or an RSA key of \
+                 2048 to 4096 bits"
+            }
             Error::NoPair { .. } => "put certificate and key in place as they were issued together",
             Error::NoAuthority { .. } => "name a file of certificates of authorities",
         }
@@ -116,8 +168,7 @@ pub fn read(files: &TlsFiles) -> Result<Contents, Error> {
 pub fn configuration(files: &TlsFiles, contents: &Contents) -> Result<ServerConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let certificates = certificates(&files.certificate, &contents.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&contents.private_key)
-        .map_err(|_| not_pem(&files.private_key, "private key"))?;
+    let key = private_key(&files.private_key, &contents.private_key)?;
     let verifier = match (&files.client_ca, &contents.client_ca) {
         (Some(path), Some(pem)) => verifier(path, pem, &provider)?,
         _ => WebPkiClientVerifier::no_client_auth(),
@@ -127,11 +178,7 @@ pub fn configuration(files: &TlsFiles, contents: &Contents) -> Result<ServerConf
         .expect("the provider knows the versions that are on by default")
         .with_client_cert_verifier(verifier)
         .with_single_cert(certificates, key)
-        .map_err(|source| Error::NoPair {
-            certificate: files.certificate.clone(),
-            private_key: files.private_key.clone(),
-            source,
-        })?;
+        .map_err(|source| no_pair(files, source))?;
     configuration.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(configuration)
 }
@@ -139,8 +186,35 @@ pub fn configuration(files: &TlsFiles, contents: &Contents) -> Result<ServerConf
 /// At least one.
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.ok().filter(|found| !found.is_empty());
-    found.ok_or_else(|| not_pem(path, "certificate"))
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(not_pem(path, pem, "certificate")),
+        Err(_) => Err(Error::Damaged { path: path.to_owned(), wanted: "certificate" }),
+    }
+}
+
+fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+        let is_encrypted = String::from_utf8_lossy(pem).lines().any(|line| {
+            let is_marked = line.starts_with("-----BEGIN") || line.starts_with("Proc-Type:");
+            is_marked && line.contains("ENCRYPTED")
+        });
+        match error {
+            _ if is_encrypted => Error::Encrypted { path: path.to_owned() },
+            pem::Error::NoItemsFound => not_pem(path, pem, "private key"),
+            _ => Error::Damaged { path: path.to_owned(), wanted: "private key" },
+        }
+    })
+}
+
+/// What it is that does not fit together, by what the library says.
+fn no_pair(files: &TlsFiles, source: rustls::Error) -> Error {
+    let TlsFiles { certificate, private_key, .. } = files.clone();
+    match source {
+        rustls::Error::InconsistentKeys(_) => Error::NoPair { certificate, private_key },
+        rustls::Error::InvalidCertificate(_) => Error::NoCertificate { path: certificate, source },
+        _ => Error::UnknownKey { path: private_key },
+    }
 }
 
 fn verifier(
@@ -157,6 +231,15 @@ fn verifier(
     Ok(verifier.build().expect("there is an authority, and no list of revoked certificates"))
 }
 
-fn not_pem(path: &Path, wanted: &'static str) -> Error {
-    Error::NotPem { path: path.to_owned(), wanted }
+fn not_pem(path: &Path, pem: &[u8], wanted: &'static str) -> Error {
+    let text = String::from_utf8_lossy(pem);
+    let label =
+        |line: &str| Some(line.strip_prefix("-----BEGIN ")?.trim_end_matches('-').to_owned());
+    let labels: Vec<String> = text.lines().filter_map(label).collect();
+    let found = match (pem, labels.as_slice()) {
+        ([], _) => ": it is empty".to_owned(),
+        (_, []) => ": it has no BEGIN line".to_owned(),
+        (_, labels) => format!(", but {}", labels.join(", ")),
+    };
+    Error::NotPem { path: path.to_owned(), wanted, found }
 }

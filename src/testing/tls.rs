@@ -43,7 +43,7 @@ impl Authority {
         let _ = fs::remove_dir_all(&authority.folder);
         fs::create_dir(&authority.folder).expect("a folder for certificates");
         fs::write(authority.file("openssl.conf"), OPENSSL_CONFIGURATION).expect("a file");
-        authority.openssl("ca", &["-addext", "basicConstraints=critical,CA:TRUE"]);
+        authority.new_pair("ca", &["-addext", "basicConstraints=critical,CA:TRUE"]);
         authority
     }
 
@@ -60,20 +60,29 @@ impl Authority {
         let address = "subjectAltName=IP:127.0.0.1";
         let (certificate, key) = (self.file("ca.crt"), self.file("ca.key"));
         let [certificate, key] = [&certificate, &key].map(|path| path.to_str().expect("a name"));
-        self.openssl(name, &["-CA", certificate, "-CAkey", key, "-addext", address]);
+        self.new_pair(name, &["-CA", certificate, "-CAkey", key, "-addext", address]);
         let [certificate, private_key] =
             ["crt", "key"].map(|end| self.file(&format!("{name}.{end}")));
         TlsFiles { certificate, private_key, client_ca: None }
     }
 
-    fn openssl(&self, name: &str, more: &[&str]) {
+    fn new_pair(&self, name: &str, more: &[&str]) {
         let subject = format!("/CN={name}");
         let [key, certificate] = ["key", "crt"].map(|end| format!("{name}.{end}"));
         let new = ["req", "-config", "openssl.conf", "-x509", "-nodes", "-newkey", "ec"];
         let curve = ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", &subject];
+        let out = ["-keyout", &key, "-out", &certificate];
+        self.run(&[&new[..], &curve, &out, more].concat());
+    }
+
+    /// Runs `openssl` in the folder.
+    ///
+    /// # Panics
+    /// If there is none, or it fails.
+    pub fn run(&self, arguments: &[&str]) {
         let mut command = Command::new("openssl");
-        command.args(new).args(curve).args(["-keyout", &key, "-out", &certificate]).args(more);
-        let output = command.current_dir(&self.folder).output().expect("openssl is there");
+        let output = command.args(arguments).current_dir(&self.folder).output();
+        let output = output.expect("openssl is there");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

@@ -87,37 +87,79 @@ async fn clients_prove_themselves_where_an_authority_is_named() {
     }
 }
 
-#[test]
-fn files_that_cannot_be_used_are_named() {
+/// What is said of files that cannot be used.
+fn complaint(files: &TlsFiles) -> (String, std::path::PathBuf) {
+    let read = tls::read(files);
+    let error = read.and_then(|contents| tls::configuration(files, &contents)).unwrap_err();
+    assert!(!error.fix().is_empty());
+    (error.to_string(), error.path().to_owned())
+}
+
+/// Files of an authority with one pair, and ones that are broken.
+fn broken() -> (Authority, TlsFiles) {
     let authority = Authority::new("files");
-    let (files, other) = (authority.issue("node"), authority.issue("other"));
-    let broken = |name: &str, text: &str| {
-        fs::write(authority.file(name), text).unwrap();
-        authority.file(name)
-    };
+    let (files, _) = (authority.issue("node"), authority.issue("other"));
+    let write = |name: &str, text: &str| fs::write(authority.file(name), text).unwrap();
     let whole = fs::read_to_string(&files.private_key).unwrap();
-    let cut = broken("cut.key", &whole[..whole.len() / 2]);
-    let empty = broken("empty.crt", "");
-    let blob = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let blob = broken("blob.crt", blob);
-    let certificate = |path| TlsFiles { certificate: path, ..files.clone() };
-    let private_key = |path| TlsFiles { private_key: path, ..files.clone() };
-    let client_ca = |path| TlsFiles { client_ca: Some(path), ..files.clone() };
-    for (files, file, complaint) in [
-        (certificate(authority.file("none.crt")), "none.crt", "cannot read"),
-        (certificate(empty.clone()), "empty.crt", "holds no certificate in PEM"),
-        (certificate(files.private_key.clone()), "node.key", "holds no certificate in PEM"),
-        (certificate(blob.clone()), "blob.crt", "is not the key of the certificate in"),
-        (private_key(cut), "cut.key", "holds no private key in PEM, or one that is cut off"),
-        (private_key(other.private_key), "other.key", "is not the key of the certificate in"),
-        (client_ca(authority.file("none.crt")), "none.crt", "cannot read"),
-        (client_ca(empty), "empty.crt", "holds no certificate in PEM"),
-        (client_ca(blob), "blob.crt", "holds an authority that"),
+    write("cut.key", &whole[..whole.len() / 2]);
+    write("empty.crt", "");
+    write("plain.crt", "a note\n");
+    for (name, label) in [("blob.crt", "CERTIFICATE"), ("blob.key", "PRIVATE KEY")] {
+        write(name, &format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n"));
+        let odd = name.replace("blob", "odd");
+        write(&odd, &format!("-----BEGIN {label}-----\n%%%\n-----END {label}-----\n"));
+    }
+    let encrypt = ["pkey", "-in", "node.key", "-aes256", "-passout", "pass:x", "-out"];
+    authority.run(&[&encrypt[..], &["pkcs8.key"]].concat());
+    authority.run(&[&encrypt[..], &["old.key", "-traditional"]].concat());
+    let curve = ["-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
+    authority.run(&[&["genpkey", "-out", "p521.key"][..], &curve].concat());
+    (authority, files)
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named() {
+    let (authority, files) = broken();
+    for (name, words) in [
+        ("none.crt", "cannot read"),
+        ("empty.crt", "holds no certificate in PEM: it is empty"),
+        ("plain.crt", "holds no certificate in PEM: it has no BEGIN line"),
+        ("node.key", "holds no certificate in PEM, but PRIVATE KEY"),
+        ("odd.crt", "holds a certificate in PEM that is cut off or damaged"),
+        ("blob.crt", "holds a certificate that is damaged"),
     ] {
-        let read = tls::read(&files);
-        let error = read.and_then(|contents| tls::configuration(&files, &contents)).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains(file) && text.contains(complaint), "{text}");
-        assert!(!error.fix().is_empty());
+        let certificate = authority.file(name);
+        let (text, file) =
+            complaint(&TlsFiles { certificate: certificate.clone(), ..files.clone() });
+        assert!(text.contains(name) && text.contains(words), "{text}");
+        assert_eq!(file, certificate);
+        let client_ca = Some(certificate.clone());
+        let (text, file) = complaint(&TlsFiles { client_ca, ..files.clone() });
+        let words = if name == "blob.crt" { "holds an authority that" } else { words };
+        assert!(text.contains(name) && text.contains(words), "{text}");
+        assert_eq!(file, certificate);
+    }
+}
+
+#[test]
+fn a_private_key_that_cannot_be_used_is_named() {
+    let (authority, files) = broken();
+    let unknown = "holds a private key that is damaged, or of a kind that cannot be used";
+    for (name, words) in [
+        ("none.key", "cannot read"),
+        ("node.crt", "holds no private key in PEM, but CERTIFICATE"),
+        ("cut.key", "holds a private key in PEM that is cut off or damaged"),
+        ("odd.key", "holds a private key in PEM that is cut off or damaged"),
+        ("pkcs8.key", "holds a private key that is encrypted"),
+        ("old.key", "holds a private key that is encrypted"),
+        ("blob.key", unknown),
+        ("p521.key", unknown),
+        ("other.key", "is not the key of the certificate in"),
+    ] {
+        let private_key = authority.file(name);
+        let (text, file) =
+            complaint(&TlsFiles { private_key: private_key.clone(), ..files.clone() });
+        assert!(text.contains(name) && text.contains(words), "{text}");
+        assert_eq!(file, private_key);
     }
 }
