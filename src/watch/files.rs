@@ -61,25 +61,32 @@ fn watch(paths: &[PathBuf]) -> Result<Vec<Changes>, Error> {
     folders.iter().map(|folder| Changes::watch(folder)).collect()
 }
 
-/// The folder of a file, and of each file that it is a symbolic link to.
+/// The folder that holds a file, and each that holds a symbolic link on the way to it.
 ///
 /// A volume of a ConfigMap has `config.conf` as a link to `..data/config.conf`, and `..data` as a
-/// link that is replaced: the change is seen in the folder that holds both.
+/// link that is replaced: the change is seen in the folder that holds both. Folders above may be
+/// reached through links as well, such as `current` of several versions.
 fn folders(path: &Path) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
-    let mut path = path.to_path_buf();
-    for _ in 0..MOST_LINKS {
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
-        folders.insert(folder.clone());
-        match path.read_link() {
-            Ok(target) => path = folder.join(target),
-            Err(_) => break,
+    let (mut folder, mut links) = (PathBuf::from("."), 0);
+    let mut rest = path.to_path_buf();
+    loop {
+        let mut components = rest.components();
+        let Some(next) = components.next() else { return folders };
+        let at = folder.join(next);
+        match at.read_link() {
+            Ok(target) if links < MOST_LINKS => {
+                links += 1;
+                rest = target.join(components);
+                folders.insert(folder.clone());
+            }
+            _ if components.as_path() == Path::new("") => {
+                folders.insert(folder);
+                return folders;
+            }
+            _ => (folder, rest) = (at, components.as_path().to_path_buf()),
         }
     }
-    folders
 }
 
 #[cfg(test)]
@@ -88,18 +95,86 @@ mod tests {
 
     use super::*;
 
+    /// A folder that is gone when dropped.
+    struct Root(PathBuf);
+
+    impl Root {
+        fn new(name: &str) -> Self {
+            let name = format!("kube-ipvs-proxy-files-{name}-{}", std::process::id());
+            let root = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(&root).unwrap();
+            Root(root)
+        }
+
+        /// Makes a file, and the folders that lead to it.
+        fn write(&self, name: &str) {
+            let path = self.0.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+
+        /// Makes a link, in place of another one if there is.
+        fn link(&self, target: impl AsRef<Path>, name: &str) {
+            symlink(target, self.0.join("new")).unwrap();
+            std::fs::rename(self.0.join("new"), self.0.join(name)).unwrap();
+        }
+
+        /// The folders that lead to a file, below this one.
+        fn folders(&self, name: &str) -> Vec<PathBuf> {
+            let mut names = Vec::new();
+            for folder in folders(&self.0.join(name)) {
+                names.extend(folder.strip_prefix(&self.0).map(Path::to_path_buf));
+            }
+            names
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            // What is left lies in the folder for temporary files.
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
     #[test]
     fn folders_follow_links() {
-        let root = std::env::temp_dir().join(format!("files-{}", std::process::id()));
-        std::fs::create_dir_all(root.join("mount/..1")).unwrap();
-        std::fs::write(root.join("mount/..1/config.conf"), "").unwrap();
-        symlink("..1", root.join("mount/..data")).unwrap();
-        symlink("..data/config.conf", root.join("mount/config.conf")).unwrap();
-        symlink("mount/config.conf", root.join("link")).unwrap();
-        let expected = ["", "mount", "mount/..data"].map(|folder| root.join(folder));
-        let found: Vec<PathBuf> = folders(&root.join("link")).into_iter().collect();
-        assert_eq!(found.iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+        let root = Root::new("links");
+        root.write("mount/..1/config.conf");
+        root.link("..1", "mount/..data");
+        root.link("..data/config.conf", "mount/config.conf");
+        root.link("mount/config.conf", "link");
+        assert_eq!(root.folders("link"), ["", "mount", "mount/..1"].map(PathBuf::from));
         assert_eq!(folders(Path::new("file")), BTreeSet::from([PathBuf::from(".")]));
-        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn links_among_the_folders_above_are_followed() {
+        let root = Root::new("above");
+        root.write("v1/sub/tls.crt");
+        root.link("v1", "current");
+        assert_eq!(root.folders("current/sub/tls.crt"), ["", "v1/sub"].map(PathBuf::from));
+        root.link(root.0.join("current"), "absolute");
+        assert_eq!(root.folders("absolute/sub/tls.crt"), ["", "v1/sub"].map(PathBuf::from));
+        root.write("other/file");
+        root.link("../v1/sub", "other/up");
+        let expected = ["other", "other/../v1/sub"].map(PathBuf::from);
+        assert_eq!(root.folders("other/up/tls.crt"), expected);
+        root.link("circle", "circle");
+        assert_eq!(root.folders("circle/tls.crt")[0], Path::new(""));
+        assert_eq!(root.folders("none/tls.crt"), [PathBuf::from("none")]);
+    }
+
+    #[tokio::test]
+    async fn a_link_above_that_is_replaced_is_a_change() {
+        let root = Root::new("replaced");
+        root.write("v1/tls.crt");
+        root.write("v2/tls.crt");
+        root.link("v1", "current");
+        let mut files = Files::watch([root.0.join("current/tls.crt")]);
+        root.link("v2", "current");
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, files.settled()).await.expect("a change");
+        std::fs::write(root.0.join("v2/tls.crt"), "new").unwrap();
+        tokio::time::timeout(limit, files.settled()).await.expect("a change of the new one");
     }
 }
