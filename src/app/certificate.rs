@@ -6,34 +6,59 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::causes;
 use crate::config::TlsFiles;
 use crate::serve::listen::{self, Answers, Place};
 use crate::serve::tls::{self, Contents, Error, Transport};
+use crate::telemetry::refused::{Refused, Role};
 use crate::watch::files::Files;
 
-/// Serves an address by the latest good certificate, until told to stop.
-pub(super) async fn serve(
-    files: TlsFiles,
-    place: Place,
-    answers: Answers,
-    stop: CancellationToken,
-) {
-    let mut certificate = Certificate::new(files);
-    let Some(first) = stop.run_until_cancelled(certificate.next()).await else { return };
-    let (tell, latest) = watch::channel(first);
-    let follow = async {
-        loop {
-            tell.send_replace(certificate.next().await);
+/// The certificate of an address; it outlives the servers that prove themselves by it.
+#[derive(Clone)]
+pub(super) struct Kept {
+    certificate: Arc<Mutex<Option<Certificate>>>,
+    refused: Refused,
+}
+
+impl Kept {
+    /// None so far; files that cannot be used are told to `refused`.
+    pub(super) fn new(refused: Refused) -> Self {
+        Kept { certificate: Arc::default(), refused }
+    }
+
+    /// Serves an address by the latest good certificate, until told to stop.
+    pub(super) async fn serve(
+        self,
+        files: TlsFiles,
+        place: Place,
+        answers: Answers,
+        stop: CancellationToken,
+    ) {
+        // Nobody waits here: the server before has ended.
+        let mut kept = self.certificate.lock().await;
+        let certificate = match &mut *kept {
+            Some(certificate) if certificate.paths == files => certificate,
+            kept => kept.insert(Certificate::new(files, self.refused.clone())),
+        };
+        if let Some(first) = stop.run_until_cancelled(certificate.current()).await {
+            let (tell, latest) = watch::channel(first);
+            let follow = async {
+                loop {
+                    tell.send_replace(certificate.next().await);
+                }
+            };
+            tokio::select! {
+                () = listen::serve(place, Transport::Tls(latest), answers, stop, |_| {}) => {}
+                () = follow => {}
+            }
         }
-    };
-    tokio::select! {
-        () = listen::serve(place, Transport::Tls(latest), answers, stop, |_| {}) => {}
-        () = follow => {}
+        // What nobody is served by is nobody's concern.
+        self.refused.replace(Role::Certificate, Default::default());
     }
 }
 
@@ -41,17 +66,27 @@ pub(super) async fn serve(
 struct Certificate {
     paths: TlsFiles,
     files: Files,
-    /// What is in force.
-    in_force: Option<Contents>,
+    /// What is in force, and what the files held.
+    in_force: Option<(Arc<ServerConfig>, Contents)>,
     /// What was said last of files that cannot be used.
     told: String,
+    /// Where it is told that they cannot be used.
+    refused: Refused,
 }
 
 impl Certificate {
-    fn new(paths: TlsFiles) -> Self {
+    fn new(paths: TlsFiles, refused: Refused) -> Self {
         let TlsFiles { certificate, private_key, client_ca } = paths.clone();
         let files = Files::watch([certificate, private_key].into_iter().chain(client_ca));
-        Certificate { paths, files, in_force: None, told: String::new() }
+        Certificate { paths, files, in_force: None, told: String::new(), refused }
+    }
+
+    /// The one in force, or the first that can be.
+    async fn current(&mut self) -> Arc<ServerConfig> {
+        match &self.in_force {
+            Some((configuration, _)) => Arc::clone(configuration),
+            None => self.next().await,
+        }
     }
 
     /// Waits for a certificate that can be used, other than the one before.
@@ -61,7 +96,7 @@ impl Certificate {
                 Ok(None) => {}
                 Ok(Some(configuration)) => {
                     info!(file = %self.paths.certificate.display(), "certificate is in force");
-                    return Arc::new(configuration);
+                    return configuration;
                 }
                 Err(error) => self.tell(error),
             }
@@ -70,21 +105,26 @@ impl Certificate {
     }
 
     /// What the files come to, if that is news.
-    fn read(&mut self) -> Result<Option<ServerConfig>, Error> {
+    fn read(&mut self) -> Result<Option<Arc<ServerConfig>>, Error> {
         let contents = tls::read(&self.paths)?;
-        if self.in_force.as_ref() == Some(&contents) {
-            self.told.clear();
-            return Ok(None);
+        let is_in_force = self.in_force.as_ref().is_some_and(|(_, held)| *held == contents);
+        let new = match is_in_force {
+            true => None,
+            false => Some(Arc::new(tls::configuration(&self.paths, &contents)?)),
+        };
+        if let Some(configuration) = &new {
+            self.in_force = Some((Arc::clone(configuration), contents));
         }
-        let configuration = tls::configuration(&self.paths, &contents)?;
-        self.in_force = Some(contents);
         self.told.clear();
-        Ok(Some(configuration))
+        self.refused.replace(Role::Certificate, Default::default());
+        Ok(new)
     }
 
     fn tell(&mut self, error: Error) {
-        let fix = error.fix();
-        let error = format!("{:#}", anyhow::Error::from(error));
+        let (file, fix) = (error.path().to_owned(), error.fix());
+        let error = causes::in_words(&error);
+        let reason = format!("{error}: {fix}");
+        self.refused.replace(Role::Certificate, [(file, reason)].into());
         if self.told == error {
             return;
         }

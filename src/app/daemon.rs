@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use super::certificate::Kept;
 use super::edges::{self, Counted};
 use super::origin::Origin;
 use super::reload::Reload;
@@ -71,6 +72,7 @@ pub(super) fn run(
         let mut around = Around {
             signals: Signals::new()?,
             reload: Reload::new(origin, refused.clone()),
+            certificate: Kept::new(refused.clone()),
             refused,
             manager: Manager::of_environment().map(Arc::new),
             origin,
@@ -97,6 +99,7 @@ struct Around<'a> {
     refused: Refused,
     /// The service manager that started us, if one did.
     manager: Option<Arc<Manager>>,
+    certificate: Kept,
     origin: &'a Origin,
     set_verbosity: &'a SetVerbosity,
 }
@@ -163,8 +166,9 @@ impl Life {
         let events = parts.wires.events.clone();
         parts.record(&metrics);
         let (refused, manager) = (around.refused.clone(), around.manager.clone());
-        let stopped = stop.clone();
-        let sources = Sources { metrics, status, ask, refused, events, stop: stopped, manager };
+        let (certificate, stopped) = (around.certificate.clone(), stop.clone());
+        let sources =
+            Sources { metrics, status, ask, refused, events, stop: stopped, manager, certificate };
         let servers = Servers::start(loaded, sources);
         // Order: what changes after the first look at the host is heard of.
         let changes = Changes::open().context("cannot follow the addresses of the host")?;
@@ -207,10 +211,10 @@ impl Life {
     }
 
     async fn change(&mut self, loaded: &mut Loaded, new: Loaded, around: &Around<'_>) {
-        let old = std::mem::replace(loaded, new);
+        *loaded = new;
         let Config { policy, periods, .. } = &loaded.config;
         around.adopt(loaded);
-        self.servers.adopt(&old.config, loaded).await;
+        self.servers.adopt(loaded).await;
         let reconfigured = Reconfigured { policy: policy.clone(), periods: *periods };
         self.tell.send_replace(Some(reconfigured));
     }

@@ -1,21 +1,22 @@
 //! The servers that the configuration asks for: health, metrics, health checks of Services.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::certificate;
-use crate::config::Config;
+use super::certificate::Kept;
 use crate::config::flags::Given;
 use crate::config::layers::Loaded;
+use crate::config::{Config, TlsFiles};
 use crate::reconcile::status::Status;
 use crate::reconcile::view::Question;
 use crate::serve::health::Health;
-use crate::serve::listen::Place;
+use crate::serve::listen::{Answers, Place};
 use crate::serve::systemd::Manager;
 use crate::serve::tls::Transport;
 use crate::serve::zpages::Pages;
@@ -24,12 +25,33 @@ use crate::telemetry::events::Sink;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::refused::Refused;
 
-/// Running servers; they stop when told to, or with the daemon.
+/// The servers that run; they stop when told to, or with the daemon.
 pub(super) struct Servers {
     sources: Sources,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    running: Vec<Running>,
     in_force: watch::Sender<InForce>,
+}
+
+/// A server as the configuration asks for it: one that is asked for as before goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// The service manager is told.
+    Manager { period: Duration },
+    /// The health address.
+    Health { address: SocketAddr, period: Duration },
+    /// The health checks of Services.
+    ServiceHealth { period: Duration },
+    /// The socket of `status`.
+    Status,
+    /// The metrics address.
+    Metrics { address: SocketAddr, tls: Option<TlsFiles> },
+}
+
+/// A server at work.
+struct Running {
+    wanted: Wanted,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 /// The configuration as it is shown.
@@ -58,91 +80,133 @@ pub(super) struct Sources {
     pub(super) stop: CancellationToken,
     /// Who is told the same as those that ask for health.
     pub(super) manager: Option<Arc<Manager>>,
+    /// By what the metrics are served, whichever server does so.
+    pub(super) certificate: Kept,
 }
 
 impl Servers {
     /// Starts the servers that are configured.
     pub(super) fn start(loaded: &Loaded, sources: Sources) -> Self {
-        let (tasks, stop) = (TaskTracker::new(), sources.stop.child_token());
         let (in_force, _) = watch::channel(InForce::of(loaded));
-        let servers = Servers { sources, tasks, stop, in_force };
-        servers.serve(&loaded.config);
+        let mut servers = Servers { sources, running: Vec::new(), in_force };
+        servers.start_missing(wanted(&loaded.config));
         servers
     }
 
-    /// Follows another configuration; addresses that stay the same go on being served.
-    pub(super) async fn adopt(&mut self, old: &Config, new: &Loaded) {
+    /// Follows another configuration; servers that it asks for as before go on.
+    pub(super) async fn adopt(&mut self, new: &Loaded) {
         self.in_force.send_replace(InForce::of(new));
-        if !are_alike(old, &new.config) {
-            self.stop.cancel();
-            self.wait().await;
-            (self.tasks, self.stop) = (TaskTracker::new(), self.sources.stop.child_token());
-            self.serve(&new.config);
-        }
+        let wanted = wanted(&new.config);
+        let is_wanted = |running: &Running| wanted.contains(&running.wanted);
+        let (stay, go): (Vec<_>, Vec<_>) = self.running.drain(..).partition(is_wanted);
+        go.iter().for_each(|running| running.stop.cancel());
+        // Order: one server may ask for the address that another one leaves.
+        ended(go).await;
+        self.running = stay;
+        self.start_missing(wanted);
     }
 
     /// Waits until they have stopped.
-    pub(super) async fn wait(&self) {
-        self.tasks.wait().await;
+    pub(super) async fn wait(self) {
+        ended(self.running).await;
     }
 
-    fn serve(&self, config: &Config) {
-        let Sources { metrics: counted, status, ask, refused, events, .. } = &self.sources;
-        let period = config.periods.sync;
-        let health = Health::new(status.clone(), counted.clone(), refused.clone(), period);
-        if let Some(manager) = self.sources.manager.clone() {
-            let told = manager.follow(health.clone(), status.clone(), self.stop.clone());
-            self.tasks.spawn(told);
+    fn start_missing(&mut self, wanted: Vec<Wanted>) {
+        for wanted in wanted {
+            if self.running.iter().all(|running| running.wanted != wanted) {
+                let stop = self.sources.stop.child_token();
+                let task = self.serve(&wanted, stop.clone());
+                self.running.push(Running { wanted, stop, task });
+            }
         }
-        if let Some(address) = config.healthz {
-            let setting = "healthz-bind-address";
-            let place = Place { setting, address, bind: listen::bind };
-            let (answers, stop) =
-                (Arc::new(move |path: &str| health.answer(path)), self.stop.clone());
-            self.tasks.spawn(listen::serve(place, Transport::Plain, answers, stop, |_| {}));
-        }
-        let longest_wait = config.periods.sync * 2;
-        self.tasks.spawn(service_health::run(
-            status.clone(),
-            longest_wait,
-            events.clone(),
-            self.stop.clone(),
-        ));
-        self.tasks.spawn(status_socket::run(ask.clone(), refused.clone(), self.stop.clone()));
-        self.serve_metrics(config);
-        self.tasks.close();
     }
 
-    fn serve_metrics(&self, config: &Config) {
-        let Some(address) = config.metrics else { return };
+    fn serve(&self, wanted: &Wanted, stop: CancellationToken) -> JoinHandle<()> {
+        let Sources { status, ask, refused, events, manager, certificate, .. } = &self.sources;
+        match wanted {
+            Wanted::Manager { period } => {
+                let (health, status) = (self.health(*period), status.clone());
+                match manager.clone() {
+                    None => tokio::spawn(std::future::ready(())),
+                    Some(manager) => tokio::spawn(manager.follow(health, status, stop)),
+                }
+            }
+            Wanted::Health { address, period } => {
+                let health = self.health(*period);
+                let answers = Arc::new(move |path: &str| health.answer(path));
+                tokio::spawn(plain(place("healthz-bind-address", *address), answers, stop))
+            }
+            Wanted::ServiceHealth { period } => {
+                let (status, events) = (status.clone(), events.clone());
+                tokio::spawn(service_health::run(status, *period * 2, events, stop))
+            }
+            Wanted::Status => tokio::spawn(status_socket::run(ask.clone(), refused.clone(), stop)),
+            Wanted::Metrics { address, tls } => {
+                let (place, answers) = (place("metrics-bind-address", *address), self.metrics());
+                match tls.clone() {
+                    None => tokio::spawn(plain(place, answers, stop)),
+                    Some(files) => {
+                        tokio::spawn(certificate.clone().serve(files, place, answers, stop))
+                    }
+                }
+            }
+        }
+    }
+
+    fn health(&self, period: Duration) -> Health {
+        let Sources { metrics, status, refused, .. } = &self.sources;
+        Health::new(status.clone(), metrics.clone(), refused.clone(), period)
+    }
+
+    fn metrics(&self) -> Answers {
         let (counted, in_force) = (self.sources.metrics.clone(), self.in_force.subscribe());
         let refused = self.sources.refused.clone();
-        let answers = Arc::new(move |path: &str| {
+        Arc::new(move |path: &str| {
             let InForce { file, flags } = &*in_force.borrow();
             let (started, refused) = (counted.started(), &refused.lines());
             let page = Pages { started, flags, refused }.answer(path, SystemTime::now());
             page.unwrap_or_else(|| metrics::answer(path, &counted, file))
-        });
-        let setting = "metrics-bind-address";
-        let (place, stop) = (Place { setting, address, bind: listen::bind }, self.stop.clone());
-        match config.metrics_tls.clone() {
-            None => self.tasks.spawn(listen::serve(place, Transport::Plain, answers, stop, |_| {})),
-            Some(files) => self.tasks.spawn(certificate::serve(files, place, answers, stop)),
-        };
+        })
     }
 }
 
-/// Whether the same is served in the same way.
-fn are_alike(old: &Config, new: &Config) -> bool {
-    let is_same_address = old.healthz == new.healthz && old.metrics == new.metrics;
-    is_same_address && old.metrics_tls == new.metrics_tls && old.periods.sync == new.periods.sync
+/// The servers that a configuration asks for.
+fn wanted(config: &Config) -> Vec<Wanted> {
+    let period = config.periods.sync;
+    let health = config.healthz.map(|address| Wanted::Health { address, period });
+    let tls = &config.metrics_tls;
+    let metrics = config.metrics.map(|address| Wanted::Metrics { address, tls: tls.clone() });
+    let always = [Wanted::Manager { period }, Wanted::ServiceHealth { period }, Wanted::Status];
+    always.into_iter().chain(health).chain(metrics).collect()
+}
+
+async fn plain(place: Place, answers: Answers, stop: CancellationToken) {
+    listen::serve(place, Transport::Plain, answers, stop, |_| {}).await;
+}
+
+fn place(setting: &'static str, address: SocketAddr) -> Place {
+    Place { setting, address, bind: listen::bind }
+}
+
+/// Waits for servers that are told to stop.
+async fn ended(servers: Vec<Running>) {
+    for running in servers {
+        // One that broke off has ended, too.
+        drop(running.task.await);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::net::TcpListener;
+
+    use tokio::time::Instant;
+
     use super::*;
     use crate::config::layers;
     use crate::config::problem::Problems;
+    use crate::testing::tls::{Authority, certificate};
 
     fn config(flags: &[(&str, &str)]) -> Config {
         let given = flags.iter().map(|(flag, value)| (flag.to_string(), value.to_string()));
@@ -154,19 +218,82 @@ mod tests {
         const PAIR: [(&str, &str); 2] =
             [("metrics-tls-cert-file", "/tls.crt"), ("metrics-tls-private-key-file", "/tls.key")];
         let authority = [PAIR[0], PAIR[1], ("metrics-client-ca-file", "/ca.crt")];
-        let different: [&[(&str, &str)]; 6] = [
-            &[],
-            &PAIR,
-            &authority,
-            &[("metrics-bind-address", "127.0.0.1:1")],
-            &[("healthz-bind-address", "127.0.0.1:1")],
-            &[("ipvs-sync-period", "1m")],
+        let before = wanted(&config(&PAIR));
+        let changed: [(&[(&str, &str)], usize); 8] = [
+            (&PAIR, 0),
+            (&[PAIR[0], PAIR[1], ("cluster-cidr", "10.0.0.0/8"), ("v", "2")], 0),
+            (&[PAIR[0], PAIR[1], ("healthz-bind-address", "127.0.0.1:1")], 1),
+            (&[PAIR[0], PAIR[1], ("metrics-bind-address", "127.0.0.1:1")], 1),
+            (&[PAIR[0], PAIR[1], ("healthz-bind-address", "")], 0),
+            (&[PAIR[0], PAIR[1], ("ipvs-sync-period", "1m")], 3),
+            (&authority, 1),
+            (&[], 1),
         ];
-        for (i, one) in different.iter().enumerate() {
-            for (j, other) in different.iter().enumerate() {
-                assert_eq!(are_alike(&config(one), &config(other)), i == j, "{one:?} {other:?}");
-            }
+        for (flags, new) in changed {
+            let wanted = wanted(&config(flags));
+            let started = wanted.iter().filter(|one| !before.contains(one)).count();
+            assert_eq!(started, new, "{flags:?}");
         }
-        assert!(are_alike(&config(&[]), &config(&[("cluster-cidr", "10.0.0.0/8"), ("v", "2")])));
+    }
+
+    fn sources(stop: &CancellationToken) -> (Sources, watch::Sender<Status>) {
+        let (publish, status) = watch::channel(Status::default());
+        let (ask, _) = mpsc::channel(1);
+        let metrics = Metrics::new();
+        let (events, _) = Sink::new(metrics.clone());
+        let (refused, stop) = (Refused::new(metrics.clone()), stop.clone());
+        let (manager, certificate) = (None, Kept::new(refused.clone()));
+        let sources = Sources { metrics, status, ask, refused, events, stop, manager, certificate };
+        (sources, publish)
+    }
+
+    /// The configuration of a pair, with its servers at ports of 127.0.0.3.
+    fn loaded(files: &TlsFiles, [healthz, metrics]: [u16; 2]) -> Loaded {
+        let [certificate, key] =
+            [&files.certificate, &files.private_key].map(|path| path.display().to_string());
+        let flags = [
+            ("healthz-bind-address", format!("127.0.0.3:{healthz}")),
+            ("metrics-bind-address", format!("127.0.0.3:{metrics}")),
+            ("metrics-tls-cert-file", certificate),
+            ("metrics-tls-private-key-file", key),
+        ];
+        let given = flags.map(|(flag, value)| (flag.to_string(), value)).into();
+        layers::load(&given, None, "node-1", Problems::default()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_certificate_in_force_survives_another_configuration() {
+        let authority = Authority::new("adopted");
+        let (files, client) = (authority.issue("node"), authority.client(None));
+        let listeners = [(); 4].map(|()| TcpListener::bind(("127.0.0.3", 0)).unwrap());
+        let ports = listeners.each_ref().map(|one| one.local_addr().unwrap().port());
+        drop(listeners);
+        let [healthz, metrics, healthz_after, metrics_after] = ports;
+        let served = async |port: u16| {
+            let limit = Instant::now() + Duration::from_secs(10);
+            loop {
+                match client.get(([127, 0, 0, 3], port).into(), "/metrics").await {
+                    Ok(answered) => break answered.certificate,
+                    Err(error) => assert!(Instant::now() < limit, "{error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let stop = CancellationToken::new();
+        let (sources, _publish) = sources(&stop);
+        let refused = sources.refused.clone();
+        let mut servers = Servers::start(&loaded(&files, [healthz, metrics]), sources);
+        let first = certificate(&files.certificate);
+        assert_eq!(served(metrics).await, first);
+        fs::write(&files.certificate, "no certificate").unwrap();
+        servers.adopt(&loaded(&files, [healthz_after, metrics])).await;
+        let answered = client.get(([127, 0, 0, 3], metrics).into(), "/metrics").await;
+        assert_eq!(answered.unwrap().certificate, first, "the server of metrics goes on");
+        servers.adopt(&loaded(&files, [healthz_after, metrics_after])).await;
+        assert_eq!(served(metrics_after).await, first);
+        assert_eq!(refused.lines()[0].0, files.certificate.display().to_string());
+        stop.cancel();
+        servers.wait().await;
+        assert_eq!(refused.lines(), []);
     }
 }

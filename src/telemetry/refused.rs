@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  manifests ─────┐                ┌──▶ health, /statusz, `status`, the service manager
-//!                 ├──▶ Refused ────┤
-//!  configuration ─┘                └──▶ kubeipvs_refused_files
+//!  configuration ─┼──▶ Refused ────┤
+//!  certificate ───┘                └──▶ kubeipvs_refused_files
 //! ```
 //! A refused file turns nothing unhealthy: what it said last, or what the kernel has of it, stays.
 //! Invariant: a file is here for exactly as long as it cannot be used.
@@ -21,6 +21,8 @@ pub enum Role {
     Configuration,
     /// Objects of the cluster.
     Manifest,
+    /// The certificate of the metrics, or what belongs to it.
+    Certificate,
 }
 
 impl Role {
@@ -29,6 +31,7 @@ impl Role {
         match self {
             Role::Configuration => "configuration",
             Role::Manifest => "manifest",
+            Role::Certificate => "certificate",
         }
     }
 }
@@ -47,7 +50,7 @@ impl Refused {
     /// None so far; the number is counted in `metrics`.
     pub fn new(metrics: Metrics) -> Self {
         let refused = Refused { files: Arc::default(), metrics };
-        for role in [Role::Configuration, Role::Manifest] {
+        for role in [Role::Configuration, Role::Manifest, Role::Certificate] {
             refused.replace(role, Files::new());
         }
         refused

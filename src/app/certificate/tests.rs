@@ -12,6 +12,7 @@ use tracing::Level;
 
 use super::*;
 use crate::serve::Answer;
+use crate::telemetry::metrics::Metrics;
 use crate::testing::log::logged;
 use crate::testing::tls::{Authority, Client, certificate};
 
@@ -22,6 +23,8 @@ struct Volume {
     authority: Authority,
     client: Client,
     address: SocketAddr,
+    refused: Refused,
+    metrics: Metrics,
     stop: CancellationToken,
 }
 
@@ -32,7 +35,9 @@ impl Volume {
         // Where no other test looks for a port.
         let listener = std::net::TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
         let (client, address) = (authority.client(None), listener.local_addr().unwrap());
-        Volume { authority, client, address, stop: CancellationToken::new() }
+        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+        let refused = Refused::new(metrics.clone());
+        Volume { authority, client, address, refused, metrics, stop }
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
@@ -47,7 +52,8 @@ impl Volume {
     fn serve(&self) -> impl Future<Output = ()> + use<> {
         let (setting, address) = ("metrics-bind-address", self.address);
         let place = Place { setting, address, bind: listen::bind };
-        serve(self.files(), place, Arc::new(answer), self.stop.clone())
+        let kept = Kept::new(self.refused.clone());
+        kept.serve(self.files(), place, Arc::new(answer), self.stop.clone())
     }
 
     /// Puts a pair in place at one blow; the key may be that of another.
@@ -124,21 +130,28 @@ fn a_new_certificate_counts_from_the_next_connection_on() {
 }
 
 #[test]
-fn a_bad_pair_leaves_the_one_before() {
+fn a_bad_pair_is_named_and_leaves_the_one_before() {
     let volume = Volume::new("bad-pair");
     volume.replace("first", "first");
     beside(&volume, async |volume| {
         let is_up = async || TcpStream::connect(volume.address).await.is_ok();
         wait_until("it serves", is_up).await;
-        let mut files = Files::watch([volume.file("tls.crt")]);
+        assert_eq!(volume.refused.lines(), []);
         volume.replace("bad", "first");
-        assert_eq!(certificate(&volume.file("tls.crt")), volume.issued("bad"), "it is in place");
-        // Whoever follows the same files sees it at the same time.
-        files.settled().await;
+        wait_until("it is refused", async || !volume.refused.lines().is_empty()).await;
+        let [(file, reason)] = &volume.refused.lines()[..] else { panic!("one file") };
+        assert_eq!(file, &volume.file("tls.key").display().to_string());
+        assert!(reason.contains("tls.crt: put certificate and key in place as"), "{reason}");
+        let counted = |number| {
+            let line = format!("kubeipvs_refused_files{{role=\"certificate\"}} {number}\n");
+            volume.metrics.text().contains(&line)
+        };
+        assert!(counted(1), "{}", volume.metrics.text());
         assert_eq!(volume.served().await, volume.issued("first"));
         volume.replace("good", "good");
         let good = volume.issued("good");
         wait_until("the good one is served", async || volume.served().await == good).await;
+        assert_eq!((volume.refused.lines(), counted(0)), (Vec::new(), true));
     });
 }
 
@@ -146,7 +159,7 @@ fn a_bad_pair_leaves_the_one_before() {
 async fn a_bad_pair_is_told_once_while_it_is_there() {
     let volume = Volume::new("told");
     volume.replace("first", "first");
-    let mut certificate = Certificate::new(volume.files());
+    let mut certificate = Certificate::new(volume.files(), volume.refused.clone());
     assert!(certificate.read().unwrap().is_some());
     assert!(certificate.read().unwrap().is_none(), "nothing is new");
     let mut told = |version, key_of| {
