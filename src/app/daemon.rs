@@ -106,7 +106,8 @@ struct Around<'a> {
 
 impl Around<'_> {
     /// Follows what concerns neither the loop nor the servers.
-    fn adopt(&self, new: &Loaded) {
+    fn adopt(&mut self, new: &Loaded) {
+        self.reload.accept();
         (self.set_verbosity)(new.config.verbosity);
         edges::set_oom_score(new.config.oom_score);
         self.origin.log(&new.notes);
@@ -117,15 +118,14 @@ impl Around<'_> {
     async fn open(&mut self, new: &Loaded) -> Option<Source> {
         match edges::open_source(&new.config, &self.refused).await {
             Ok(source) => {
+                self.reload.accept();
                 (self.set_verbosity)(new.config.verbosity);
                 self.origin.log(&new.notes);
                 info!("configuration has changed, starting anew, the data plane stays in place");
                 Some(source)
             }
             Err(error) => {
-                let error = causes::in_words(&error);
-                warn!(error, "configuration cannot be used, the one before stays");
-                self.reload.refuse(&new.config, &error);
+                self.reload.refuse(&new.config, &causes::in_words(&error));
                 None
             }
         }
@@ -210,7 +210,7 @@ impl Life {
         end
     }
 
-    async fn change(&mut self, loaded: &mut Loaded, new: Loaded, around: &Around<'_>) {
+    async fn change(&mut self, loaded: &mut Loaded, new: Loaded, around: &mut Around<'_>) {
         *loaded = new;
         let Config { policy, periods, .. } = &loaded.config;
         around.adopt(loaded);

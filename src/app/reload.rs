@@ -1,15 +1,17 @@
-//! Follows the configuration file.
+//! Follows the configuration file, and what its last version could not be had without.
 //!
-//! Invariant: a file that cannot be used is told and changes nothing.
+//! Invariant: a file that cannot be used is told and changes nothing; what is told is about the
+//! file as it is.
 
-use std::path::Path;
+use std::mem;
+use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
 use super::origin::Origin;
-use crate::config::Config;
 use crate::config::layers::Loaded;
 use crate::config::problem::Problems;
+use crate::config::{Config, SourceConfig};
 use crate::telemetry::refused::{Refused, Role};
 use crate::watch::files::Files;
 
@@ -17,8 +19,10 @@ use crate::watch::files::Files;
 pub(super) struct Reload<'a> {
     origin: &'a Origin,
     files: Files,
-    /// One that could not be used, as something that it names could not be had.
-    refused: Option<Config>,
+    /// What a version could not be had for, and is followed, too.
+    lacking: Option<PathBuf>,
+    /// Whether the files were read since they are followed.
+    is_read: bool,
     /// What was said last of a file that cannot be used.
     told: String,
     /// Where it is told that the file cannot be used.
@@ -29,59 +33,77 @@ impl<'a> Reload<'a> {
     /// Follows the file of an origin, if it has one, from now on.
     pub(super) fn new(origin: &'a Origin, told_to: Refused) -> Self {
         let files = Files::watch(origin.path().map(Path::to_owned));
-        Reload { origin, files, refused: None, told: String::new(), told_to }
+        Reload { origin, files, lacking: None, is_read: false, told: String::new(), told_to }
     }
 
-    /// Waits for another configuration than the current one.
-    ///
-    /// The first look is at once: the file may have changed before it was watched.
+    /// Waits for another configuration than the current one, which is then either accepted or
+    /// refused; one that was refused is told again whenever it may have been mended.
     pub(super) async fn next(&mut self, current: &Loaded) -> Loaded {
-        let Some(path) = self.origin.path() else { return std::future::pending().await };
+        if self.origin.path().is_none() {
+            return std::future::pending().await;
+        }
         loop {
-            match self.origin.load(Problems::default()) {
-                Ok(new) => {
-                    let is_refused = self.refused.as_ref() == Some(&new.config);
-                    if !is_refused {
-                        self.mended(path);
-                    }
-                    let is_other =
-                        new.config != current.config || new.effective != current.effective;
-                    if is_other && !is_refused {
-                        return new;
-                    }
-                }
-                Err(problems) => self.tell(path, &problems),
+            // Order: the files may have changed before they were followed.
+            if mem::replace(&mut self.is_read, true) {
+                self.files.settled().await;
             }
-            self.files.settled().await;
+            match self.origin.load(Problems::default()) {
+                Ok(new) if is_other(&new, current) => return new,
+                Ok(_) => self.accept(),
+                Err(problems) => self.tell(&problems.to_string()),
+            }
+        }
+    }
+
+    /// The file is in force, whatever was said of it before.
+    pub(super) fn accept(&mut self) {
+        if !self.told.is_empty() {
+            info!(file = %self.file().display(), "configuration can be used again");
+            self.told_to.replace(Role::Configuration, Default::default());
+            self.told.clear();
         }
     }
 
     /// Does without a configuration, as something that it names cannot be had.
     pub(super) fn refuse(&mut self, config: &Config, why: &str) {
-        self.refused = Some(config.clone());
-        let file = self.origin.path().map(|path| (path.to_owned(), why.to_string()));
-        self.told_to.replace(Role::Configuration, file.into_iter().collect());
+        let lacking = source(config);
+        if self.lacking != lacking {
+            self.files = Files::watch(
+                self.origin.path().map(Path::to_owned).into_iter().chain(lacking.clone()),
+            );
+            (self.lacking, self.is_read) = (lacking, false);
+        }
+        self.tell(why);
     }
 
-    /// The file can be used, whatever was said of it before.
-    fn mended(&mut self, path: &Path) {
-        let was_wrong = !self.told.is_empty() || self.refused.is_some();
-        if was_wrong {
-            info!(file = %path.display(), "configuration can be used again");
-            self.told_to.replace(Role::Configuration, Default::default());
+    fn tell(&mut self, why: &str) {
+        if self.told == why {
+            return;
         }
-        self.refused = None;
-        self.told.clear();
+        for reason in why.lines() {
+            let file = self.file().display();
+            warn!(%file, reason, "configuration cannot be used, the one before stays");
+        }
+        self.told_to.replace(Role::Configuration, [(self.file().to_owned(), why.into())].into());
+        self.told = why.to_owned();
     }
 
-    fn tell(&mut self, path: &Path, problems: &Problems) {
-        let text = problems.to_string();
-        if self.told != text {
-            for reason in text.lines() {
-                warn!(file = %path.display(), reason, "configuration is wrong, the one before stays");
-            }
-            self.told_to.replace(Role::Configuration, [(path.to_owned(), text.clone())].into());
-            self.told = text;
-        }
+    fn file(&self) -> &Path {
+        self.origin.path().unwrap_or(Path::new(""))
     }
 }
+
+fn is_other(new: &Loaded, current: &Loaded) -> bool {
+    new.config != current.config || new.effective != current.effective
+}
+
+/// What the source of objects is opened with, where that is a file or folder.
+fn source(config: &Config) -> Option<PathBuf> {
+    match &config.source {
+        SourceConfig::Manifests(folder) => Some(folder.clone()),
+        SourceConfig::ApiServer { kubeconfig, .. } => kubeconfig.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
