@@ -13,6 +13,9 @@ use crate::model::leftover::Leftover;
 use crate::model::net::PerFamily;
 use crate::plan::step::{Change, Step};
 
+/// Letters of an error in brief, enough for an operation, its object and a refusal.
+const LONGEST_BRIEF: usize = 160;
+
 /// The outcome of one sync.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -133,6 +136,18 @@ impl Failed {
     /// The failure of an operation, for the reader of a log.
     pub fn new(operation: &'static str, error: &Error) -> Self {
         Failed { operation, error: causes::in_words(error), missing: error.missing() }
+    }
+
+    /// The same for who does not read the log: what is lacking and what to do, or else what could
+    /// not be done and why, without all that a program wrote about it.
+    pub fn in_brief(&self) -> String {
+        if let Some(missing) = &self.missing {
+            return missing.clone();
+        }
+        let line = self.error.lines().next().unwrap_or_default();
+        let more = if line.chars().count() > LONGEST_BRIEF { "..." } else { "" };
+        let line: String = line.chars().take(LONGEST_BRIEF).collect();
+        format!("{line}{more}; the log says more")
     }
 }
 

@@ -9,8 +9,8 @@
 //! A restart helps against a loop that hangs and against nothing else, so only that is `/livez`;
 //! load balancers ask `/healthz`. Rows of Services that fail turn none of them bad.
 //!
-//! A bad answer says why; each answer names files that are refused, but not what is wrong with
-//! them, as anybody on the network may ask. They turn nothing bad, either.
+//! A bad answer says why in a line, and the log all of it; each answer names files that are refused,
+//! but not what is wrong with them, as anybody on the network may ask. They turn nothing bad, either.
 //!
 //! Parity: kube-proxy is healthy before its first sync, and a sync that fails with nothing queued
 //! never makes it unhealthy; ours is not ready before it can serve, and not healthy when it no
@@ -23,6 +23,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::Answer;
+use crate::reconcile::report::Failed;
 use crate::reconcile::status::Status;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::refused::Refused;
@@ -148,10 +149,8 @@ impl Health {
 
 /// How things are, in one line.
 pub(super) fn words(state: &State, status: &Status) -> String {
-    let failure = status.failed.first().map_or_else(
-        || "not all is in place".to_string(),
-        |failed| format!("{}: {}", failed.operation, failed.error.replace('\n', " ")),
-    );
+    let failure =
+        status.failed.first().map_or_else(|| "not all is in place".to_string(), Failed::in_brief);
     match (state, status.failed.len()) {
         (State { is_alive: false, .. }, _) => "the loop hangs or has ended".to_string(),
         (State { is_ready: false, .. }, 0) if status.unfounded_since.is_none() => {

@@ -23,9 +23,8 @@ fn ready() -> Status {
 }
 
 fn failing(rows: usize) -> Vec<Failed> {
-    let failed =
-        Failed { operation: "reals", error: "no such\ndevice".to_string(), ..Failed::default() };
-    vec![failed; rows]
+    let error = "no such device\nand all that a program wrote".to_string();
+    vec![Failed { operation: "reals", error, ..Failed::default() }; rows]
 }
 
 /// Everything said, one state after the other.
@@ -82,38 +81,51 @@ fn life_signs_stop_with_the_loop() {
 #[test]
 fn words_say_what_is_wrong_in_one_line() {
     let unhealthy = State { is_healthy: false, ..SERVING };
+    let missing = Some("IPVS is missing: modprobe ip_vs".to_string());
+    let lacking = vec![Failed { missing, ..failing(1).remove(0) }];
     let unfounded = |status| Status { unfounded_since: Some(Instant::now()), ..status };
     for (state, status, expected) in [
         (SERVING, Status { node_is_leaving: true, ..ready() }, "serving, the node is leaving"),
         (
             SERVING,
             Status { failed: failing(1), ..ready() },
-            "serving, but one row fails: reals: no such device",
+            "serving, but one row fails: no such device; the log says more",
         ),
         (
             SERVING,
             Status { failed: failing(1), node_is_leaving: true, ..ready() },
-            "serving, the node is leaving, but one row fails: reals: no such device",
+            "serving, the node is leaving, but one row fails: no such device; the log says more",
         ),
         (
             SERVING,
             Status { failed: failing(3), ..ready() },
-            "serving, but 3 rows fail, the first: reals: no such device",
+            "serving, but 3 rows fail, the first: no such device; the log says more",
         ),
         (
             unhealthy,
             unfounded(Status { failed: failing(1), ..ready() }),
-            "not healthy, tried again: reals: no such device",
+            "not healthy, tried again: no such device; the log says more",
         ),
         (
             STARTING,
             unfounded(Status { failed: failing(1), ..Status::default() }),
-            "not ready, tried again: reals: no such device",
+            "not ready, tried again: no such device; the log says more",
+        ),
+        (
+            STARTING,
+            unfounded(Status { failed: lacking, ..Status::default() }),
+            "not ready, tried again: IPVS is missing: modprobe ip_vs",
         ),
         (STARTING, unfounded(Status::default()), "not ready, tried again: not all is in place"),
     ] {
         assert_eq!(words(&state, &status), expected);
     }
+}
+
+#[test]
+fn what_is_wrong_is_short() {
+    let failed = Failed { error: "ü".repeat(1000), ..Failed::default() };
+    assert_eq!(failed.in_brief(), format!("{}...; the log says more", "ü".repeat(160)));
 }
 
 #[test]
