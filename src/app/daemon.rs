@@ -37,18 +37,13 @@ use crate::kernel::lock;
 use crate::reconcile::engine::Engine;
 use crate::reconcile::once::{self, Patience};
 use crate::reconcile::report::Report;
-use crate::reconcile::status::Status;
-use crate::reconcile::view::Question;
-use crate::reconcile::{self, Ended, HostChanged, Reconfigured, Wires};
+use crate::reconcile::{self, Ended, Ends, Reconfigured, Wires};
 use crate::serve::systemd::Manager;
 use crate::telemetry::SetVerbosity;
-use crate::telemetry::events::{Event, Reason, Regarding, Sink, Told};
+use crate::telemetry::events::{Event, Reason, Regarding, Told};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::refused::Refused;
 use crate::watch::{Error, Source};
-
-/// Updates on their way to the loop; when it is busy, the source waits.
-const QUEUE: usize = 1024;
 
 /// How long a sync under way may take to end once we are told to stop.
 const LAST_SYNC: Duration = Duration::from_secs(10);
@@ -82,8 +77,8 @@ pub(super) fn run(
         let _held = lock::take()?;
         loop {
             edges::set_oom_score(loaded.config.oom_score);
-            let parts = Parts::open(&loaded.config, source, metrics.clone())?;
-            let life = Life::start(parts, &loaded, &around)?;
+            let opened = Parts::open(&loaded.config, source, metrics.clone())?;
+            let life = Life::start(opened, &loaded, &around)?;
             match life.run(&mut loaded, &mut around).await? {
                 End::Stopped => return Ok(Exit::Done),
                 End::Anew(new, opened) => (loaded, source) = (*new, opened),
@@ -157,24 +152,30 @@ struct Life {
 }
 
 impl Life {
-    fn start(mut parts: Parts, loaded: &Loaded, around: &Around<'_>) -> anyhow::Result<Self> {
+    fn start(
+        (mut parts, ends): (Parts, Ends),
+        loaded: &Loaded,
+        around: &Around<'_>,
+    ) -> anyhow::Result<Self> {
         parts.wires.auditor = Some(audit::start()?);
-        let (tell, configuration) = watch::channel(None);
-        parts.wires.configuration = configuration;
-        let (stop, metrics) = (parts.wires.stop.clone(), parts.wires.metrics.clone());
-        let (status, ask) = (parts.status.clone(), parts.ask.clone());
-        let events = parts.wires.events.clone();
-        parts.record(&metrics);
-        let (refused, manager) = (around.refused.clone(), around.manager.clone());
-        let (certificate, stopped) = (around.certificate.clone(), stop.clone());
-        let sources =
-            Sources { metrics, status, ask, refused, events, stop: stopped, manager, certificate };
-        let servers = Servers::start(loaded, sources);
+        parts.record(ends.events);
+        let Wires { stop, metrics, events, .. } = &parts.wires;
+        let sources = Sources {
+            metrics: metrics.clone(),
+            status: ends.status,
+            ask: ends.ask,
+            refused: around.refused.clone(),
+            events: events.clone(),
+            stop: stop.clone(),
+            manager: around.manager.clone(),
+            certificate: around.certificate.clone(),
+        };
+        let (stop, servers) = (stop.clone(), Servers::start(loaded, sources));
         // Order: what changes after the first look at the host is heard of.
         let changes = Changes::open().context("cannot follow the addresses of the host")?;
-        host::follow(changes, parts.host.clone())?;
-        let Working { source, done } = parts.start(reconcile::run)?;
-        Ok(Life { servers, source, done, tell, stop })
+        host::follow(changes, ends.host)?;
+        let Working { source, done } = parts.start(ends.updates, reconcile::run)?;
+        Ok(Life { servers, source, done, tell: ends.configuration, stop })
     }
 
     /// Goes on until something ends it; follows what can be changed meanwhile.
@@ -236,9 +237,9 @@ pub(super) fn once(config: Config) -> anyhow::Result<Report> {
         let metrics = Metrics::new();
         let source = edges::open_source(&config, &Refused::new(metrics.clone())).await?;
         let _held = lock::take()?;
-        let parts = Parts::open(&config, source, metrics)?;
+        let (parts, ends) = Parts::open(&config, source, metrics)?;
         let job = |engine, kernel, wires| once::run(engine, kernel, wires, PATIENCE);
-        let Working { mut source, done } = parts.start(job)?;
+        let Working { mut source, done } = parts.start(ends.updates, job)?;
         tokio::select! {
             biased;
             ended = done => Ok(ended.context("the loop broke off")??),
@@ -271,12 +272,6 @@ struct Parts {
     engine: Engine,
     kernel: Counted,
     wires: Wires,
-    /// What the cluster is to be told.
-    events: Option<mpsc::Receiver<Told>>,
-    updates: mpsc::Sender<Update>,
-    host: mpsc::Sender<HostChanged>,
-    ask: mpsc::Sender<Question>,
-    status: watch::Receiver<Status>,
     /// Who keeps the deadlines of drains across a restart, if anybody.
     keeper: Option<JoinHandle<()>>,
 }
@@ -288,52 +283,18 @@ struct Working<T> {
 }
 
 impl Parts {
-    fn open(config: &Config, source: Source, metrics: Metrics) -> anyhow::Result<Self> {
+    fn open(config: &Config, source: Source, metrics: Metrics) -> anyhow::Result<(Self, Ends)> {
         let kernel = edges::open_kernel(metrics.clone())?;
         let store = Store::new(&Kind::ALL);
         let mut engine = Engine::new(config.policy.clone(), config.periods, store);
-        let drains = watch::Sender::default();
-        let keeper = edges::keep_drains(config, &mut engine, drains.subscribe())?;
-        let (sender, updates) = mpsc::channel(QUEUE);
-        let (publish, status) = watch::channel(Status::default());
-        let (tell, host) = mpsc::channel(1);
-        let (_, configuration) = watch::channel(None);
-        let (ask, questions) = mpsc::channel(1);
-        let (auditor, stop) = (None, CancellationToken::new());
-        let (sink, events) = Sink::new(metrics.clone());
-        let wires = Wires {
-            updates,
-            host,
-            configuration,
-            questions,
-            auditor,
-            drains,
-            publish,
-            metrics,
-            events: sink,
-            stop,
-        };
-        let (updates, events) = (sender, Some(events));
-        Ok(Parts {
-            source,
-            engine,
-            kernel,
-            wires,
-            events,
-            updates,
-            host: tell,
-            ask,
-            status,
-            keeper,
-        })
+        let (wires, ends) = Wires::new(metrics);
+        let keeper = edges::keep_drains(config, &mut engine, ends.drains.clone())?;
+        Ok((Parts { source, engine, kernel, wires, keeper }, ends))
     }
 
     /// Starts who writes Events, if there is an API server; the first says that we have started.
-    fn record(&mut self, metrics: &Metrics) {
-        let (Some(events), Some(recorder)) = (self.events.take(), self.source.recorder(metrics))
-        else {
-            return;
-        };
+    fn record(&self, events: mpsc::Receiver<Told>) {
+        let Some(recorder) = self.source.recorder(&self.wires.metrics) else { return };
         let stop = self.wires.stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(recorder.run(events)).await });
         let (regarding, reason) = (Regarding::ThisNode, Reason::Starting);
@@ -343,9 +304,10 @@ impl Parts {
     /// Starts the source, and the job on a thread of its own.
     fn start<T: Send + 'static>(
         self,
+        updates: mpsc::Sender<Update>,
         job: impl FnOnce(Engine, Counted, Wires) -> T + Send + 'static,
     ) -> io::Result<Working<T>> {
-        let Parts { source, engine, kernel, wires, updates, keeper, .. } = self;
+        let Parts { source, engine, kernel, wires, keeper } = self;
         let source = tokio::spawn(source.run(updates, wires.stop.clone()));
         let (finished, done) = oneshot::channel();
         let work = move || {

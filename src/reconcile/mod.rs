@@ -14,53 +14,23 @@ pub mod pace;
 pub mod report;
 pub mod status;
 pub mod view;
+mod wires;
 
 use std::io;
 use std::time::{Instant, SystemTime};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Update;
 use crate::config::{Periods, Policy};
 use crate::kernel::Kernel;
-use crate::plan::drain::Deadline;
-use crate::telemetry::events::Sink;
-use crate::telemetry::metrics::Metrics;
 use auditor::{Auditor, Told};
 use engine::Engine;
 use log::Log;
 use news::Known;
 use report::Report;
 use status::Status;
-use view::Question;
-
-/// What the loop is connected to.
-#[derive(Debug)]
-pub struct Wires {
-    /// What the cluster says.
-    pub updates: mpsc::Receiver<Update>,
-    /// Word that the host has changed. One that waits stands for all until it is taken; nobody
-    /// may be telling.
-    pub host: mpsc::Receiver<HostChanged>,
-    /// Another configuration, the latest; nobody may be telling.
-    pub configuration: watch::Receiver<Option<Reconfigured>>,
-    /// Questions about what is programmed; nobody may be asking.
-    pub questions: mpsc::Receiver<Question>,
-    /// Who reads audits beside the work; without one, the loop reads them itself.
-    pub auditor: Option<Auditor>,
-    /// Deadlines of the drains under way, for whoever keeps them across a restart.
-    pub drains: watch::Sender<Vec<Deadline>>,
-    /// How we are doing, for whoever wants to know.
-    pub publish: watch::Sender<Status>,
-    /// What is counted.
-    pub metrics: Metrics,
-    /// What the cluster is told; nobody may be writing it.
-    pub events: Sink,
-    /// Ends the loop; the data plane stays as it is.
-    pub stop: CancellationToken,
-}
+pub use wires::{Ends, Wires};
 
 /// The host has other addresses than before, or may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::{DefaultGuard, Interest};
 use tracing::{Event, Metadata, Subscriber, span};
@@ -27,6 +28,7 @@ use crate::model::observed::{Host, Observed, Scope};
 use crate::plan::mirror::Mirror;
 use crate::plan::step::Step;
 use crate::telemetry::FIELDS;
+use crate::telemetry::metrics::Metrics;
 use crate::testing::{self, objects};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -111,61 +113,29 @@ fn engine() -> Engine {
 
 /// A running loop and the other ends of its wires.
 struct Running {
-    updates: mpsc::Sender<Update>,
-    host: mpsc::Sender<HostChanged>,
-    ask: mpsc::Sender<view::Question>,
-    status: watch::Receiver<Status>,
+    ends: Ends,
     stop: CancellationToken,
     metrics: Metrics,
     thread: JoinHandle<io::Result<Ended>>,
 }
 
-fn wires() -> (Wires, mpsc::Sender<Update>, watch::Receiver<Status>) {
-    let (sender, updates) = mpsc::channel(64);
-    let (publish, status) = watch::channel(Status::default());
-    // Nobody tells about the host here.
-    let (_, host) = mpsc::channel(1);
-    let (_, configuration) = watch::channel(None);
-    let (_, questions) = mpsc::channel(1);
-    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-    let drains = watch::Sender::default();
-    let auditor = None;
-    let (events, _) = Sink::new(metrics.clone());
-    let wires = Wires {
-        updates,
-        host,
-        configuration,
-        questions,
-        auditor,
-        drains,
-        publish,
-        metrics,
-        events,
-        stop,
-    };
-    (wires, sender, status)
-}
-
 fn start(stub: &Stub) -> Running {
-    let (wires, updates, status) = wires();
-    let (host, changes) = mpsc::channel(1);
-    let (ask, questions) = mpsc::channel(1);
-    let wires = Wires { host: changes, questions, ..wires };
+    let (wires, ends) = Wires::new(Metrics::new());
     let (stop, metrics, kernel) = (wires.stop.clone(), wires.metrics.clone(), stub.clone());
     let thread = std::thread::spawn(move || run(engine(), kernel, wires));
-    Running { updates, host, ask, status, stop, metrics, thread }
+    Running { ends, stop, metrics, thread }
 }
 
 impl Running {
     fn say(&self, update: Update) {
-        self.updates.blocking_send(update).unwrap();
+        self.ends.updates.blocking_send(update).unwrap();
     }
 
     /// Waits until a status is published that is as told, news or not.
     fn wait_for(&self, mut what: impl FnMut(&Status) -> bool) -> Status {
         let start = Instant::now();
         loop {
-            let status = self.status.borrow().clone();
+            let status = self.ends.status.borrow().clone();
             if what(&status) {
                 return status;
             }
@@ -268,11 +238,11 @@ fn syncs_that_change_nothing_of_note_wake_nobody() {
     let mut running = start(&stub);
     running.say(Update::ListDone(Kind::Service));
     let first = running.wait_for(Status::is_ready);
-    assert!(running.status.has_changed().unwrap(), "readiness is news");
-    running.status.mark_unchanged();
+    assert!(running.ends.status.has_changed().unwrap(), "readiness is news");
+    running.ends.status.mark_unchanged();
     running.say(service("web", [10, 96, 0, 1]));
     running.wait_for(|status| status.last_success > first.last_success);
-    assert!(!running.status.has_changed().unwrap());
+    assert!(!running.ends.status.has_changed().unwrap());
     assert_eq!(running.stop(), Ended::Stopped);
 }
 
@@ -281,11 +251,11 @@ fn a_change_of_the_host_is_followed_at_once() {
     let stub = Stub::default();
     let running = start(&stub);
     // Before the first lists nothing is read, whatever happens.
-    running.host.blocking_send(HostChanged).unwrap();
+    running.ends.host.blocking_send(HostChanged).unwrap();
     running.say(Update::ListDone(Kind::Service));
     let first = running.wait_for(Status::is_ready);
     assert_eq!(stub.0.lock().unwrap().observations, 1);
-    running.host.blocking_send(HostChanged).unwrap();
+    running.ends.host.blocking_send(HostChanged).unwrap();
     running.wait_for(|status| status.last_success > first.last_success);
     assert_eq!(stub.0.lock().unwrap().observations, 2);
     assert_eq!(running.stop(), Ended::Stopped);
@@ -310,7 +280,7 @@ fn a_failure_is_published_retried_and_counted() {
 #[test]
 fn the_end_of_the_source_ends_the_loop() {
     let running = start(&Stub::default());
-    drop(running.updates);
+    drop(running.ends.updates);
     assert_eq!(running.thread.join().unwrap().unwrap(), Ended::SourceGone);
 }
 
@@ -385,19 +355,19 @@ impl Events {
     }
 }
 
-/// A loop to be driven by hand, with its updates.
-fn cycle(stub: &Stub) -> (Cycle<Stub>, mpsc::Sender<Update>) {
-    let (wires, updates, _status) = wires();
-    (Cycle::new(engine(), stub.clone(), wires), updates)
+/// A loop to be driven by hand.
+fn cycle(stub: &Stub) -> (Cycle<Stub>, Ends) {
+    let (wires, ends) = Wires::new(Metrics::new());
+    (Cycle::new(engine(), stub.clone(), wires), ends)
 }
 
 #[test]
 fn each_complaint_is_said_once() {
     let events = Events::default();
     let _recording = events.record();
-    let (mut cycle, updates) = cycle(&Stub::failing("sets", 2));
+    let (mut cycle, ends) = cycle(&Stub::failing("sets", 2));
     let mut sync_after = |update| {
-        updates.try_send(update).unwrap();
+        ends.updates.try_send(update).unwrap();
         cycle.take_queued();
         cycle.sync();
         events.take()
@@ -422,8 +392,8 @@ fn each_complaint_is_said_once() {
 fn a_failure_is_named_with_its_operation() {
     let events = Events::default();
     let _recording = events.record();
-    let (mut cycle, updates) = cycle(&Stub::failing("device", 1));
-    updates.try_send(Update::ListDone(Kind::Service)).unwrap();
+    let (mut cycle, ends) = cycle(&Stub::failing("device", 1));
+    ends.updates.try_send(Update::ListDone(Kind::Service)).unwrap();
     cycle.take_queued();
     cycle.sync();
     let said = events.take();
@@ -455,7 +425,7 @@ fn the_loop_tells_what_is_programmed() {
     running.say(Update::ListDone(Kind::Service));
     running.wait_for(Status::is_ready);
     let (question, view) = tokio::sync::oneshot::channel();
-    running.ask.blocking_send(question).unwrap();
+    running.ends.ask.blocking_send(question).unwrap();
     let picture = view.blocking_recv().unwrap().picture(Vec::new());
     let fronts = &picture.services["default/web"];
     assert_eq!((fronts.len(), fronts[0].kind.as_str()), (1, "cluster IP"));

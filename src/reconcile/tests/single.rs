@@ -4,9 +4,9 @@ use super::*;
 
 /// One run of `--once` over what is queued.
 fn once(stub: &Stub, queued: Vec<Update>, attempts: u32) -> Result<Report, once::Error> {
-    let (wires, updates, _status) = wires();
+    let (wires, ends) = Wires::new(Metrics::new());
     for update in queued {
-        updates.try_send(update).unwrap();
+        ends.updates.try_send(update).unwrap();
     }
     let patience = Patience { attempts, ..PATIENCE };
     once::run(engine(), stub.clone(), wires, patience)
@@ -46,9 +46,9 @@ fn once_after_an_endpoint_left(connections: u32, drains: Duration) -> Report {
     let leaving = (objects::front("tcp 10.96.0.1:80"), objects::real("10.244.1.2:8080"));
     let counts = Connections { active: connections, inactive: 0 };
     before.kernel.connections.insert(leaving, counts);
-    let (wires, updates, _status) = wires();
+    let (wires, ends) = Wires::new(Metrics::new());
     for update in objects::listed([web(), slice(&["10.244.1.1"])]) {
-        updates.try_send(update).unwrap();
+        ends.updates.try_send(update).unwrap();
     }
     let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
     let engine = Engine::new(objects::policy(), periods, Store::new(&Kind::ALL));

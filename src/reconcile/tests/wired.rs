@@ -4,15 +4,14 @@ use super::*;
 
 #[test]
 fn a_configuration_that_asks_for_no_sync_is_not_counted_as_a_request() {
-    let (tell, configuration) = watch::channel(None);
-    let (wires, updates, _status) = wires();
-    let mut cycle = Cycle::new(engine(), Stub::default(), Wires { configuration, ..wires });
-    updates.try_send(Update::ListDone(Kind::Service)).unwrap();
+    let (wires, ends) = Wires::new(Metrics::new());
+    let mut cycle = Cycle::new(engine(), Stub::default(), wires);
+    ends.updates.try_send(Update::ListDone(Kind::Service)).unwrap();
     cycle.take_queued();
     cycle.sync();
     let periods = Periods { sync: HOUR / 2, min_sync: Duration::ZERO, audit: HOUR };
     let mut is_pending_after = |policy| {
-        tell.send_replace(Some(Reconfigured { policy, periods }));
+        ends.configuration.send_replace(Some(Reconfigured { policy, periods }));
         cycle.reconfigure();
         cycle.status.pending_since.is_some()
     };
@@ -28,14 +27,14 @@ fn deadlines_of_drains_are_told_when_they_are_new_changed_or_gone() {
         objects::slice_applied("default/web", &["tcp 8080"], &endpoints)
     };
     let [one, both] = [&["10.244.1.1"][..], &["10.244.1.1", "10.244.1.2"]].map(slice);
-    let (wires, updates, _status) = wires();
-    let mut told = wires.drains.subscribe();
+    let (wires, ends) = Wires::new(Metrics::new());
+    let mut told = ends.drains.clone();
     let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
     let engine = Engine::new(objects::policy(), periods, Store::new(&Kind::ALL));
     let kernel = testing::fake_kernel::FakeKernel::default();
     let mut cycle = Cycle::new(engine, kernel, wires);
     let mut told_after = |news: Vec<Update>| -> Option<Vec<RealKey>> {
-        news.into_iter().for_each(|update| updates.try_send(update).unwrap());
+        news.into_iter().for_each(|update| ends.updates.try_send(update).unwrap());
         cycle.take_queued();
         assert!(cycle.sync().is_complete());
         let is_new = told.has_changed().unwrap();

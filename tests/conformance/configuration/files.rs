@@ -7,16 +7,12 @@ use kube_ipvs_proxy::config::file::{self, File};
 use kube_ipvs_proxy::config::flags::{Parsed, parse};
 use kube_ipvs_proxy::config::layers::{self, Loaded, Note};
 use kube_ipvs_proxy::config::problem::Problems;
-use kube_ipvs_proxy::reconcile::status::Status;
 use kube_ipvs_proxy::reconcile::{self, Ended, Wires};
 use kube_ipvs_proxy::serve::metrics;
-use kube_ipvs_proxy::telemetry::events::Sink;
 use kube_ipvs_proxy::telemetry::metrics::Metrics;
 use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
 use kube_ipvs_proxy::testing::node::Node;
 use kube_ipvs_proxy::testing::objects::{NODE, endpoint, on_node, service, slice_applied};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::good;
 use crate::case::{Case, case, table};
@@ -216,27 +212,7 @@ fn change() {
 }
 
 fn end_of_the_source() {
-    let (_, updates) = mpsc::channel(1);
-    let (_, host) = mpsc::channel(1);
-    let (_tell, configuration) = watch::channel(None);
-    let (publish, _) = watch::channel(Status::default());
-    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-    let drains = watch::Sender::default();
-    let (_, questions) = mpsc::channel(1);
-    let auditor = None;
-    let (events, _) = Sink::new(metrics.clone());
-    let wires = Wires {
-        updates,
-        host,
-        configuration,
-        questions,
-        auditor,
-        drains,
-        publish,
-        metrics,
-        events,
-        stop,
-    };
+    let (wires, _) = Wires::new(Metrics::new());
     let ended = reconcile::run(Node::new([]).engine, FakeKernel::default(), wires);
     assert_eq!(ended.unwrap(), Ended::SourceGone);
 }
