@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use super::super::flags::{Command, Parsed, parse};
 use super::*;
-use crate::config::NodePortAddresses;
+use crate::config::{Conntrack, DetectLocal, NodePortAddresses};
+use crate::model::ipvs::SCHEDULERS;
 use crate::model::net::PerFamily;
 
 fn resolved(args: &[&str]) -> Result<Config, String> {
