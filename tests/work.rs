@@ -110,6 +110,21 @@ fn the_time_of_a_change_does_not_grow_with_the_cluster() {
     assert!(many < 2 * few, "{few:?} among 100 Services, {many:?} among 10,000");
 }
 
+/// The loop follows no change while it tells what is programmed.
+#[test]
+fn the_time_of_an_answer_does_not_grow_with_the_cluster() {
+    let [few, many] = [600, 10_000].map(|services| {
+        let node = Node::of(Cluster { services, endpoints: 10 });
+        let time = |_| {
+            let start = processor_time();
+            let told = node.engine.view(None, node.now);
+            (processor_time() - start, told.fronts.len())
+        };
+        (0..20).map(time).min().expect("rounds").0
+    });
+    assert!(many < 2 * few, "{few:?} among 600 Services, {many:?} among 10,000");
+}
+
 /// Processor time of some changes of one endpoint, the same one each time: what is looked up is in
 /// the processor's caches, in a cluster of any size.
 fn time_of_changes(node: &mut Node, round: usize) -> Duration {

@@ -16,6 +16,7 @@ mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -203,9 +204,14 @@ impl Desired {
         self.services.keys()
     }
 
-    /// Every front, the Service that has it, and what kind of address it is.
-    pub fn owners(&self) -> impl Iterator<Item = (&ServerKey, &ObjectName, AddressKind)> {
-        self.claims.iter().filter_map(|(key, ranks)| {
+    /// Every front after one of them, or all, in order; the Service that has it, and what kind of
+    /// address it is.
+    pub fn owners(
+        &self,
+        after: Option<ServerKey>,
+    ) -> impl Iterator<Item = (&ServerKey, &ObjectName, AddressKind)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.claims.range((start, Bound::Unbounded)).filter_map(|(key, ranks)| {
             let name = &ranks.first()?.name;
             Some((key, name, self.services.get(name)?.fronts.get(key)?.kind))
         })

@@ -147,9 +147,9 @@ impl<K: Kernel> Cycle<K> {
         self.publish();
     }
 
-    fn answer(&self, question: view::Question) {
+    fn answer(&self, view::Question { after, answer }: view::Question) {
         // Who asked may have gone meanwhile.
-        drop(question.send(self.engine.view(Instant::now())));
+        drop(answer.send(self.engine.view(after, Instant::now())));
     }
 
     fn note(&mut self, update: Update) {

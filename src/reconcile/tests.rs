@@ -417,6 +417,25 @@ fn changes_that_wait_are_worth_a_line() {
 }
 
 #[test]
+fn the_parts_of_what_is_programmed_are_the_whole() {
+    let running = start(&Stub::default());
+    running.say(Update::ListStarted(Kind::Service));
+    let number: u16 = 1_234;
+    for service_number in 0..number {
+        let [high, low] = service_number.to_be_bytes();
+        running.say(service(&format!("web-{service_number}"), [10, 96, high, low]));
+    }
+    running.say(rejected("bad", "no such thing"));
+    running.say(Update::ListDone(Kind::Service));
+    running.wait_for(Status::is_ready);
+    let view = runtime().unwrap().block_on(view::ask(&running.ends.ask)).unwrap();
+    assert_eq!((view.fronts.len(), view.servers.len()), (number.into(), number.into()));
+    assert_eq!((view.notes().len(), view.rejected.len()), (number.into(), 1));
+    assert!(view.fronts.iter().map(|(key, ..)| key).is_sorted());
+    assert_eq!(running.stop(), Ended::Stopped);
+}
+
+#[test]
 fn the_loop_tells_what_is_programmed() {
     let running = start(&Stub::default());
     running.say(Update::ListStarted(Kind::Service));
@@ -424,9 +443,8 @@ fn the_loop_tells_what_is_programmed() {
     running.say(rejected("bad", "no such thing"));
     running.say(Update::ListDone(Kind::Service));
     running.wait_for(Status::is_ready);
-    let (question, view) = tokio::sync::oneshot::channel();
-    running.ends.ask.blocking_send(question).unwrap();
-    let picture = view.blocking_recv().unwrap().picture(Vec::new());
+    let asked = view::ask(&running.ends.ask);
+    let picture = runtime().unwrap().block_on(asked).unwrap().picture(Vec::new());
     let fronts = &picture.services["default/web"];
     assert_eq!((fronts.len(), fronts[0].kind.as_str()), (1, "cluster IP"));
     assert_eq!(fronts[0].reals, Some(Vec::new()));

@@ -1,25 +1,48 @@
 //! What the loop hands out to whoever asks what is programmed.
 //!
-//! Cost: the loop only copies maps of shared rows, milliseconds for 10,000 Services; the reader
-//! makes a picture of it, on another thread.
+//! Cost: the loop tells one part at a time, of some hundred fronts, however many there are, and
+//! follows the cluster in between; the reader makes a picture of them, on another thread. So the
+//! whole is no snapshot: each front is as it was when its part was told.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::cluster::ObjectName;
-use crate::desired::Rejected;
+use crate::cluster::{EndpointSlice, ObjectName, Service};
 use crate::desired::front::AddressKind;
+use crate::desired::{Rejected, idle};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
 use crate::status::{Front, Picture, Real};
 
-/// A question to the loop, and the way for its answer.
-pub type Question = oneshot::Sender<View>;
+/// A question to the loop about a part of what is programmed.
+#[derive(Debug)]
+pub struct Question {
+    /// The last front of the part before; none asks for the first part.
+    pub after: Option<ServerKey>,
+    /// The way for the answer.
+    pub answer: oneshot::Sender<View>,
+}
 
-/// What is programmed at one moment.
+/// Asks the loop for one part after the other; none if it has ended.
+pub async fn ask(questions: &mpsc::Sender<Question>) -> Option<View> {
+    let mut whole = View::default();
+    loop {
+        let (answer, part) = oneshot::channel();
+        questions.send(Question { after: whole.rest, answer }).await.ok()?;
+        whole.append(part.await.ok()?);
+        if whole.rest.is_none() {
+            return Some(whole);
+        }
+    }
+}
+
+/// Said of a front with real servers that nobody known asks for.
+const UNREAD: &str = "some of its endpoints stay, as a file that could not be read may name them";
+
+/// What is programmed, or a part of it.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// Every front, the Service that has it, and what kind of address it is.
@@ -28,18 +51,72 @@ pub struct View {
     pub servers: BTreeMap<ServerKey, Arc<Server>>,
     /// How long each drain lasts at most.
     pub drains: BTreeMap<(ServerKey, RealKey), Duration>,
-    /// What is to know of fronts that do not serve everybody.
-    pub notes: BTreeMap<ServerKey, String>,
+    /// Fronts that do not serve everybody.
+    pub oddities: BTreeMap<ServerKey, Oddity>,
+    /// The Services of those that have no endpoint.
+    pub idle: BTreeMap<ObjectName, Idle>,
     /// What is not programmed.
     pub rejected: Vec<Rejected>,
+    /// After which front another part begins, if any.
+    pub rest: Option<ServerKey>,
+}
+
+/// In what way a front does not serve everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oddity {
+    /// Nobody known asks for some of its real servers.
+    Unread,
+    /// It has no endpoint that takes new connections.
+    Idle,
+    /// Clients from outside the cluster are dropped.
+    Elsewhere,
+}
+
+/// A Service with a front that has no endpoint to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idle {
+    /// The Service.
+    pub service: Service,
+    /// Its slices.
+    pub slices: Vec<EndpointSlice>,
 }
 
 impl View {
+    /// Adds the part that follows.
+    fn append(&mut self, mut part: View) {
+        self.fronts.append(&mut part.fronts);
+        self.servers.append(&mut part.servers);
+        self.drains.append(&mut part.drains);
+        self.oddities.append(&mut part.oddities);
+        self.idle.append(&mut part.idle);
+        self.rejected.append(&mut part.rejected);
+        self.rest = part.rest;
+    }
+
+    /// What is to know of a front of a Service, if it does not serve everybody.
+    pub fn note(&self, key: &ServerKey, name: &ObjectName) -> Option<String> {
+        Some(match self.oddities.get(key)? {
+            Oddity::Unread => UNREAD.to_owned(),
+            Oddity::Elsewhere => idle::ELSEWHERE.to_owned(),
+            Oddity::Idle => {
+                let Idle { service, slices } = self.idle.get(name)?;
+                idle::why(service, &slices.iter().collect::<Vec<_>>(), key)
+            }
+        })
+    }
+
+    /// The notes of all fronts.
+    pub fn notes(&self) -> BTreeMap<ServerKey, String> {
+        let note = |(key, name, _): &(_, _, _)| Some((*key, self.note(key, name)?));
+        self.fronts.iter().filter_map(note).collect()
+    }
+
     /// The same for a reader, who is also told of files that are refused, and why.
     pub fn picture(&self, refused: Vec<(String, String)>) -> Picture {
         let mut services: BTreeMap<String, Vec<Front>> = BTreeMap::new();
         for (key, name, kind) in &self.fronts {
-            services.entry(name.to_string()).or_default().push(self.front(key, *kind));
+            let note = self.note(key, name);
+            services.entry(name.to_string()).or_default().push(self.front(key, *kind, note));
         }
         let rejected = self.rejected.iter();
         Picture {
@@ -50,7 +127,7 @@ impl View {
         }
     }
 
-    fn front(&self, key: &ServerKey, kind: AddressKind) -> Front {
+    fn front(&self, key: &ServerKey, kind: AddressKind, note: Option<String>) -> Front {
         let real = |(real, value): (&RealKey, &RealServer)| Real {
             address: SocketAddr::new(real.address, real.port),
             weight: value.weight,
@@ -60,7 +137,7 @@ impl View {
             kind: kind.to_string(),
             protocol: key.protocol.to_string(),
             address: SocketAddr::new(key.address, key.port),
-            note: self.notes.get(key).cloned(),
+            note,
             reals: self.servers.get(key).map(|server| server.reals.iter().map(real).collect()),
         }
     }

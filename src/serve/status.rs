@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::reconcile::view::Question;
+use crate::reconcile::view::{self, Question};
 use crate::telemetry::refused::Refused;
 
 /// The abstract name.
@@ -90,9 +90,7 @@ async fn answer(
     if reader != 0 && reader != nix::unistd::geteuid().as_raw() {
         return Ok(());
     }
-    let (question, view) = oneshot::channel();
-    ask.send(question).await.map_err(io::Error::other)?;
-    let view = view.await.map_err(io::Error::other)?;
+    let view = view::ask(&ask).await.ok_or_else(|| io::Error::other("the loop has ended"))?;
     // Many Services take a while, in which the health address has to answer.
     let paint = move || serde_json::to_vec(&view.picture(refused.lines()));
     let text = tokio::task::spawn_blocking(paint).await?;

@@ -83,7 +83,7 @@ fn an_address_and_a_slice_that_an_unread_part_shares_stay() {
     };
     assert_eq!((weight(&node, "10.244.1.1:8080"), weight(&node, "10.244.1.2:8080")), (0, 1));
     assert!(node.kernel.tables.lists(SetId::Pass, &web), "the endpoint that is not known serves");
-    let notes = node.engine.view(node.now).notes;
+    let notes = node.engine.view(None, node.now).notes();
     assert!(notes[&web].starts_with("some of its endpoints stay"), "{notes:?}");
     tell(&mut node, &[], Update::ListIncomplete);
     node.sync();

@@ -469,7 +469,7 @@ fn a_front_that_keeps_clients_outside_away_is_told_of() {
         slice_applied("default/web", &["tcp 8080"], &[endpoint("10.244.9.9")]),
     ]);
     node.sync();
-    let notes = node.engine.view(node.now).notes;
+    let notes = node.engine.view(None, node.now).notes();
     let expected = crate::desired::idle::ELSEWHERE.to_owned();
     assert_eq!(notes, [(front("tcp 198.51.100.9:80"), expected)].into());
 }

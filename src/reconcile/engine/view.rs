@@ -1,49 +1,59 @@
 //! What the engine tells of what it has programmed.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Engine;
-use crate::cluster::{EndpointSlice, ObjectName};
-use crate::desired::idle;
+use crate::cluster::ObjectName;
 use crate::model::ipset::SetId;
 use crate::model::ipvs::ServerKey;
-use crate::reconcile::view::View;
+use crate::reconcile::view::{Idle, Oddity, View};
 
-/// Said of a front with real servers that nobody known asks for.
-const UNREAD: &str = "some of its endpoints stay, as a file that could not be read may name them";
+/// Fronts in one part at most. Cost: unoptimized, a part took the loop 0.7 ms, and 3.5 ms where no
+/// front had an endpoint; all of 10,000 fronts at once took it 29 ms.
+const PART: usize = 500;
 
 impl Engine {
-    /// What is programmed at this moment.
-    pub fn view(&self, now: Instant) -> View {
-        let fronts = self.desired.owners().map(|(key, name, kind)| (*key, name.clone(), kind));
-        View {
-            fronts: fronts.collect(),
-            servers: self.mirror.tables.servers.clone(),
-            drains: self.drains.time_left(now).collect(),
-            notes: self.notes(),
-            rejected: self.rejected(),
+    /// What is programmed at this moment, from the front after this one on, or the first; the last
+    /// part has what is not about one front.
+    pub fn view(&self, after: Option<ServerKey>, now: Instant) -> View {
+        let mut view = View::default();
+        let mut owners = self.desired.owners(after);
+        for (key, name, kind) in owners.by_ref().take(PART) {
+            view.fronts.push((*key, name.clone(), kind));
+            if let Some(server) = self.mirror.tables.servers.get(key) {
+                view.servers.insert(*key, server.clone());
+            }
+            if let Some(oddity) = self.oddity(key) {
+                view.oddities.insert(*key, oddity);
+                if oddity == Oddity::Idle && !view.idle.contains_key(name) {
+                    view.idle.extend(self.idle(name).map(|idle| (name.clone(), idle)));
+                }
+            }
+        }
+        view.rest = owners.next().and(view.fronts.last()).map(|(key, ..)| *key);
+        if view.rest.is_none() {
+            view.drains = self.drains.time_left(now).collect();
+            view.rejected = self.rejected();
+        }
+        view
+    }
+
+    /// Whether a front does not serve everybody.
+    fn oddity(&self, key: &ServerKey) -> Option<Oddity> {
+        let tables = self.desired.tables();
+        let is_idle = || tables.servers.get(key).is_none_or(|server| server.reals.is_empty());
+        match key {
+            key if self.unclaimed.as_ref().is_some_and(|rows| rows.concerns(key)) => {
+                Some(Oddity::Unread)
+            }
+            _ if is_idle() => Some(Oddity::Idle),
+            key if tables.lists(SetId::NoLocalEndpoints, key) => Some(Oddity::Elsewhere),
+            _ => None,
         }
     }
 
-    /// What is to know of fronts that do not serve everybody.
-    fn notes(&self) -> BTreeMap<ServerKey, String> {
-        let tables = self.desired.tables();
-        let note = |(key, name, _): (&ServerKey, &ObjectName, _)| {
-            if self.unclaimed.as_ref().is_some_and(|unclaimed| unclaimed.concerns(key)) {
-                return Some((*key, UNREAD.to_owned()));
-            }
-            let is_idle = tables.servers.get(key).is_none_or(|server| server.reals.is_empty());
-            let note = match is_idle {
-                true => {
-                    let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
-                    idle::why(self.store.service(name)?, &slices, key)
-                }
-                false if tables.lists(SetId::NoLocalEndpoints, key) => idle::ELSEWHERE.to_owned(),
-                false => return None,
-            };
-            Some((*key, note))
-        };
-        self.desired.owners().filter_map(note).collect()
+    fn idle(&self, name: &ObjectName) -> Option<Idle> {
+        let service = self.store.service(name)?.clone();
+        Some(Idle { service, slices: self.store.endpoints_of(name).cloned().collect() })
     }
 }
