@@ -42,7 +42,7 @@ pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
     }
     let rejected = engine.rejected();
     for rejected in &rejected {
-        let files = places.get(&rejected.object).into_iter().flatten();
+        let files = places.get(&(rejected.kind, rejected.object.clone())).into_iter().flatten();
         let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
         let (object, reason, files) = (&rejected.object, &rejected.reason, files.join(", "));
         super::complain(&format!("rejected: {files}: {object}: {reason}\n"));

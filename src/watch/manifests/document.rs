@@ -26,6 +26,13 @@ pub struct Found {
     pub parsed: Parsed,
 }
 
+impl Found {
+    /// Which object it is.
+    pub fn id(&self) -> (Kind, ObjectName) {
+        (self.kind, self.name.clone())
+    }
+}
+
 /// What a file holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {

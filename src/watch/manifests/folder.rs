@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::Note;
 use super::document::{self, Content, Found};
 use super::matching::{self, Objects};
-use crate::cluster::{Kind, ObjectName, Update};
+use crate::cluster::{Kind, ObjectName, Parsed, Update};
 use crate::watch::Error;
 use crate::watch::error::Fault;
 
@@ -30,11 +30,18 @@ pub struct Folder {
 struct File {
     /// Of the bytes that were read last, good or not.
     fingerprint: Option<u64>,
-    /// The last good content; of a file that is broken in part, what is good of it besides.
+    /// What is good of them.
     content: Content,
+    /// Objects that the file named before, and that may be what cannot be read of it.
+    kept: Vec<Found>,
     /// What is wrong with the bytes that were read last.
     faults: Vec<Fault>,
+    /// Whether nothing was wrong with it at one time since the start.
+    was_good: bool,
 }
+
+/// Kind and name of an object.
+pub type Id = (Kind, ObjectName);
 
 /// An object that two files, or one file twice, define.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,16 +66,22 @@ impl Folder {
     pub fn read_again(&mut self, except: &BTreeSet<OsString>) -> Result<(), Error> {
         let names = self.names().map_err(|source| Error::folder(&self.path, source))?;
         self.files.retain(|name, _| names.contains(name));
+        // What is being written may be what a broken file told of.
+        let are_all_read = names.is_disjoint(except);
+        let mut news = BTreeSet::new();
         for name in names.into_iter().filter(|name| !except.contains(name)) {
             let path = self.path.join(&name);
             match fs::read(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.files.remove(&name);
                 }
-                content => self.files.entry(name).or_default().update(&path, content),
+                content => news.extend(self.files.entry(name).or_default().update(&path, content)),
             }
         }
-        self.is_whole |= self.files.values().all(|file| file.faults.is_empty());
+        for file in self.files.values_mut() {
+            file.kept.retain(|found| !news.contains(&found.id()));
+        }
+        self.is_whole |= are_all_read && self.files.values().all(|file| file.faults.is_empty());
         Ok(())
     }
 
@@ -79,6 +92,16 @@ impl Folder {
             file.faults.iter().map(|fault| (path.clone(), fault.clone())).collect::<Vec<_>>()
         };
         self.files.iter().flat_map(of_file).collect()
+    }
+
+    /// What becomes of what a broken file of the folder tells of, in words.
+    pub fn consequence(&self, path: &Path) -> &'static str {
+        let file = path.file_name().and_then(|name| self.files.get(name));
+        match file.is_some_and(|file| file.was_good) {
+            true => "its last good content stays",
+            false if self.is_partial() => "what it may tell of stays until it is mended",
+            false => "what it tells of is not served until it is mended",
+        }
     }
 
     /// Whether a file has been broken since the start, so that what it says was never known.
@@ -110,7 +133,7 @@ impl Folder {
     /// The objects that count.
     fn objects(&self) -> Objects<'_> {
         let mut objects = Objects::new();
-        for found in self.files.values().flat_map(|file| &file.content.objects) {
+        for found in self.files.values().flat_map(File::objects) {
             objects.entry(found.kind).or_default().insert(&found.name, &found.parsed);
         }
         objects
@@ -130,19 +153,19 @@ impl Folder {
         }
         let places = self.places();
         for (kind, name, odd) in matching::mismatches(&self.objects(), node_name) {
-            let place = places.get(&name).and_then(BTreeSet::last).unwrap_or(&self.path);
             let reason = format!("{kind} {name}: {odd}");
+            let place = places.get(&(kind, name)).and_then(BTreeSet::last).unwrap_or(&self.path);
             notes.insert(Note { path: place.clone(), reason });
         }
         notes
     }
 
-    /// The files that define an object of each name, whatever its kind.
-    pub fn places(&self) -> BTreeMap<ObjectName, BTreeSet<PathBuf>> {
-        let mut places: BTreeMap<ObjectName, BTreeSet<PathBuf>> = BTreeMap::new();
+    /// The files that define each object.
+    pub fn places(&self) -> BTreeMap<Id, BTreeSet<PathBuf>> {
+        let mut places: BTreeMap<Id, BTreeSet<PathBuf>> = BTreeMap::new();
         for (file, known) in &self.files {
-            for found in &known.content.objects {
-                places.entry(found.name.clone()).or_default().insert(self.path.join(file));
+            for found in known.objects() {
+                places.entry(found.id()).or_default().insert(self.path.join(file));
             }
         }
         places
@@ -152,9 +175,8 @@ impl Folder {
     pub fn duplicates(&self) -> BTreeSet<Duplicate> {
         let mut definitions: BTreeMap<(Kind, &ObjectName), &OsString> = BTreeMap::new();
         let mut duplicates = BTreeSet::new();
-        for (file, found) in self.files.iter().flat_map(|(file, content)| {
-            content.content.objects.iter().map(move |found| (file, found))
-        }) {
+        let of_file = |(file, known)| File::objects(known).map(move |found| (file, found));
+        for (file, found) in self.files.iter().flat_map(of_file) {
             if let Some(ignored) = definitions.insert((found.kind, &found.name), file) {
                 duplicates.insert(Duplicate {
                     kind: found.kind,
@@ -206,34 +228,40 @@ impl Folder {
 }
 
 impl File {
-    /// Takes over what is good of the content.
-    fn update(&mut self, path: &Path, content: io::Result<Vec<u8>>) {
+    /// Every object of it, the one that counts after others of the same name.
+    fn objects(&self) -> impl Iterator<Item = &Found> {
+        self.kept.iter().chain(&self.content.objects)
+    }
+
+    /// Takes over what is good of the content; returns the objects that it did not tell of before,
+    /// or otherwise.
+    ///
+    /// Goes on with objects that a broken file names no longer: they may be what cannot be read.
+    fn update(&mut self, path: &Path, content: io::Result<Vec<u8>>) -> BTreeSet<Id> {
         let fingerprint = content.as_deref().ok().map(fingerprint);
         if fingerprint.is_some() && fingerprint == self.fingerprint {
-            return;
+            return BTreeSet::new();
         }
         self.fingerprint = fingerprint;
+        self.kept.append(&mut self.content.objects);
         let parsed = content
             .map_err(|error| Fault { line: None, reason: error.to_string() })
             .and_then(|content| document::parse(path, &content));
         match parsed {
             Ok(content) => {
                 self.faults.clone_from(&content.unusable);
-                let before = std::mem::replace(&mut self.content, content);
-                if !self.faults.is_empty() {
-                    self.keep(before);
-                }
+                self.content = content;
             }
             Err(fault) => self.faults = vec![fault],
         }
-    }
-
-    /// Goes on with objects that a file names no longer: they may be what cannot be read of it.
-    fn keep(&mut self, before: Content) {
-        let id = |found: &Found| (found.kind, found.name.clone());
-        let named: BTreeSet<_> = self.content.objects.iter().map(id).collect();
-        let kept = before.objects.into_iter().filter(|found| !named.contains(&id(found)));
-        self.content.objects.extend(kept);
+        let before: BTreeMap<Id, &Parsed> =
+            self.kept.iter().map(|found| (found.id(), &found.parsed)).collect();
+        let is_new = |found: &&Found| before.get(&found.id()) != Some(&&found.parsed);
+        let news = self.content.objects.iter().filter(is_new).map(Found::id).collect();
+        let named: BTreeSet<Id> = self.content.objects.iter().map(Found::id).collect();
+        self.was_good |= self.faults.is_empty();
+        self.kept.retain(|found| !self.faults.is_empty() && !named.contains(&found.id()));
+        news
     }
 }
 
@@ -252,3 +280,6 @@ fn fingerprint(content: &[u8]) -> u64 {
     content.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,7 @@ use self::folder::{Duplicate, Folder};
 use super::changes::Changes;
 use super::error::Fault;
 use super::{Error, send};
-use crate::cluster::{ObjectName, Update};
+use crate::cluster::{Kind, ObjectName, Update};
 use crate::telemetry::refused::{Files, Refused, Role};
 
 /// How long to wait before looking again for a folder that went away.
@@ -46,8 +46,8 @@ pub struct Content {
     pub ignored: Vec<Note>,
     /// What is odd.
     pub oddities: BTreeSet<Note>,
-    /// The files that define an object of each name, whatever its kind.
-    pub places: BTreeMap<ObjectName, BTreeSet<PathBuf>>,
+    /// The files that define each object.
+    pub places: BTreeMap<(Kind, ObjectName), BTreeSet<PathBuf>>,
 }
 
 /// Something that its owner should know: it does not count, or is odd.
@@ -105,50 +105,81 @@ impl ManifestSource {
         let path = &self.folder;
         // Order: watch, then read, so that no change falls between.
         let mut changes = Changes::watch(path)?;
-        let (mut folder, outcome) = read_again(Folder::new(path), BTreeSet::new()).await;
-        outcome?;
-        let mut told = Told::default();
+        let (mut reader, first) = read(Reader::new(&self), BTreeSet::new()).await;
+        let mut reading = Some(first?);
         loop {
-            self.tell(&folder, &mut told);
-            for update in folder.lists() {
-                if send(updates, update).await.is_err() {
-                    return Ok(());
+            if let Some(Reading { refused, lists }) = reading {
+                self.refused.replace(Role::Manifest, refused);
+                for update in lists {
+                    if send(updates, update).await.is_err() {
+                        return Ok(());
+                    }
                 }
             }
             changes.settled().await;
-            let (same, outcome) = read_again(folder, changes.half_written().clone()).await;
-            folder = same;
-            if outcome.is_err() || changes.is_lost() {
-                // What was read may be of a folder that has been replaced meanwhile.
+            reading = None;
+            if !changes.is_lost() {
+                (reader, reading) = read_if_there(reader, changes.half_written().clone()).await;
+            }
+            if reading.is_none() {
                 changes = found_again(path).await;
                 // If it is gone once more, the new watch tells.
-                (folder, _) = read_again(folder, BTreeSet::new()).await;
+                (reader, reading) = read_if_there(reader, BTreeSet::new()).await;
             }
         }
     }
+}
 
-    /// Says what is new about the folder, and names what cannot be used of it.
-    fn tell(&self, folder: &Folder, told: &mut Told) {
+/// Reads a folder again and again, and says what is new about it.
+struct Reader {
+    folder: Folder,
+    node_name: String,
+    told: Told,
+}
+
+/// What there is to do after the folder was read.
+struct Reading {
+    /// Files that cannot be used.
+    refused: Files,
+    /// Its objects.
+    lists: Vec<Update>,
+}
+
+impl Reader {
+    fn new(source: &ManifestSource) -> Self {
+        let (folder, node_name) = (Folder::new(&source.folder), source.node_name.clone());
+        Reader { folder, node_name, told: Told::default() }
+    }
+
+    fn read(&mut self, except: &BTreeSet<OsString>) -> Result<Reading, Error> {
+        let Reader { folder, node_name, told } = self;
+        folder.read_again(except)?;
         let faults = folder.faults();
-        let mut files = Files::new();
+        let mut refused = Files::new();
         for (path, fault) in &faults {
-            let reasons = files.entry(path.clone()).or_default();
+            let reasons = refused.entry(path.clone()).or_default();
             *reasons += &format!("{}{fault}", if reasons.is_empty() { "" } else { "; " });
         }
-        self.refused.replace(Role::Manifest, files);
-        told.faults(faults, folder.is_partial());
+        told.faults(faults, folder);
         told.duplicates(folder.duplicates());
-        told.oddities(folder.oddities(&self.node_name));
+        told.oddities(folder.oddities(node_name));
+        Ok(Reading { refused, lists: folder.lists() })
     }
 }
 
-/// Reads what changed on a thread that may block: a large folder takes a while.
-async fn read_again(mut folder: Folder, except: BTreeSet<OsString>) -> (Folder, Result<(), Error>) {
+/// Reads what changed, on a thread that may block: a large folder takes a while, and so does
+/// comparing all that is in it.
+async fn read(mut reader: Reader, except: BTreeSet<OsString>) -> (Reader, Result<Reading, Error>) {
     let reading = spawn_blocking(move || {
-        let outcome = folder.read_again(&except);
-        (folder, outcome)
+        let outcome = reader.read(&except);
+        (reader, outcome)
     });
     reading.await.expect("reading a folder does not panic")
+}
+
+async fn read_if_there(reader: Reader, except: BTreeSet<OsString>) -> (Reader, Option<Reading>) {
+    let (reader, outcome) = read(reader, except).await;
+    (reader, outcome.ok())
 }
 
 /// Waits until the folder can be watched again.
@@ -183,19 +214,11 @@ struct Told {
 }
 
 impl Told {
-    fn faults(&mut self, found: Vec<(PathBuf, Fault)>, is_partial: bool) {
+    fn faults(&mut self, found: Vec<(PathBuf, Fault)>, folder: &Folder) {
         for known @ (path, Fault { line, reason }) in &found {
-            if self.faults.contains(known) {
-                continue;
-            }
-            let file = path.display();
-            match is_partial {
-                true => {
-                    warn!(%file, line, reason, "manifest is broken, what it may tell of stays until it is mended");
-                }
-                false => {
-                    warn!(%file, line, reason, "manifest is broken, its last good content stays")
-                }
+            if !self.faults.contains(known) {
+                let (file, consequence) = (path.display(), folder.consequence(path));
+                warn!(%file, line, reason, "manifest is broken, {consequence}");
             }
         }
         let broken: BTreeSet<&PathBuf> = found.iter().map(|(path, _)| path).collect();

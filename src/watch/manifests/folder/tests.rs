@@ -1,0 +1,136 @@
+//! Folders in which a file breaks.
+
+use super::*;
+use crate::cluster::Object;
+
+/// A folder of a test's own, which goes with it.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("folder-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    fn write(&self, file: &str, content: &str) {
+        fs::write(self.0.join(file), content).unwrap();
+    }
+
+    fn read(&self) -> Folder {
+        let mut folder = Folder::new(&self.0);
+        folder.read_again(&BTreeSet::new()).unwrap();
+        folder
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn object(kind: &str, name: &str, port: u16) -> String {
+    let spec = format!("{{clusterIP: 10.96.0.1, ports: [{{port: {port}}}]}}");
+    format!("---\napiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+}
+
+fn service(name: &str, port: u16) -> String {
+    object("Service", name, port)
+}
+
+/// The Services that count, as `name:port`.
+fn services(folder: &Folder) -> Vec<String> {
+    let shown = |(name, parsed): (&&ObjectName, &&Parsed)| match &parsed.object {
+        Some(Object::Service(service)) => format!("{}:{}", name.name, service.ports[0].port),
+        _ => name.to_string(),
+    };
+    folder.objects().get(&Kind::Service).into_iter().flatten().map(shown).collect()
+}
+
+#[test]
+fn what_was_moved_out_of_a_file_that_broke_counts_where_it_is_now() {
+    let scratch = Scratch::new("moved");
+    scratch.write("z.yaml", &(service("a", 80) + &service("b", 80)));
+    let mut folder = scratch.read();
+    scratch.write("z.yaml", "kind: [");
+    scratch.write("m.yaml", &service("a", 81));
+    folder.read_again(&BTreeSet::new()).unwrap();
+    assert_eq!(services(&folder), ["a:81", "b:80"]);
+    assert!(folder.duplicates().is_empty());
+    // Broken in part, and the object moves on.
+    scratch.write("z.yaml", &format!("{}---\nkind: Service\n", service("c", 80)));
+    scratch.write("m.yaml", "");
+    scratch.write("n.yaml", &(service("a", 82) + &service("b", 81)));
+    folder.read_again(&BTreeSet::new()).unwrap();
+    assert_eq!(services(&folder), ["a:82", "b:81", "c:80"]);
+    fs::remove_file(scratch.0.join("n.yaml")).unwrap();
+    folder.read_again(&BTreeSet::new()).unwrap();
+    assert_eq!(services(&folder), ["c:80"], "what was read since is no longer in the broken file");
+}
+
+#[test]
+fn a_file_that_breaks_keeps_what_other_files_said_before() {
+    let scratch = Scratch::new("kept");
+    scratch.write("a.yaml", &service("a", 80));
+    scratch.write("z.yaml", &service("a", 81));
+    let mut folder = scratch.read();
+    scratch.write("z.yaml", "kind: [");
+    scratch.write("a.yaml", &(service("a", 80) + &service("b", 80)));
+    folder.read_again(&BTreeSet::new()).unwrap();
+    assert_eq!(services(&folder), ["a:81", "b:80"]);
+    scratch.write("z.yaml", &service("a", 82));
+    folder.read_again(&BTreeSet::new()).unwrap();
+    assert_eq!(services(&folder), ["a:82", "b:80"]);
+}
+
+#[test]
+fn objects_of_one_name_and_two_kinds_have_their_own_places() {
+    let scratch = Scratch::new("places");
+    scratch.write("a.yaml", &service("a", 80));
+    scratch.write("b.yaml", &object("Endpoints", "a", 80));
+    let places = scratch.read().places();
+    for (kind, file) in [(Kind::Service, "a.yaml"), (Kind::Endpoints, "b.yaml")] {
+        let place = &places[&(kind, ObjectName::new("default", "a"))];
+        assert_eq!(*place, BTreeSet::from([scratch.0.join(file)]));
+    }
+}
+
+#[test]
+fn a_folder_is_whole_only_once_nothing_of_it_is_being_written() {
+    let scratch = Scratch::new("whole");
+    scratch.write("a.yaml", "kind: [");
+    let mut folder = scratch.read();
+    assert!(folder.is_partial());
+    // What the broken file told of is moved to a new one.
+    fs::remove_file(scratch.0.join("a.yaml")).unwrap();
+    scratch.write("b.yaml", "");
+    folder.read_again(&BTreeSet::from(["b.yaml".into()])).unwrap();
+    assert!(folder.is_partial());
+    scratch.write("b.yaml", &service("a", 80));
+    folder.read_again(&BTreeSet::new()).unwrap();
+    assert!(!folder.is_partial());
+}
+
+#[test]
+fn what_becomes_of_a_broken_file_is_told_of_each() {
+    let scratch = Scratch::new("told");
+    scratch.write("a.yaml", &service("a", 80));
+    scratch.write("b.yaml", "kind: [");
+    let mut folder = scratch.read();
+    scratch.write("a.yaml", "kind: [");
+    folder.read_again(&BTreeSet::new()).unwrap();
+    let consequence = |folder: &Folder, file: &str| folder.consequence(&scratch.0.join(file));
+    assert_eq!(consequence(&folder, "a.yaml"), "its last good content stays");
+    let unread = "what it may tell of stays until it is mended";
+    assert_eq!(consequence(&folder, "b.yaml"), unread);
+    scratch.write("a.yaml", &service("a", 80));
+    scratch.write("b.yaml", &service("b", 80));
+    folder.read_again(&BTreeSet::new()).unwrap();
+    scratch.write("b.yaml", "kind: [");
+    scratch.write("c.yaml", "kind: [");
+    folder.read_again(&BTreeSet::new()).unwrap();
+    assert_eq!(consequence(&folder, "b.yaml"), "its last good content stays");
+    let unserved = "what it tells of is not served until it is mended";
+    assert_eq!(consequence(&folder, "c.yaml"), unserved);
+}
