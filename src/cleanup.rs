@@ -76,7 +76,7 @@ fn remove(
 ) -> Report {
     let mut report = Report::default();
     for step in steps {
-        let Some(step) = guard::admit(step, nothing, mirror) else { continue };
+        let Some(step) = guard::admit(step, nothing, mirror, None) else { continue };
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         mirror.note(&step, &failed);

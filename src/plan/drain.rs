@@ -124,21 +124,30 @@ impl Drains {
     }
 
     /// Brings the drains of the given servers in line with what the mirror holds.
+    ///
+    /// Those of a real server that a part of the cluster may ask for which is not read go on as
+    /// they are: what is wanted, or known, may be in it.
     pub fn track(
         &mut self,
         desired: &Desired,
         seen: &Tables,
         servers: &BTreeSet<ServerKey>,
+        is_unread: impl Fn(&ServerKey, &RealKey) -> bool,
         now: Instant,
     ) {
         for key in servers {
             let draining = draining(desired, seen, key);
-            let ended = self.real_servers_of(*key).filter(|real| !draining.contains(real));
+            let weight = |real: &RealKey| Some(seen.servers.get(key)?.reals.get(real)?.weight);
+            let goes_on = |real: &RealKey| match is_unread(key, real) {
+                true => weight(real) == Some(0),
+                false => draining.contains(real),
+            };
+            let ended = self.real_servers_of(*key).filter(|real| !goes_on(real));
             for real in ended.collect::<Vec<_>>() {
                 self.put((*key, real), None);
             }
             let leaving = desired.leaving(key);
-            for real in &draining {
+            for real in draining.iter().filter(|real| !is_unread(key, real)) {
                 let deadline = now + self.longest(leaving, real);
                 let drain = match self.under_way.get(&(*key, *real)) {
                     Some(drain) if drain.deadline <= deadline => continue,
@@ -146,20 +155,6 @@ impl Drains {
                     None => Drain { deadline, last_look: now, is_idle: false },
                 };
                 self.put((*key, *real), Some(drain));
-            }
-        }
-    }
-
-    /// Ends the drains of the given servers that the mirror no longer holds; the others go on.
-    ///
-    /// For as long as a part of the cluster is unknown: what is wanted, or known, may be in it.
-    pub fn keep(&mut self, seen: &Tables, servers: &BTreeSet<ServerKey>) {
-        for key in servers {
-            let reals = seen.servers.get(key).map(|server| &server.reals);
-            let weight = |real: &RealKey| reals.and_then(|reals| Some(reals.get(real)?.weight));
-            let ended = self.real_servers_of(*key).filter(|real| weight(real) != Some(0));
-            for real in ended.collect::<Vec<_>>() {
-                self.put((*key, real), None);
             }
         }
     }

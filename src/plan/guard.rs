@@ -11,6 +11,7 @@ use super::entries::front_of;
 use super::halfway::Halfway;
 use super::mirror::{Mirror, Trust};
 use super::step::{Change, Step};
+use super::unclaimed::Unclaimed;
 use super::{AddressChange, RealChange, owned};
 use crate::desired::Desired;
 use crate::desired::foundation::IPV6_FORWARDING;
@@ -23,11 +24,18 @@ use crate::model::sysctl::is_tuning;
 use crate::model::tables::Tables;
 
 /// The step without the changes whose prerequisites are not met; nothing if none is left.
-pub fn admit(step: Step, desired: &Desired, mirror: &Mirror) -> Option<Step> {
+///
+/// Nothing waits for rows to go that stay as nobody known asks for them.
+pub fn admit(
+    step: Step,
+    desired: &Desired,
+    mirror: &Mirror,
+    unclaimed: Option<&Unclaimed>,
+) -> Option<Step> {
     if mirror.trust() < needed(&step) {
         return None;
     }
-    let step = Guard::new(desired, mirror).admitted(step)?;
+    let step = Guard::new(desired, mirror, unclaimed).admitted(step)?;
     (!step.is_empty()).then_some(step)
 }
 
@@ -57,9 +65,9 @@ struct Guard<'a> {
 }
 
 impl<'a> Guard<'a> {
-    fn new(desired: &'a Desired, mirror: &'a Mirror) -> Self {
+    fn new(desired: &'a Desired, mirror: &'a Mirror, unclaimed: Option<&'a Unclaimed>) -> Self {
         let wanted = desired.tables();
-        let halfway = Halfway::new(wanted, mirror);
+        let halfway = Halfway::new(wanted, mirror).beside(unclaimed);
         let has_rules = PerFamily::default();
         Guard { desired, wanted, mirror, seen: &mirror.tables, halfway, has_rules }
     }

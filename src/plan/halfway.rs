@@ -10,7 +10,8 @@ use ipnet::IpNet;
 
 use super::entries::{Effect, front_of, node_port};
 use super::mirror::Mirror;
-use crate::model::ipset::{Entry, Member, SetId};
+use super::unclaimed::Unclaimed;
+use crate::model::ipset::{Entries, Entry, Member, SetId};
 use crate::model::ipvs::ServerKey;
 use crate::model::net::{Family, Protocol};
 use crate::model::tables::Tables;
@@ -39,12 +40,19 @@ pub struct Halfway<'a> {
     wanted: &'a Tables,
     seen: &'a Tables,
     host_addresses: &'a BTreeSet<IpAddr>,
+    unclaimed: Option<&'a Unclaimed>,
 }
 
 impl<'a> Halfway<'a> {
     /// Fronts between what is there and what is wanted.
     pub fn new(wanted: &'a Tables, mirror: &'a Mirror) -> Self {
-        Halfway { wanted, seen: &mirror.tables, host_addresses: &mirror.host_addresses }
+        let (seen, host_addresses) = (&mirror.tables, &mirror.host_addresses);
+        Halfway { wanted, seen, host_addresses, unclaimed: None }
+    }
+
+    /// The same, with rows that stay as nobody known asks for them: nothing waits for their end.
+    pub fn beside(self, unclaimed: Option<&'a Unclaimed>) -> Self {
+        Halfway { unclaimed, ..self }
     }
 
     /// Whether real servers may be added: clients are treated as these call for.
@@ -161,31 +169,26 @@ impl<'a> Halfway<'a> {
         let is_wanted = |real| wanted.is_some_and(|server| server.reals.contains_key(real));
         let reals = self.seen.servers.get(front).into_iter().flat_map(|server| &server.reals);
         let mut live = reals.filter(|(_, value)| value.weight > 0);
-        live.any(|(real, _)| !is_wanted(real))
+        let stays = |real| self.unclaimed.is_some_and(|unclaimed| unclaimed.has_real(front, real));
+        live.any(|(real, _)| !is_wanted(real) && !stays(real))
     }
 
     /// Whether everybody who may use the front is let in.
     fn allowed_are_in(self, firewall: &Entry) -> bool {
         let Some(front) = front_of(firewall) else { return true };
-        allowances(self.wanted, &front).all(|entry| self.seen.entries.contains(&entry))
+        allowances(&self.wanted.entries, &front).all(|entry| self.seen.entries.contains(&entry))
     }
 
     /// Whether somebody is let in who is to be kept out.
     fn admits_wrongly(self, front: &ServerKey) -> bool {
         self.wanted.lists(SetId::LoadBalancerFw, front)
-            && allowances(self.seen, front).any(|entry| !self.wanted.entries.contains(&entry))
+            && allowances(&self.seen.entries, front)
+                .any(|entry| !self.wanted.entries.contains(&entry))
     }
 
     /// Whether anything holds of any front that the entry is about and that clients reach.
     fn any_front(self, entry: &Entry, holds: impl Fn(&ServerKey) -> bool) -> bool {
-        if let Some(front) = front_of(entry) {
-            return holds(&front);
-        }
-        let Some((protocol, port)) = node_port(entry) else { return false };
-        let family = entry.member.family();
-        let addresses = self.host_addresses.iter().filter(|ip| Family::of(**ip) == family);
-        let fronts = addresses.map(|ip| ServerKey { address: *ip, port, protocol });
-        fronts.into_iter().any(|front| holds(&front))
+        fronts_of(entry, self.host_addresses).any(|front| holds(&front))
     }
 }
 
@@ -198,8 +201,21 @@ enum Moment {
     Opening,
 }
 
+/// Every front that the entry is about, on a host with these addresses.
+pub fn fronts_of(
+    entry: &Entry,
+    host_addresses: &BTreeSet<IpAddr>,
+) -> impl Iterator<Item = ServerKey> {
+    let family = entry.member.family();
+    let of_port = node_port(entry).into_iter().flat_map(move |(protocol, port)| {
+        let addresses = host_addresses.iter().filter(move |ip| Family::of(**ip) == family);
+        addresses.map(move |ip| ServerKey { address: *ip, port, protocol })
+    });
+    front_of(entry).into_iter().chain(of_port)
+}
+
 /// Every entry that may say how clients of the front are treated.
-fn treatments(front: &ServerKey) -> impl Iterator<Item = Entry> {
+pub fn treatments(front: &ServerKey) -> impl Iterator<Item = Entry> {
     let (family, front) = (front.family(), *front);
     let entry = move |set| {
         let by_port = |protocol| {
@@ -216,7 +232,7 @@ fn treatments(front: &ServerKey) -> impl Iterator<Item = Entry> {
 }
 
 /// The entries that say who may use a front that not everybody is to use.
-fn allowances(tables: &Tables, front: &ServerKey) -> impl Iterator<Item = Entry> {
+pub fn allowances(entries: &Entries, front: &ServerKey) -> impl Iterator<Item = Entry> {
     let ServerKey { address, port, protocol } = *front;
     let lowest: IpAddr = match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -229,13 +245,13 @@ fn allowances(tables: &Tables, front: &ServerKey) -> impl Iterator<Item = Entry>
     ];
     firsts.into_iter().flat_map(move |(set, member)| {
         let first = Entry { set, member };
-        let entries = tables.entries.of(first.key()).range(member..);
+        let entries = entries.of(first.key()).range(member..);
         let entries = entries.map(move |member| Entry { set, member: *member });
         entries.take_while(move |entry| front_of(entry) == front_of(&first))
     })
 }
 
 /// The set whose entries spare clients the masquerade of this set.
-fn spared_by(set: SetId) -> Option<SetId> {
+pub fn spared_by(set: SetId) -> Option<SetId> {
     TREATMENTS.into_iter().find(|other| Effect::of(*other) == Effect::KeepsSource(set))
 }

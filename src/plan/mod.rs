@@ -53,6 +53,14 @@ impl Extent {
             Extent::Touched(touched) => touched.foundation,
         }
     }
+
+    /// The rows.
+    pub fn touched(&self, wanted: &Tables, seen: &Tables) -> Touched {
+        match self {
+            Extent::All => everything(wanted, seen),
+            Extent::Touched(touched) => touched.clone(),
+        }
+    }
 }
 
 /// What a plan depends on.
@@ -73,10 +81,7 @@ pub struct Inputs<'a> {
 /// The steps from the mirror to the desired tables; empty if there is nothing to do.
 pub fn build(inputs: Inputs<'_>, extent: &Extent) -> Vec<Step> {
     let (wanted, mirror) = (inputs.desired.tables(), inputs.mirror);
-    let touched = match extent {
-        Extent::All => everything(wanted, &mirror.tables),
-        Extent::Touched(touched) => touched.clone(),
-    };
+    let touched = extent.touched(wanted, &mirror.tables);
     let inherited = match extent {
         Extent::All => owned::inherited(inputs.desired, mirror),
         Extent::Touched(_) => BTreeSet::new(),

@@ -7,21 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::entries::front_of;
+use super::entries::{Effect, front_of};
+use super::halfway::{allowances, fronts_of, spared_by, treatments};
 use super::step::{Change, Step};
-use crate::model::ipset::{Entry, Member, SetId};
-use crate::model::ipvs::{RealKey, ServerKey};
+use crate::desired::Touched;
+use crate::model::ipset::{Entries, Entry, Member, SetId};
+use crate::model::ipvs::{RealKey, Server, ServerKey};
 use crate::model::tables::Tables;
-
-/// Sets whose entries say that a front, an address or an endpoint is there, not how it is treated.
-const OF_ANY_FRONT: [SetId; 4] = [SetId::Servers, SetId::IpvsIps, SetId::Pass, SetId::LoopBack];
 
 /// Rows of the kernel that nobody known asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unclaimed {
     servers: BTreeSet<ServerKey>,
     reals: BTreeMap<ServerKey, BTreeSet<RealKey>>,
-    entries: BTreeSet<Entry>,
+    /// Virtual servers that had no endpoint on this node.
+    elsewhere: BTreeSet<ServerKey>,
+    entries: Entries,
     addresses: BTreeSet<IpAddr>,
 }
 
@@ -42,34 +43,67 @@ impl Unclaimed {
                 unclaimed.addresses.insert(key.address);
             }
             if !unwanted.is_empty() {
-                unclaimed.entries.insert(Entry::of_front(SetId::Pass, key));
                 unclaimed.reals.insert(*key, unwanted);
+                unclaimed
+                    .elsewhere
+                    .extend(Some(*key).filter(|_| seen.lists(SetId::NoLocalEndpoints, key)));
             }
         }
+        let servers = wanted.servers.keys().copied().collect();
+        let entries = wanted.entries.iter().collect();
+        unclaimed.give_up(wanted, &Touched { servers, entries, ..Touched::default() });
         unclaimed
     }
 
-    /// Leaves out what is asked for by now: whoever has claimed a row may take it away again.
+    /// Leaves out what is asked for by now, of what was touched: whoever has claimed a row may
+    /// take it away again. Returns the entries that are to be looked at again for it.
     ///
     /// An address stays for as long as a virtual server at it is nobody's.
-    pub fn give_up(&mut self, wanted: &Tables) {
-        self.entries.retain(|entry| {
-            // How a front that is asked for treats its clients is known.
-            let is_known = !OF_ANY_FRONT.contains(&entry.set)
-                && front_of(entry).is_some_and(|front| wanted.servers.contains_key(&front));
-            !is_known && !wanted.entries.contains(entry)
-        });
-        self.servers.retain(|server| !wanted.servers.contains_key(server));
-        self.reals.retain(|server, reals| {
-            let claimed = wanted.servers.get(server).map(|server| &server.reals);
-            reals.retain(|real| claimed.is_none_or(|claimed| !claimed.contains_key(real)));
-            !reals.is_empty()
-        });
-        for server in self.reals.keys() {
-            self.entries.insert(Entry::of_front(SetId::Pass, server));
+    pub fn give_up(&mut self, wanted: &Tables, touched: &Touched) -> BTreeSet<Entry> {
+        let mut freed = BTreeSet::new();
+        for entry in touched.entries.iter().filter(|entry| wanted.entries.contains(entry)) {
+            self.entries.remove(entry);
+            // How its clients are treated is known by now.
+            let spared = spared_by(entry.set).map(|set| entry.in_set(set));
+            freed.extend(spared.filter(|spared| self.entries.remove(spared)));
         }
-        let shared: BTreeSet<IpAddr> = self.servers.iter().map(|server| server.address).collect();
-        self.addresses.retain(|at| shared.contains(at) || !wanted.addresses.contains_key(at));
+        for key in &touched.servers {
+            match wanted.servers.get(key) {
+                Some(server) => freed.extend(self.claim(key, server)),
+                None if self.servers.contains(key) => {}
+                // Whoever takes a virtual server away does so with all that it has.
+                None => drop(self.reals.remove(key)),
+            }
+        }
+        let of_servers = touched.servers.iter().map(|server| server.address);
+        for address in touched.addresses.iter().copied().chain(of_servers) {
+            let is_nobodys = self.servers.range(ServerKey::all_on(address)).next().is_some();
+            if wanted.addresses.contains_key(&address) && !is_nobodys {
+                self.addresses.remove(&address);
+            }
+        }
+        freed
+    }
+
+    /// Takes in that a virtual server is asked for, with these real servers; returns the entries
+    /// about its clients that are not held any more.
+    fn claim(&mut self, key: &ServerKey, server: &Server) -> BTreeSet<Entry> {
+        self.servers.remove(key);
+        let had_reals = self.reals.contains_key(key);
+        if let Some(reals) = self.reals.get_mut(key) {
+            reals.retain(|real| !server.reals.contains_key(real));
+            if reals.is_empty() {
+                self.reals.remove(key);
+            }
+        }
+        let is_known = had_reals && !self.reals.contains_key(key);
+        let mut about: BTreeSet<Entry> =
+            treatments(key).chain(allowances(&self.entries, key)).collect();
+        // A node port may be that of another address, of which nothing was read.
+        let mut is_given_up =
+            |entry: &Entry| front_of(entry) == Some(*key) && self.entries.remove(entry);
+        about.retain(|entry| is_given_up(entry) || is_known);
+        about
     }
 
     /// Whether a virtual server, or a real server of it, is one of these rows.
@@ -77,13 +111,28 @@ impl Unclaimed {
         self.servers.contains(server) || self.reals.contains_key(server)
     }
 
-    /// The step without what takes any of them away.
-    pub fn spare(&self, step: Step) -> Step {
+    /// Whether a real server is one of these rows.
+    pub fn has_real(&self, server: &ServerKey, real: &RealKey) -> bool {
+        self.reals.get(server).is_some_and(|reals| reals.contains(real))
+    }
+
+    /// Real servers among these rows that may be on this node.
+    pub fn local_reals(&self, server: &ServerKey) -> impl Iterator<Item = &RealKey> {
+        let is_elsewhere = self.elsewhere.contains(server);
+        self.reals.get(server).filter(|_| !is_elsewhere).into_iter().flatten()
+    }
+
+    /// The step without what takes any of them away, or keeps clients from them, on a host with
+    /// these addresses.
+    pub fn spare(&self, step: Step, host_addresses: &BTreeSet<IpAddr>) -> Step {
         match step {
             Step::Sets(changes) => Step::Sets(without(changes, |_| true)),
             Step::Entries(mut changes) => {
-                changes.retain(|change| change.to.is_none() || !self.contradicts(&change.key));
-                Step::Entries(without(changes, |entry| self.holds(entry)))
+                changes.retain(|Change { key: entry, to, .. }| match to {
+                    Some(()) => !self.contradicts(entry, host_addresses),
+                    None => !self.holds(entry),
+                });
+                Step::Entries(changes)
             }
             Step::Servers(changes) => {
                 Step::Servers(without(changes, |key| self.servers.contains(key)))
@@ -94,8 +143,7 @@ impl Unclaimed {
             Step::Reals(mut changes) => {
                 changes.retain(|Change { key: (server, real), to, .. }| {
                     let serves = to.is_some_and(|real| real.weight > 0);
-                    let spared = self.reals.get(server);
-                    serves || !spared.is_some_and(|reals| reals.contains(real))
+                    serves || !self.has_real(server, real)
                 });
                 Step::Reals(changes)
             }
@@ -103,19 +151,30 @@ impl Unclaimed {
         }
     }
 
-    /// Whether an entry says that no endpoint is here where one may be that nobody knows.
-    fn contradicts(&self, entry: &Entry) -> bool {
-        entry.set == SetId::NoLocalEndpoints
-            && front_of(entry).is_some_and(|front| self.reals.contains_key(&front))
+    /// Whether an entry says that no endpoint is here, or that all are, where one may be otherwise
+    /// that nobody knows.
+    fn contradicts(&self, entry: &Entry, host_addresses: &BTreeSet<IpAddr>) -> bool {
+        let has_reals = |front: ServerKey| self.reals.contains_key(&front);
+        match Effect::of(entry.set) {
+            Effect::KeepsSource(_) => fronts_of(entry, host_addresses).any(has_reals),
+            Effect::Restricts if entry.set == SetId::NoLocalEndpoints => {
+                fronts_of(entry, host_addresses)
+                    .any(|front| self.local_reals(&front).next().is_some())
+            }
+            _ => false,
+        }
     }
 
     /// Whether an entry is one of these, or one that they may share with others.
     fn holds(&self, entry: &Entry) -> bool {
+        let has_reals = || front_of(entry).is_some_and(|front| self.reals.contains_key(&front));
         let is_shared = match (entry.set, entry.member) {
             // Of an endpoint, whichever Services it is of.
             (SetId::LoopBack, _) => true,
             // Held back for a moment by ourselves.
             (SetId::Hold, _) => return false,
+            // They take connections, and may be on other nodes.
+            (SetId::Pass | SetId::ExternalIp, _) => has_reals(),
             (_, Member::Ip(address)) => self.addresses.contains(&address),
             _ => false,
         };

@@ -10,6 +10,7 @@ mod flows;
 mod observe;
 mod reconfigure;
 mod schedulers;
+mod unread;
 mod view;
 
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
 use crate::desired::{Cause, Desired, Rejected, Touched, foundation};
 use crate::kernel::{Failure, Kernel};
-use crate::model::ipvs::ServerKey;
+use crate::model::ipvs::{RealKey, ServerKey};
 use crate::model::observed::Host;
 use crate::plan::audit::Audit;
 use crate::plan::drain::{Deadline, Drains};
@@ -261,7 +262,8 @@ impl Engine {
         if !self.has_synced {
             self.change_urgent(kernel, now, report);
         }
-        let mut extent = self.recompute(extent);
+        let extent = self.recompute(extent);
+        let mut extent = self.spare(extent);
         self.carry_out(kernel, &extent, now, report);
         if !self.dirty.services.is_empty() {
             // A scheduler is missing: the same Services once more, with the default.
@@ -270,6 +272,7 @@ impl Engine {
                 report.postponed = 0;
             }
             extent = self.recompute(extent);
+            extent = self.spare(extent);
             self.carry_out(kernel, &extent, now, report);
         }
         self.has_synced = true;
@@ -297,17 +300,10 @@ impl Engine {
             Extent::Touched(touched) => touched.servers.clone(),
         };
         report.is_partial = self.store.is_partial();
-        self.unclaimed = report.is_partial.then(|| {
-            let (seen, wanted) = (&self.mirror.tables, self.desired.tables());
-            let mut unclaimed =
-                self.unclaimed.take().unwrap_or_else(|| Unclaimed::of(seen, wanted));
-            unclaimed.give_up(wanted);
-            unclaimed
-        });
         let slow = self.slow.take(&Slow::of(&self.desired, &self.mirror, extent));
         for step in plan::build(self.inputs(&slow, now), extent) {
             let step = match &self.unclaimed {
-                Some(unclaimed) => unclaimed.spare(step),
+                Some(unclaimed) => unclaimed.spare(step, &self.mirror.host_addresses),
                 None => step,
             };
             if step.ends_takeover() && (report.is_partial || !report.is_complete()) {
@@ -325,15 +321,13 @@ impl Engine {
 
     /// Brings the drains of these servers in line with the mirror.
     fn track(&mut self, servers: &BTreeSet<ServerKey>, now: Instant) {
-        let seen = &self.mirror.tables;
         // Until all is read, nobody knows whether what drains unclaimed is gone or leaves.
-        let is_kept = |key: &ServerKey| match &self.unclaimed {
-            Some(unclaimed) => unclaimed.concerns(key),
-            None => self.store.is_partial(),
+        let (unclaimed, is_partial) = (self.unclaimed.as_ref(), self.store.is_partial());
+        let is_unread = |server: &ServerKey, real: &RealKey| match unclaimed {
+            Some(unclaimed) => unclaimed.has_real(server, real),
+            None => is_partial,
         };
-        let (kept, tracked) = servers.iter().copied().partition(is_kept);
-        self.drains.keep(seen, &kept);
-        self.drains.track(&self.desired, seen, &tracked, now);
+        self.drains.track(&self.desired, &self.mirror.tables, servers, is_unread, now);
     }
 
     fn inputs<'a>(&'a self, slow: &'a Slow, now: Instant) -> Inputs<'a> {
@@ -401,6 +395,7 @@ impl Engine {
         };
         let slices: Vec<&EndpointSlice> = self.store.endpoints_of(name).collect();
         let rows = self.store.service(name).map(|s| service::rows(name, s, &slices, facts));
+        let rows = rows.map(|rows| self.with_unread_endpoints(rows));
         self.desired.replace(name, rows)
     }
 
@@ -410,7 +405,8 @@ impl Engine {
         if planned == 0 {
             return;
         }
-        let Some(step) = guard::admit(step, &self.desired, &self.mirror) else {
+        let unclaimed = self.unclaimed.as_ref();
+        let Some(step) = guard::admit(step, &self.desired, &self.mirror, unclaimed) else {
             report.postponed += planned;
             return;
         };

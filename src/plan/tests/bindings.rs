@@ -140,9 +140,9 @@ fn no_way_is_taken_away_but_next_to_another() {
     let route = binding_of_web(&node).unwrap();
     let both = route.with(Binding::ADDRESS);
     let taking = |to| Step::Addresses(vec![Change::update(key, both, to)]);
-    assert!(guard::admit(taking(route), desired, mirror).is_some());
-    assert!(guard::admit(taking(Binding::ADDRESS), desired, mirror).is_none());
+    assert!(guard::admit(taking(route), desired, mirror, None).is_some());
+    assert!(guard::admit(taking(Binding::ADDRESS), desired, mirror, None).is_none());
     let mut unbound = Mirror::default();
     unbound.replace(Tables::default());
-    assert!(guard::admit(taking(route), desired, &unbound).is_none());
+    assert!(guard::admit(taking(route), desired, &unbound, None).is_none());
 }

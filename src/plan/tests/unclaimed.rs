@@ -139,6 +139,152 @@ fn how_clients_of_a_front_are_treated_follows_what_is_read() {
     assert!(node.kernel.tables.servers.contains_key(&front("tcp 10.96.0.2:80")));
 }
 
+/// A node that was restarted when it served these, of which only some can be read now.
+fn restarted_with(all: impl IntoIterator<Item = Update>, read: &[Update]) -> Node {
+    let mut kernel = FakeKernel::default();
+    kernel.host.addresses.insert(ip("192.0.2.10"));
+    let mut node = Node::on(kernel, all);
+    assert!(node.sync().is_complete());
+    node.restart([]);
+    tell(&mut node, read, Update::ListIncomplete);
+    assert!(node.sync().is_complete());
+    node
+}
+
+fn pods(endpoints: &[Endpoint]) -> Update {
+    slice_applied("default/web", &["tcp 8080"], endpoints)
+}
+
+/// One slice of web was read; the other has an endpoint elsewhere.
+fn half_read(web: &Update, read: &[Endpoint]) -> Node {
+    let all = [read, &[endpoint("10.244.1.2")]].concat();
+    restarted_with([web.clone(), pods(&all)], &[web.clone(), pods(read)])
+}
+
+fn external_web() -> ServiceBuilder {
+    let web = service("default/web", &["10.96.0.1"], &["tcp 80:30080"]);
+    web.external_ips(&["198.51.100.9"]).load_balancer_ips(&["198.51.100.8"])
+}
+
+#[test]
+fn another_policy_waits_for_nothing_unread_and_leaves_its_clients_masqueraded() {
+    let local = [on_node(endpoint("10.244.0.1"))];
+    let mut node = half_read(&external_web().applied(), &local);
+    node.tell([external_web().external_local().applied()]);
+    let report = node.sync();
+    assert!(report.is_complete() && report.changes() > 0, "{report}");
+    let lists = |node: &Node, set, text| node.kernel.tables.lists(set, &front(text));
+    let spares = |node: &Node| {
+        let entries = &node.kernel.tables.entries;
+        !lists(node, SetId::ExternalIp, "tcp 198.51.100.9:80")
+            || lists(node, SetId::LoadBalancerLocal, "tcp 198.51.100.8:80")
+            || entries.iter().any(|entry| entry.set == SetId::NodePortLocalTcp)
+    };
+    assert!(!spares(&node), "an answer of 10.244.1.2 would get lost");
+    // It turns out to be there no longer: all is as the policy asks.
+    let whole = [external_web().external_local().applied(), pods(&local)];
+    tell(&mut node, &whole, Update::ListDone);
+    node.sync();
+    assert!(spares(&node) && lists(&node, SetId::ExternalIpLocal, "tcp 198.51.100.9:80"));
+    assert!(!lists(&node, SetId::ExternalIp, "tcp 198.51.100.9:80"));
+}
+
+#[test]
+fn clients_are_let_in_to_the_first_local_endpoint_whatever_is_unread() {
+    let web = external_web().external_local().applied();
+    let mut node = half_read(&web, &[endpoint("10.244.1.1")]);
+    let external = front("tcp 198.51.100.9:80");
+    assert!(node.kernel.tables.lists(SetId::NoLocalEndpoints, &external));
+    node.tell([pods(&[endpoint("10.244.1.1"), on_node(endpoint("10.244.0.1"))])]);
+    assert!(node.sync().is_complete());
+    assert!(!node.kernel.tables.lists(SetId::NoLocalEndpoints, &external));
+    // None of those that are unread is on this node.
+    node.tell([pods(&[endpoint("10.244.1.1")])]);
+    assert!(node.sync().is_complete());
+    assert!(node.kernel.tables.lists(SetId::NoLocalEndpoints, &external));
+}
+
+#[test]
+fn another_scheduler_waits_for_nothing_unread() {
+    let web = |scheduler| {
+        service("default/web", &["10.96.0.1"], &["tcp 80"])
+            .scheduling(Some(scheduler), None)
+            .applied()
+    };
+    let mut node = half_read(&web("rr"), &[endpoint("10.244.1.1")]);
+    node.tell([web("wlc")]);
+    assert!(node.sync().is_complete());
+    let server = &node.kernel.tables.servers[&front("tcp 10.96.0.1:80")];
+    assert_eq!((&*server.config.scheduler, server.reals.len()), ("wlc", 2));
+}
+
+#[test]
+fn a_front_that_was_read_goes_with_its_unread_endpoints() {
+    let mut node = half_read(&web(), &[endpoint("10.244.1.1")]);
+    node.tell([Update::Deleted(Kind::Service, name("default/web"))]);
+    let report = node.sync();
+    assert!(report.is_complete(), "{report}");
+    let tables = &node.kernel.tables;
+    assert!(tables.servers.is_empty() && tables.addresses.is_empty());
+    assert!(!tables.lists(SetId::Pass, &front("tcp 10.96.0.1:80")));
+}
+
+#[test]
+fn what_is_read_drains_next_to_what_is_not() {
+    let mut node = half_read(&web(), &[endpoint("10.244.1.1"), endpoint("10.244.1.3")]);
+    let key = (front("tcp 10.96.0.1:80"), real("10.244.1.3:8080"));
+    node.kernel.connections.insert(key, Connections { active: 1, inactive: 0 });
+    node.tell([pods(&[endpoint("10.244.1.1")])]);
+    assert_eq!(node.sync().drains, 1);
+    node.wait(9);
+    assert_eq!(node.changes(), "");
+    node.wait(1);
+    assert_eq!(node.changes(), "reals     - tcp 10.96.0.1:80 > 10.244.1.3:8080\n");
+    assert_eq!(node.kernel.tables.servers[&key.0].reals.len(), 2);
+}
+
+#[test]
+fn how_a_front_treated_its_clients_goes_when_it_is_read() {
+    let before = external_web().external_local().source_ranges(&["203.0.113.0/24"]).applied();
+    let after = external_web().applied();
+    let slice = || pods(&[endpoint("10.244.9.9")]);
+    let mut node = restarted_with([before, slice()], &[]);
+    node.tell([after.clone(), slice()]);
+    assert!(node.sync().is_complete());
+    // The endpoint may be one of an unread Service, too, and ask for itself.
+    let entries = |node: &Node| -> Vec<Entry> {
+        let entries = node.kernel.tables.entries.iter();
+        entries.filter(|entry| entry.set != SetId::LoopBack).copied().collect()
+    };
+    let read = entries(&node);
+    tell(&mut node, &[after, slice()], Update::ListDone);
+    node.sync();
+    assert_eq!(read, entries(&node));
+}
+
+#[test]
+fn load_balancers_are_told_of_local_endpoints_that_are_unread() {
+    let web = external_web().external_local().health_check_port(31000).applied();
+    let [one, two] = ["10.244.0.1", "10.244.0.2"].map(|at| on_node(endpoint(at)));
+    let all = [web.clone(), pods(&[one.clone(), two.clone()])];
+    let local = |node: &Node| {
+        let checks = node.engine.state().0.health_checks();
+        checks[&name("default/web")].local_endpoints
+    };
+    for read in [vec![web.clone()], vec![web.clone(), pods(&[one.clone()])]] {
+        let mut node = restarted_with(all.clone(), &read);
+        assert_eq!(local(&node), 2, "both serve");
+        node.tell([pods(&[two.clone()])]);
+        node.sync();
+        assert_eq!(local(&node), 3 - read.len(), "the other is unread, or gone");
+        tell(&mut node, &[web.clone()], Update::ListDone);
+        node.sync();
+        assert_eq!(local(&node), 0);
+    }
+    let elsewhere = [web.clone(), pods(&[endpoint("10.244.1.1")])];
+    assert_eq!(local(&restarted_with(elsewhere, &[web])), 0);
+}
+
 /// Nothing is kept of what was unread but the kernel itself.
 #[test]
 fn what_is_unread_serves_after_a_crash_at_any_moment() {
