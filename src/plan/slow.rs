@@ -2,7 +2,8 @@
 //!
 //! An address that is bound in another way answers all the same, and so does a virtual server with
 //! another scheduler. A plan therefore makes but a few, and the next one the next few.
-//! Invariant: they take turns, so that those that fail keep no others from being made.
+//! Invariant: they take turns, and those that fail wait for the retry, so that they keep no others
+//! from being made.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -65,24 +66,24 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The next few.
-    pub fn next(&self) -> Slow {
+    /// The next few; at a retry, of those that failed.
+    pub fn next(&self, is_retry: bool) -> Slow {
         let (addresses, servers) = (&self.addresses, &self.servers);
         Slow {
-            addresses: addresses.next_of(&addresses.waiting, MOST_ADDRESSES),
-            servers: servers.next_of(&servers.waiting, MOST_SERVERS),
+            addresses: addresses.next_of(&addresses.waiting, MOST_ADDRESSES, is_retry),
+            servers: servers.next_of(&servers.waiting, MOST_SERVERS, is_retry),
         }
     }
 
     /// The few of these whose turn it is; then it is that of others.
-    pub fn take(&mut self, due: &Slow) -> Slow {
+    pub fn take(&mut self, due: &Slow, is_retry: bool) -> Slow {
         Slow {
-            addresses: self.addresses.take(&due.addresses, MOST_ADDRESSES),
-            servers: self.servers.take(&due.servers, MOST_SERVERS),
+            addresses: self.addresses.take(&due.addresses, MOST_ADDRESSES, is_retry),
+            servers: self.servers.take(&due.servers, MOST_SERVERS, is_retry),
         }
     }
 
-    /// Notes which rows of the extent are still to be changed.
+    /// Notes which rows of the extent are still to be changed; those that had their turn failed.
     pub fn note(&mut self, extent: &Extent, left: Slow) {
         match extent {
             Extent::All => {
@@ -94,14 +95,27 @@ impl Queue {
                 self.servers.note(&touched.servers, left.servers);
             }
         }
+        self.addresses.put_off();
+        self.servers.put_off();
     }
 
-    /// How many are still to be made.
+    /// Number of those that failed.
+    pub fn failed(&self) -> usize {
+        self.addresses.failed.len() + self.servers.failed.len()
+    }
+
+    /// Those that failed wait for no retry any more.
+    pub fn forgive(&mut self) {
+        self.addresses.failed.clear();
+        self.servers.failed.clear();
+    }
+
+    /// How many may be made at once; those that failed wait for the retry.
     pub fn len(&self) -> usize {
-        self.addresses.waiting.len() + self.servers.waiting.len()
+        self.addresses.len() + self.servers.len()
     }
 
-    /// Whether none is.
+    /// Whether none may.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -113,25 +127,33 @@ struct Turns<K> {
     waiting: BTreeSet<K>,
     /// Who had the last turn.
     last: Option<K>,
+    /// Who had a turn in this sync.
+    taken: BTreeSet<K>,
+    /// Those that wait although they had a turn.
+    failed: BTreeSet<K>,
 }
 
 impl<K> Default for Turns<K> {
     fn default() -> Self {
-        Turns { waiting: BTreeSet::new(), last: None }
+        let [waiting, taken, failed] = [(); 3].map(|()| BTreeSet::new());
+        Turns { waiting, last: None, taken, failed }
     }
 }
 
 impl<K: Ord + Copy> Turns<K> {
     /// Those after the last that had its turn, and round to it.
-    fn next_of<C: FromIterator<K>>(&self, all: &BTreeSet<K>, most: usize) -> C {
+    fn next_of<C: FromIterator<K>>(&self, all: &BTreeSet<K>, most: usize, is_retry: bool) -> C {
+        let is_retry = is_retry && !self.failed.is_disjoint(all);
         let later = all.range((self.last.map_or(Unbounded, Excluded), Unbounded));
         let earlier = self.last.into_iter().flat_map(|last| all.range(..=last));
-        later.chain(earlier).take(most).copied().collect()
+        let due = later.chain(earlier).filter(|key| self.failed.contains(key) == is_retry);
+        due.take(most).copied().collect()
     }
 
-    fn take(&mut self, due: &BTreeSet<K>, most: usize) -> BTreeSet<K> {
-        let few: Vec<K> = self.next_of(due, most);
+    fn take(&mut self, due: &BTreeSet<K>, most: usize, is_retry: bool) -> BTreeSet<K> {
+        let few: Vec<K> = self.next_of(due, most, is_retry);
         self.last = few.last().copied().or(self.last);
+        self.taken.extend(&few);
         few.into_iter().collect()
     }
 
@@ -140,5 +162,14 @@ impl<K: Ord + Copy> Turns<K> {
             self.waiting.remove(key);
         }
         self.waiting.extend(left);
+    }
+
+    fn put_off(&mut self) {
+        self.failed.append(&mut self.taken);
+        self.failed.retain(|key| self.waiting.contains(key));
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.len() - self.failed.len()
     }
 }

@@ -224,9 +224,12 @@ impl Engine {
         self.pace.started(now);
         self.doubt.started();
         self.update_unusable();
-        if self.is_ready()
-            && let Some(extent) = self.observe(kernel, &clock, &mut report)
-        {
+        let extent = match self.is_ready() {
+            true => self.observe(kernel, &clock, &mut report),
+            false => None,
+        };
+        let is_seen = extent.is_some();
+        if let Some(extent) = extent {
             self.change(kernel, extent, now, &mut report);
             self.clean_flows(kernel, &clock, &mut report);
             if report.is_complete() {
@@ -235,12 +238,17 @@ impl Engine {
         }
         report.away = self.desired.away();
         report.drains = self.drains.len();
+        match report.is_complete() {
+            true if self.pace.may_retry(now) => self.slow.forgive(),
+            true => report.postponed = self.slow.failed(),
+            false => {}
+        }
         report.deferred = self.slow.len();
         report.drift = std::mem::take(&mut self.drift);
         report.is_founded = self.is_founded();
         self.wake = self.drains.next_look();
         self.pace.ended(clock(), report.is_complete());
-        if report.is_complete() && report.deferred > 0 {
+        if is_seen && report.deferred > 0 {
             self.pace.request(clock());
         }
         report
@@ -300,7 +308,8 @@ impl Engine {
             Extent::Touched(touched) => touched.servers.clone(),
         };
         report.is_partial = self.store.is_partial();
-        let slow = self.slow.take(&Slow::of(&self.desired, &self.mirror, extent));
+        let due = Slow::of(&self.desired, &self.mirror, extent);
+        let slow = self.slow.take(&due, self.pace.may_retry(now));
         for step in plan::build(self.inputs(&slow, now), extent) {
             let step = match &self.unclaimed {
                 Some(unclaimed) => unclaimed.spare(step, &self.mirror.host_addresses),

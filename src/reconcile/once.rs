@@ -70,7 +70,7 @@ async fn sync_to_the_end(cycle: &mut Cycle<impl Kernel>, patience: Patience) -> 
     loop {
         let wait = cycle.wait();
         let waited = match (total.is_complete(), total.drains) {
-            (true, _) if total.deferred > 0 => wait.await,
+            _ if total.deferred > 0 => wait.await,
             (true, 0) => return total,
             (true, _) => timeout_at(drained_by, wait).await.unwrap_or(Err(Ended::Stopped)),
             (false, _) if attempts == patience.attempts => return total,

@@ -120,7 +120,7 @@ impl Engine {
         if !self.doubt.servers.is_empty() {
             return None;
         }
-        let slow = self.slow.next();
+        let slow = self.slow.next(self.pace.may_retry(now));
         servers.extend(slow.servers);
         let due = Touched { servers, addresses: slow.addresses, ..Touched::default() };
         Some(widened(self.unfinished.take(), due))
