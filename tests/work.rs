@@ -264,8 +264,8 @@ impl Node {
         const READ: usize = 60;
         self.kernel.tables = self.engine.state().1.tables.clone();
         self.engine = engine();
-        let mut read = 0;
-        for update in self.cluster.updates() {
+        let (cluster, mut read) = (self.cluster, 0);
+        for update in cluster.updates() {
             let update = match update {
                 Update::ListDone(kind) => Update::ListIncomplete(kind),
                 update => update,
