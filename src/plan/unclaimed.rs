@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use super::entries::{Effect, front_of};
 use super::halfway::{allowances, fronts_of, spared_by, treatments};
+use super::mirror::Mirror;
 use super::step::{Change, Step};
 use crate::desired::Touched;
 use crate::model::ipset::{Entries, Entry, Member, SetId};
@@ -72,7 +73,8 @@ impl Unclaimed {
                 Some(server) => freed.extend(self.claim(key, server)),
                 None if self.servers.contains(key) => {}
                 // Whoever takes a virtual server away does so with all that it has.
-                None => drop(self.reals.remove(key)),
+                None if self.reals.remove(key).is_some() => freed.extend(treatments(key)),
+                None => {}
             }
         }
         let of_servers = touched.servers.iter().map(|server| server.address);
@@ -122,14 +124,13 @@ impl Unclaimed {
         self.reals.get(server).filter(|_| !is_elsewhere).into_iter().flatten()
     }
 
-    /// The step without what takes any of them away, or keeps clients from them, on a host with
-    /// these addresses.
-    pub fn spare(&self, step: Step, host_addresses: &BTreeSet<IpAddr>) -> Step {
+    /// The step without what takes any of them away, or keeps answers of them from clients.
+    pub fn spare(&self, step: Step, mirror: &Mirror) -> Step {
         match step {
             Step::Sets(changes) => Step::Sets(without(changes, |_| true)),
             Step::Entries(mut changes) => {
                 changes.retain(|Change { key: entry, to, .. }| match to {
-                    Some(()) => !self.contradicts(entry, host_addresses),
+                    Some(()) => !self.contradicts(entry, mirror),
                     None => !self.holds(entry),
                 });
                 Step::Entries(changes)
@@ -153,13 +154,15 @@ impl Unclaimed {
 
     /// Whether an entry says that no endpoint is here, or that all are, where one may be otherwise
     /// that nobody knows.
-    fn contradicts(&self, entry: &Entry, host_addresses: &BTreeSet<IpAddr>) -> bool {
-        let has_reals = |front: ServerKey| self.reals.contains_key(&front);
+    fn contradicts(&self, entry: &Entry, mirror: &Mirror) -> bool {
+        let mut fronts = fronts_of(entry, &mirror.host_addresses);
         match Effect::of(entry.set) {
-            Effect::KeepsSource(_) => fronts_of(entry, host_addresses).any(has_reals),
+            Effect::KeepsSource(from) => {
+                let is_masqueraded = mirror.tables.entries.contains(&entry.in_set(from));
+                is_masqueraded && fronts.any(|front| self.reals.contains_key(&front))
+            }
             Effect::Restricts if entry.set == SetId::NoLocalEndpoints => {
-                fronts_of(entry, host_addresses)
-                    .any(|front| self.local_reals(&front).next().is_some())
+                fronts.any(|front| self.local_reals(&front).next().is_some())
             }
             _ => false,
         }

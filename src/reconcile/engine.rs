@@ -312,7 +312,7 @@ impl Engine {
         let slow = self.slow.take(&due, self.pace.may_retry(now));
         for step in plan::build(self.inputs(&slow, now), extent) {
             let step = match &self.unclaimed {
-                Some(unclaimed) => unclaimed.spare(step, &self.mirror.host_addresses),
+                Some(unclaimed) => unclaimed.spare(step, &self.mirror),
                 None => step,
             };
             if step.ends_takeover() && (report.is_partial || !report.is_complete()) {

@@ -7,7 +7,7 @@ use kube_ipvs_proxy::desired::foundation::IPV6_FORWARDING;
 use kube_ipvs_proxy::model::conntrack::Flow;
 use kube_ipvs_proxy::model::ipset::{Entry, Member, SetId};
 use kube_ipvs_proxy::model::iptables::{ChainKey, Ruleset};
-use kube_ipvs_proxy::model::ipvs::ServerKey;
+use kube_ipvs_proxy::model::ipvs::{Server, ServerKey};
 use kube_ipvs_proxy::model::net::Family;
 use kube_ipvs_proxy::model::sysctl::is_tuning;
 use kube_ipvs_proxy::model::tables::Tables;
@@ -27,19 +27,20 @@ pub fn that(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-/// Replays the operations of a sync and looks at the host before and after each of them.
+/// Replays the operations of a sync and looks at the host before and after each of them, on the
+/// way to what is wanted, or to what is there after it.
 ///
 /// Nothing is promised to clients (without a host to ask on) where rows were damaged by others and
 /// their repair fails.
 pub fn every_instant(
     before: &Tables,
     history: &[Step],
-    wanted: &Tables,
+    [wanted, after]: [&Tables; 2],
     host: Option<&FakeKernel>,
     reader: &mut Reader,
 ) -> Verdict {
     let mut state = before.clone();
-    let clients = host.map(|host| Clients::new(before, wanted, history, host, reader));
+    let clients = host.map(|host| Clients::new(before, after, history, host, reader));
     let mut clients = clients.transpose()?;
     let mut exposed_before = exposed(before);
     for operation in history {
@@ -171,6 +172,34 @@ pub fn converged(kernel: &FakeKernel, wanted: &Tables, drains: Drains) -> Verdic
     )?;
     flows(kernel, wanted)?;
     servers(there, wanted, drains)
+}
+
+/// The host holds what is wanted, next to what may be wanted by what cannot be read.
+pub fn includes(kernel: &FakeKernel, wanted: &Tables) -> Verdict {
+    // What says that no endpoint is here, or that all are, may be wrong.
+    let is_sure = |entry: &&Entry| {
+        let is_judgement = [
+            SetId::NoLocalEndpoints,
+            SetId::LoadBalancerLocal,
+            SetId::NodePortLocalTcp,
+            SetId::NodePortLocalUdp,
+            SetId::NodePortLocalSctp,
+        ];
+        !is_judgement.contains(&entry.set)
+    };
+    let there = &kernel.tables;
+    let missing = wanted.entries.difference(&there.entries).find(is_sure);
+    that(missing.is_none(), || format!("entry: {missing:?}"))?;
+    let missing = wanted.addresses.iter().find(|(ip, to)| there.addresses.get(ip) != Some(to));
+    that(missing.is_none(), || format!("address: {missing:?}"))?;
+    let lacks = |(key, server): &(&ServerKey, &Arc<Server>)| {
+        there.servers.get(key).is_none_or(|there| {
+            let mut reals = server.reals.iter();
+            there.config != server.config || reals.any(|(k, real)| there.reals.get(k) != Some(real))
+        })
+    };
+    let missing = wanted.servers.iter().find(lacks);
+    that(missing.is_none(), || format!("server: {missing:?}"))
 }
 
 /// No UDP flow to a front that is served goes where no real server of the front is.

@@ -56,6 +56,15 @@ impl Cluster {
             .collect()
     }
 
+    /// The objects.
+    pub fn names(&self) -> impl Iterator<Item = (Kind, ObjectName)> {
+        let of_kind = |(kind, objects): (&Kind, &BTreeMap<ObjectName, Parsed>)| {
+            let kind = *kind;
+            objects.keys().map(move |name| (kind, name.clone())).collect::<Vec<_>>()
+        };
+        self.objects.iter().flat_map(of_kind)
+    }
+
     /// The slice of a name.
     pub fn slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
         match self.objects.get(&Kind::EndpointSlice)?.get(name)?.object.as_ref()? {

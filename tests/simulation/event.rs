@@ -50,6 +50,10 @@ pub enum Event {
     RestartWith { v6: bool },
     /// The same, and it binds service addresses in the other way from now on.
     Rebind,
+    /// The same, and some objects cannot be read from now on.
+    RestartPartly { choice: u64 },
+    /// All can be read again.
+    Mend,
     /// A few syncs in which nothing goes wrong lead to what is wanted, without an audit.
     CatchUp,
 }
@@ -64,6 +68,20 @@ pub const SLICES: usize = 2;
 pub fn list(random: &mut Random) -> Vec<Event> {
     let length = 10 + random.below(30);
     (0..length).map(|_| one(random)).collect()
+}
+
+/// The same, and now and then a part of the cluster cannot be read.
+pub fn list_in_part(random: &mut Random) -> Vec<Event> {
+    let mut events = list(random);
+    for _ in 0..=random.below(2) {
+        let start = random.below(events.len());
+        let end = (start + 2 + random.below(12)).min(events.len());
+        events.insert(end, Event::Mend);
+        // What nobody has programmed has nothing to lose.
+        let restart = [Event::CatchUp, Event::RestartPartly { choice: random.number() }];
+        events.splice(start..start, restart);
+    }
+    events
 }
 
 fn one(random: &mut Random) -> Event {

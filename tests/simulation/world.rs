@@ -10,6 +10,7 @@ use kube_ipvs_proxy::model::ipvs::{RealKey, ServerKey};
 use kube_ipvs_proxy::model::tables::Tables;
 use kube_ipvs_proxy::plan::step::Step;
 use kube_ipvs_proxy::reconcile::engine::Engine;
+use kube_ipvs_proxy::reconcile::report::Report;
 use kube_ipvs_proxy::testing::fake_kernel::{FAULTS, FakeKernel, Fault, Faults};
 use kube_ipvs_proxy::testing::objects;
 use kube_ipvs_proxy::testing::random::Random;
@@ -20,6 +21,7 @@ use crate::event::{self, Event};
 use crate::host;
 use crate::packet::Reader;
 use crate::service;
+use crate::unread::Unread;
 
 const PERIODS: Periods = Periods {
     sync: Duration::from_secs(30),
@@ -29,6 +31,9 @@ const PERIODS: Periods = Periods {
 
 /// Shortest pause before what failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Longest pause before that.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// Shortest drain of a real server that still has connections.
 const SHORTEST_DRAIN: Duration = Duration::from_secs(10);
@@ -50,6 +55,7 @@ pub struct World {
     /// Until then a sync may be incomplete though nothing goes wrong in it.
     retry: Option<Instant>,
     drained_since: BTreeMap<(ServerKey, RealKey), Instant>,
+    unread: Option<Unread>,
 }
 
 /// Runs the events on the world of a seed, then lets it settle.
@@ -83,6 +89,7 @@ impl World {
             has_unseen_drift: false,
             retry: None,
             drained_since: BTreeMap::new(),
+            unread: None,
         }
     }
 
@@ -115,6 +122,11 @@ impl World {
                 };
                 self.restart()?;
             }
+            Event::RestartPartly { choice } => {
+                self.unread = Some(Unread::new(&self.cluster, &mut Random::new(choice)));
+                self.restart()?;
+            }
+            Event::Mend => self.mend(),
             Event::CatchUp if self.has_unseen_drift => {}
             Event::CatchUp => self.catch_up()?,
             event => self.hear(event),
@@ -164,7 +176,7 @@ impl World {
             Event::Relist { kind, losses } => {
                 let kind = Kind::ALL[kind % Kind::ALL.len()];
                 self.cluster.lose(kind, &mut Random::new(losses));
-                self.tell(self.cluster.list(kind));
+                self.tell(self.list(kind));
             }
             Event::Connections { choice } => {
                 host::connections(&mut self.kernel, &mut Random::new(choice));
@@ -184,6 +196,8 @@ impl World {
             | Event::Restart
             | Event::RestartWith { .. }
             | Event::Rebind
+            | Event::RestartPartly { .. }
+            | Event::Mend
             | Event::CatchUp => unreachable!("met already"),
         }
     }
@@ -203,7 +217,24 @@ impl World {
 
     fn tell(&mut self, updates: impl IntoIterator<Item = Update>) {
         for update in updates {
-            self.engine.note(update, self.now);
+            if self.unread.as_ref().is_none_or(|unread| unread.can_read(&update)) {
+                self.engine.note(update, self.now);
+            }
+        }
+    }
+
+    /// A list of a kind, of what can be read.
+    fn list(&self, kind: Kind) -> Vec<Update> {
+        let list = self.cluster.list(kind);
+        self.unread.as_ref().map(|unread| unread.list(list.clone())).unwrap_or(list)
+    }
+
+    /// All can be read again.
+    fn mend(&mut self) {
+        if self.unread.take().is_some() {
+            let lists: Vec<Update> =
+                Kind::ALL.into_iter().flat_map(|kind| self.list(kind)).collect();
+            self.tell(lists);
         }
     }
 
@@ -233,23 +264,24 @@ impl World {
     /// Nothing must be touched before the whole cluster is known.
     fn read_lists(&mut self) -> Verdict {
         self.retry = None;
+        if let Some(unread) = &mut self.unread {
+            unread.start_again();
+        }
         let (last, first) = Kind::ALL.split_last().ok_or("there are kinds")?;
         for kind in first {
-            self.tell(self.cluster.list(*kind));
+            self.tell(self.list(*kind));
         }
         let writes = self.kernel.writes;
         self.engine.sync(&mut self.kernel, || self.now);
         check::that(self.kernel.writes == writes, || "wrote before all lists were in".into())?;
-        self.tell(self.cluster.list(*last));
+        self.tell(self.list(*last));
         Ok(())
     }
 
     /// One sync, with everything that must hold during and after it.
     fn sync(&mut self) -> Verdict {
         if !self.engine.is_ready() {
-            self.tell(
-                Kind::ALL.into_iter().flat_map(|kind| self.cluster.list(kind)).collect::<Vec<_>>(),
-            );
+            self.tell(Kind::ALL.into_iter().flat_map(|kind| self.list(kind)).collect::<Vec<_>>());
         }
         let before = self.kernel.tables.clone();
         let foreign_flows = host::foreign_flows(&self.kernel);
@@ -267,10 +299,15 @@ impl World {
         })?;
         if report.is_audit || !self.has_unseen_drift {
             let wanted = self.engine.state().0.tables();
-            let is_undisturbed =
-                !self.has_unseen_drift || matches!(self.kernel.faults, Faults::None);
+            // What stays of an unread part is in no table of what is wanted.
+            let to = if self.unread.is_some() { after } else { wanted };
+            let is_undisturbed = !(self.has_unseen_drift || self.unread.is_some())
+                || matches!(self.kernel.faults, Faults::None);
             let host = is_undisturbed.then_some(&self.kernel);
-            check::every_instant(&before, &history, wanted, host, &mut self.reader)?;
+            check::every_instant(&before, &history, [wanted, to], host, &mut self.reader)?;
+        }
+        if report.is_partial {
+            self.check_unread(&before, &history)?;
         }
         let may_fail = self.has_unseen_drift
             || self.retry.is_some_and(|retry| self.now < retry)
@@ -279,14 +316,26 @@ impl World {
             || !matches!(self.kernel.faults, Faults::None);
         check::that(may_fail || report.is_complete(), || format!("incomplete: {report:?}"))?;
         self.has_unseen_drift &= !report.is_audit;
-        self.check_pace(report.is_complete())?;
+        self.check_pace(&report)?;
         self.check_drains(&history, &connections)
     }
 
-    fn check_pace(&mut self, is_complete: bool) -> Verdict {
+    /// What may be of an unread object stays.
+    fn check_unread(&mut self, before: &Tables, history: &[Step]) -> Verdict {
+        let by_all = self.from_scratch();
+        let (wanted, by_all) = (self.engine.state().0.tables(), by_all.state().0.tables());
+        let Some(unread) = &mut self.unread else { return Ok(()) };
+        unread.note(before, wanted);
+        unread.stays(history, wanted, by_all)
+    }
+
+    fn check_pace(&mut self, report: &Report) -> Verdict {
         let next = self.engine.next_sync().ok_or("no next sync")?;
-        if is_complete {
+        if report.is_complete() {
             self.retry = None;
+        } else if report.deferred > 0 {
+            // What does not fail goes on at once; what does is tried again within this time.
+            self.retry = Some(self.now + LONGEST_RETRY);
         } else if self.retry.is_none_or(|retry| self.now >= retry) {
             self.retry = Some(next);
             let is_patient = next >= self.now + RETRY;
@@ -330,6 +379,7 @@ impl World {
 
     /// With nothing going wrong the host comes to hold what is wanted, and stays so.
     fn settle(&mut self) -> Verdict {
+        self.mend();
         if self.has_unseen_drift {
             self.kernel.is_unreadable = false;
             self.now += PERIODS.audit;
@@ -354,7 +404,10 @@ impl World {
                 None => self.now += RETRY,
             }
         }
-        check::converged(&self.kernel, self.wanted(), check::Drains::MayGoOn)
+        match self.unread {
+            Some(_) => check::includes(&self.kernel, self.wanted()),
+            None => check::converged(&self.kernel, self.wanted(), check::Drains::MayGoOn),
+        }
     }
 
     fn wanted(&self) -> &Tables {
@@ -371,14 +424,20 @@ impl World {
         })
     }
 
-    /// Rows kept up to date by changes equal rows computed at once from all objects.
-    fn check_from_scratch(&self) -> Verdict {
+    /// An engine that has just read all objects.
+    fn from_scratch(&self) -> Engine {
         let mut kernel = FakeKernel { host: self.kernel.host.clone(), ..FakeKernel::default() };
         let mut fresh = engine(&self.policy);
         for update in Kind::ALL.into_iter().flat_map(|kind| self.cluster.list(kind)) {
             fresh.note(update, self.now);
         }
         fresh.sync(&mut kernel, || self.now);
+        fresh
+    }
+
+    /// Rows kept up to date by changes equal rows computed at once from all objects.
+    fn check_from_scratch(&self) -> Verdict {
+        let fresh = self.from_scratch();
         let (fresh_rows, kept_rows) = (fresh.state().0, self.engine.state().0);
         let is_equal = fresh_rows.tables() == kept_rows.tables()
             && fresh_rows.health_checks() == kept_rows.health_checks()
