@@ -97,7 +97,7 @@ fn one_change_through_all(bencher: Bencher<'_, '_>, services: usize) {
         let rows = world.after(updates[turn % 2].clone());
         let touched = world.desired.replace(&world.name, rows);
         let servers = touched.servers.clone();
-        drains.track(&world.desired, &world.mirror.tables, &servers, now);
+        drains.track((&world.desired, &world.mirror.tables), &servers, |_, _| false, now);
         let steps = plan::build(world.inputs(&drains, now), &Extent::Touched(touched));
         assert_eq!(steps.len(), 1, "{steps:?}");
         for step in &steps {

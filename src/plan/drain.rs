@@ -129,8 +129,7 @@ impl Drains {
     /// they are: what is wanted, or known, may be in it.
     pub fn track(
         &mut self,
-        desired: &Desired,
-        seen: &Tables,
+        (desired, seen): (&Desired, &Tables),
         servers: &BTreeSet<ServerKey>,
         is_unread: impl Fn(&ServerKey, &RealKey) -> bool,
         now: Instant,

@@ -336,7 +336,8 @@ impl Engine {
             Some(unclaimed) => unclaimed.has_real(server, real),
             None => is_partial,
         };
-        self.drains.track(&self.desired, &self.mirror.tables, servers, is_unread, now);
+        let tables = (&self.desired, &self.mirror.tables);
+        self.drains.track(tables, servers, is_unread, now);
     }
 
     fn inputs<'a>(&'a self, slow: &'a Slow, now: Instant) -> Inputs<'a> {

@@ -322,7 +322,7 @@ impl World {
 
     /// What may be of an unread object stays.
     fn check_unread(&mut self, before: &Tables, history: &[Step]) -> Verdict {
-        let by_all = self.from_scratch();
+        let by_all = self.fresh_engine();
         let (wanted, by_all) = (self.engine.state().0.tables(), by_all.state().0.tables());
         let Some(unread) = &mut self.unread else { return Ok(()) };
         unread.note(before, wanted);
@@ -425,7 +425,7 @@ impl World {
     }
 
     /// An engine that has just read all objects.
-    fn from_scratch(&self) -> Engine {
+    fn fresh_engine(&self) -> Engine {
         let mut kernel = FakeKernel { host: self.kernel.host.clone(), ..FakeKernel::default() };
         let mut fresh = engine(&self.policy);
         for update in Kind::ALL.into_iter().flat_map(|kind| self.cluster.list(kind)) {
@@ -437,7 +437,7 @@ impl World {
 
     /// Rows kept up to date by changes equal rows computed at once from all objects.
     fn check_from_scratch(&self) -> Verdict {
-        let fresh = self.from_scratch();
+        let fresh = self.fresh_engine();
         let (fresh_rows, kept_rows) = (fresh.state().0, self.engine.state().0);
         let is_equal = fresh_rows.tables() == kept_rows.tables()
             && fresh_rows.health_checks() == kept_rows.health_checks()

@@ -1,5 +1,7 @@
 //! A restart at which a part of the cluster cannot be read.
 
+use std::slice::from_ref;
+
 use super::*;
 
 /// A Service with its endpoints.
@@ -273,13 +275,13 @@ fn load_balancers_are_told_of_local_endpoints_that_are_unread() {
         let checks = node.engine.state().0.health_checks();
         checks[&name("default/web")].local_endpoints
     };
-    for read in [vec![web.clone()], vec![web.clone(), pods(&[one.clone()])]] {
+    for read in [vec![web.clone()], vec![web.clone(), pods(from_ref(&one))]] {
         let mut node = restarted_with(all.clone(), &read);
         assert_eq!(local(&node), 2, "both serve");
-        node.tell([pods(&[two.clone()])]);
+        node.tell([pods(from_ref(&two))]);
         node.sync();
         assert_eq!(local(&node), 3 - read.len(), "the other is unread, or gone");
-        tell(&mut node, &[web.clone()], Update::ListDone);
+        tell(&mut node, from_ref(&web), Update::ListDone);
         node.sync();
         assert_eq!(local(&node), 0);
     }
