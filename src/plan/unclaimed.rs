@@ -45,9 +45,9 @@ impl Unclaimed {
             }
             if !unwanted.is_empty() {
                 unclaimed.reals.insert(*key, unwanted);
-                unclaimed
-                    .elsewhere
-                    .extend(Some(*key).filter(|_| seen.lists(SetId::NoLocalEndpoints, key)));
+                if seen.lists(SetId::NoLocalEndpoints, key) {
+                    unclaimed.elsewhere.insert(*key);
+                }
             }
         }
         let servers = wanted.servers.keys().copied().collect();

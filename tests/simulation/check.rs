@@ -177,7 +177,7 @@ pub fn converged(kernel: &FakeKernel, wanted: &Tables, drains: Drains) -> Verdic
 /// The host holds what is wanted, next to what may be wanted by what cannot be read.
 pub fn includes(kernel: &FakeKernel, wanted: &Tables) -> Verdict {
     // What says that no endpoint is here, or that all are, may be wrong.
-    let is_sure = |entry: &&Entry| {
+    let is_sure = |entry: &Entry| {
         let is_judgement = [
             SetId::NoLocalEndpoints,
             SetId::LoadBalancerLocal,

@@ -63,7 +63,7 @@ impl Unread {
             all.reals.extend(&server.reals);
             claimed.servers.insert(*key, all.into());
         }
-        claimed.entries.extend(&wanted.entries);
+        claimed.entries.extend(wanted.entries.iter());
         claimed.addresses.extend(&wanted.addresses);
     }
 

@@ -258,7 +258,7 @@ fn how_a_front_treated_its_clients_goes_when_it_is_read() {
     // The endpoint may be one of an unread Service, too, and ask for itself.
     let entries = |node: &Node| -> Vec<Entry> {
         let entries = node.kernel.tables.entries.iter();
-        entries.filter(|entry| entry.set != SetId::LoopBack).copied().collect()
+        entries.filter(|entry| entry.set != SetId::LoopBack).collect()
     };
     let read = entries(&node);
     tell(&mut node, &[after, slice()], Update::ListDone);
