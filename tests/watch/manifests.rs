@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use kube_ipvs_proxy::cluster::store::Store;
 use kube_ipvs_proxy::cluster::{Kind, ObjectName, Update};
@@ -13,6 +14,7 @@ use kube_ipvs_proxy::telemetry::refused::Refused;
 use kube_ipvs_proxy::watch::manifests::{self, ManifestSource};
 use kube_ipvs_proxy::watch::{Error, Source};
 use libtest_mimic::Trial;
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         trial("manifests::a_missing_folder_is_an_error", missing),
         trial("manifests::a_folder_is_read_once", read_once),
         trial("manifests::a_burst_of_changes_ends_in_the_last_state", burst),
+        trial("manifests::a_large_folder_holds_no_other_task_up", large),
     ]
 }
 
@@ -310,4 +313,32 @@ async fn burst() {
     // 6.yaml is the last of its kind by name; it was written last in round 195 (195 % 7 = 6).
     until(&mut follower, &["a:195", "z:200"]).await;
     follower.stop().await;
+}
+
+/// All other tasks of the runtime wait while its only thread, this one, reads and compares.
+async fn large() {
+    let path = folder("large");
+    let document = |number: usize| format!("---\n{}", service(&format!("s{number}"), 80));
+    fs::write(path.join("a.yaml"), (0..6_000).map(document).collect::<String>()).unwrap();
+    let start = processor_time();
+    manifests::read_once(&path, "node-1").unwrap();
+    let alone = processor_time() - start;
+
+    let start = processor_time();
+    let (sender, mut updates) = mpsc::channel(1);
+    let source = source(&path, &Refused::new(Metrics::new()));
+    let first = async {
+        assert!(updates.recv().await.is_some());
+        processor_time() - start
+    };
+    let held = tokio::select! {
+        ended = source.run(sender, CancellationToken::new()) => panic!("{ended:?}"),
+        held = first => held,
+    };
+    assert!(held < alone / 60, "{held:?} of {alone:?}");
+}
+
+/// What this thread has used.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
