@@ -32,7 +32,7 @@ pub(super) struct Reload<'a> {
 impl<'a> Reload<'a> {
     /// Follows the file of an origin, if it has one, from now on.
     pub(super) fn new(origin: &'a Origin, told_to: Refused) -> Self {
-        let files = Files::watch(origin.path().map(Path::to_owned));
+        let files = files(origin, None);
         Reload { origin, files, lacking: None, is_read: false, told: String::new(), told_to }
     }
 
@@ -55,8 +55,9 @@ impl<'a> Reload<'a> {
         }
     }
 
-    /// The file is in force, whatever was said of it before.
+    /// The file is in force, whatever was said of it before, and whatever it lacked.
     pub(super) fn accept(&mut self) {
+        self.follow(None);
         if !self.told.is_empty() {
             info!(file = %self.file().display(), "configuration can be used again");
             self.told_to.replace(Role::Configuration, Default::default());
@@ -66,14 +67,16 @@ impl<'a> Reload<'a> {
 
     /// Does without a configuration, as something that it names cannot be had.
     pub(super) fn refuse(&mut self, config: &Config, why: &str) {
-        let lacking = source(config);
+        self.follow(source(config));
+        self.tell(why);
+    }
+
+    /// Follows the file, and from now on what it lacks beside it.
+    fn follow(&mut self, lacking: Option<PathBuf>) {
         if self.lacking != lacking {
-            self.files = Files::watch(
-                self.origin.path().map(Path::to_owned).into_iter().chain(lacking.clone()),
-            );
+            self.files = files(self.origin, lacking.clone());
             (self.lacking, self.is_read) = (lacking, false);
         }
-        self.tell(why);
     }
 
     fn tell(&mut self, why: &str) {
@@ -91,6 +94,10 @@ impl<'a> Reload<'a> {
     fn file(&self) -> &Path {
         self.origin.path().unwrap_or(Path::new(""))
     }
+}
+
+fn files(origin: &Origin, lacking: Option<PathBuf>) -> Files {
+    Files::watch(origin.path().map(Path::to_owned).into_iter().chain(lacking))
 }
 
 fn is_other(new: &Loaded, current: &Loaded) -> bool {

@@ -4,13 +4,13 @@
 //! are watched before the files are read.
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::select_all;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
-use super::Error;
 use super::changes::Changes;
 
 /// How long to wait before looking again for a folder that cannot be watched.
@@ -23,29 +23,40 @@ const MOST_LINKS: usize = 40;
 pub struct Files {
     paths: Vec<PathBuf>,
     changes: Vec<Changes>,
+    /// Whether a folder cannot be watched.
+    is_missing: bool,
 }
 
 impl Files {
     /// Watches files, those that are not there among them.
     pub fn watch(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let paths: Vec<PathBuf> = paths.into_iter().collect();
-        let changes = watch(&paths).unwrap_or_default();
-        Files { paths, changes }
+        let (changes, is_missing) = watch(&paths);
+        Files { paths, changes, is_missing }
     }
 
-    /// Waits for a change of the folders that lead to the files, and watches those that do then.
+    /// Waits for a change of the folders that lead to the files, or for the time to look again for
+    /// one that cannot be watched; watches those that lead to them then.
     pub async fn settled(&mut self) {
+        let limit = if self.is_missing { MISSING_INTERVAL } else { Duration::MAX };
+        let is_changed = timeout(limit, self.changed()).await.is_ok();
+        if !is_changed && self.is_half_written() {
+            self.changed().await;
+        }
+        (self.changes, self.is_missing) = watch(&self.paths);
+    }
+
+    /// Waits for a change of the folders that are watched.
+    async fn changed(&mut self) {
+        if self.changes.is_empty() {
+            return pending().await;
+        }
         loop {
-            if self.changes.is_empty() {
-                sleep(MISSING_INTERVAL).await;
-                break;
-            }
             select_all(self.changes.iter_mut().map(|changes| Box::pin(changes.settled()))).await;
             if !self.is_half_written() {
-                break;
+                return;
             }
         }
-        self.changes = watch(&self.paths).unwrap_or_default();
     }
 
     /// Whether somebody is writing to one of the files.
@@ -55,10 +66,12 @@ impl Files {
     }
 }
 
-/// Watches every folder that the ways to files lead through.
-fn watch(paths: &[PathBuf]) -> Result<Vec<Changes>, Error> {
+/// Watches every folder that the ways to files lead through; tells whether one cannot be.
+fn watch(paths: &[PathBuf]) -> (Vec<Changes>, bool) {
     let folders: BTreeSet<PathBuf> = paths.iter().flat_map(|path| folders(path)).collect();
-    folders.iter().map(|folder| Changes::watch(folder)).collect()
+    let changes: Vec<_> = folders.iter().filter_map(|folder| Changes::watch(folder).ok()).collect();
+    let is_missing = changes.len() < folders.len();
+    (changes, is_missing)
 }
 
 /// The folder that holds a file, and each that holds a symbolic link on the way to it.
@@ -91,7 +104,9 @@ fn folders(path: &Path) -> BTreeSet<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::unix::fs::symlink;
+    use std::time::Instant;
 
     use super::*;
 
@@ -176,5 +191,24 @@ mod tests {
         tokio::time::timeout(limit, files.settled()).await.expect("a change");
         std::fs::write(root.0.join("v2/tls.crt"), "new").unwrap();
         tokio::time::timeout(limit, files.settled()).await.expect("a change of the new one");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_missing_is_looked_for_beside_those_that_are_watched() {
+        let root = Root::new("missing");
+        let mut files = Files::watch(["config.conf", "none/file"].map(|name| root.0.join(name)));
+        let mut half = std::fs::File::create(root.0.join("config.conf")).unwrap();
+        half.write_all(b"half").unwrap();
+        let begin = Instant::now();
+        files.settled().await;
+        assert!(begin.elapsed() > MISSING_INTERVAL * 3 / 2, "somebody still writes");
+        drop(half);
+        root.write("none/other");
+        let limit = Duration::from_secs(10);
+        while files.changes.len() < 2 {
+            tokio::time::timeout(limit, files.settled()).await.expect("a look");
+        }
+        std::fs::write(root.0.join("none/file"), "").unwrap();
+        tokio::time::timeout(limit, files.settled()).await.expect("a change");
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
@@ -124,12 +125,28 @@ async fn what_a_configuration_lacks_may_be_mended_alone() {
         let new = next(&mut reload, &current).await;
         reload.refuse(&new.config, "no kubeconfig");
     }
-    let again = timeout(Duration::from_millis(300), reload.next(&current)).await;
-    assert!(again.is_err(), "nothing has changed");
+    assert!(reload.next(&current).now_or_never().is_none(), "nothing has changed");
     fs::write(folder.kubeconfig(), "").unwrap();
     let new = next(&mut reload, &current).await;
     assert!(folder.reason().is_some(), "it is not in force yet");
     reload.accept();
     assert_eq!(folder.reason(), None);
     nothing_until(&mut reload, &new, || true).await;
+}
+
+#[tokio::test]
+async fn what_a_corrected_configuration_lacked_is_followed_no_longer() {
+    let folder = Folder::new("corrected");
+    let origin = folder.origin();
+    let current = origin.load(Problems::default()).unwrap();
+    let mut reload = Reload::new(&origin, folder.refused.clone());
+    folder.write(&folder.needs_kubeconfig());
+    let new = next(&mut reload, &current).await;
+    reload.refuse(&new.config, "no kubeconfig");
+    assert_eq!(reload.lacking, Some(folder.kubeconfig()));
+    folder.write("");
+    nothing_until(&mut reload, &current, || folder.reason().is_none()).await;
+    assert_eq!(reload.lacking, None);
+    folder.write(&folder.needs_kubeconfig());
+    next(&mut reload, &current).await;
 }
