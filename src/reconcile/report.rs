@@ -145,6 +145,11 @@ impl Failed {
             return missing.clone();
         }
         let line = self.error.lines().next().unwrap_or_default();
+        // What the kernel refuses is told with its operation and object.
+        let line = match line.starts_with("cannot ") {
+            true => line.to_owned(),
+            false => format!("{}: {line}", self.operation),
+        };
         let more = if line.chars().count() > LONGEST_BRIEF { "..." } else { "" };
         let line: String = line.chars().take(LONGEST_BRIEF).collect();
         format!("{line}{more}; the log says more")

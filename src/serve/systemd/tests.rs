@@ -89,27 +89,28 @@ fn words_say_what_is_wrong_in_one_line() {
         (
             SERVING,
             Status { failed: failing(1), ..ready() },
-            "serving, but one row fails: no such device; the log says more",
+            "serving, but one row fails: reals: no such device; the log says more",
         ),
         (
             SERVING,
             Status { failed: failing(1), node_is_leaving: true, ..ready() },
-            "serving, the node is leaving, but one row fails: no such device; the log says more",
+            "serving, the node is leaving, but one row fails: reals: no such device; \
+             the log says more",
         ),
         (
             SERVING,
             Status { failed: failing(3), ..ready() },
-            "serving, but 3 rows fail, the first: no such device; the log says more",
+            "serving, but 3 rows fail, the first: reals: no such device; the log says more",
         ),
         (
             unhealthy,
             unfounded(Status { failed: failing(1), ..ready() }),
-            "not healthy, tried again: no such device; the log says more",
+            "not healthy, tried again: reals: no such device; the log says more",
         ),
         (
             STARTING,
             unfounded(Status { failed: failing(1), ..Status::default() }),
-            "not ready, tried again: no such device; the log says more",
+            "not ready, tried again: reals: no such device; the log says more",
         ),
         (
             STARTING,
@@ -123,9 +124,13 @@ fn words_say_what_is_wrong_in_one_line() {
 }
 
 #[test]
-fn what_is_wrong_is_short() {
-    let failed = Failed { error: "ü".repeat(1000), ..Failed::default() };
-    assert_eq!(failed.in_brief(), format!("{}...; the log says more", "ü".repeat(160)));
+fn what_is_wrong_is_short_and_names_the_operation_once() {
+    let brief =
+        |error: String| Failed { operation: "reals", error, ..Failed::default() }.in_brief();
+    let long = format!("reals: {}...; the log says more", "ü".repeat(153));
+    assert_eq!(brief("ü".repeat(1000)), long);
+    let named = "cannot add real server 10.0.0.1:80: no such device";
+    assert_eq!(brief(named.into()), format!("{named}; the log says more"));
 }
 
 #[test]
