@@ -31,6 +31,14 @@ impl Kept {
         Kept { certificate: Arc::default(), refused }
     }
 
+    /// Keeps no certificate, and follows no files, once no server proves itself by them.
+    pub(super) fn forget(&self) {
+        // A server that still holds it is one that is to stop with it.
+        if let Ok(mut certificate) = self.certificate.try_lock() {
+            *certificate = None;
+        }
+    }
+
     /// Serves an address by the latest good certificate, until told to stop.
     pub(super) async fn serve(
         self,

@@ -93,12 +93,14 @@ impl Servers {
         servers
     }
 
-    /// Follows another configuration; servers that it asks for as before go on.
+    /// Follows another configuration; servers that it asks for as before go on, unless they broke
+    /// off.
     pub(super) async fn adopt(&mut self, new: &Loaded) {
         self.in_force.send_replace(InForce::of(new));
         let wanted = wanted(&new.config);
-        let is_wanted = |running: &Running| wanted.contains(&running.wanted);
-        let (stay, go): (Vec<_>, Vec<_>) = self.running.drain(..).partition(is_wanted);
+        let goes_on =
+            |running: &Running| wanted.contains(&running.wanted) && !running.task.is_finished();
+        let (stay, go): (Vec<_>, Vec<_>) = self.running.drain(..).partition(goes_on);
         go.iter().for_each(|running| running.stop.cancel());
         // Order: one server may ask for the address that another one leaves.
         ended(go).await;
@@ -112,6 +114,9 @@ impl Servers {
     }
 
     fn start_missing(&mut self, wanted: Vec<Wanted>) {
+        if !wanted.iter().any(|wanted| matches!(wanted, Wanted::Metrics { tls: Some(_), .. })) {
+            self.sources.certificate.forget();
+        }
         for wanted in wanted {
             if self.running.iter().all(|running| running.wanted != wanted) {
                 let stop = self.sources.stop.child_token();
@@ -201,12 +206,19 @@ mod tests {
     use std::fs;
     use std::net::TcpListener;
 
-    use tokio::time::Instant;
+    use tokio::net::TcpStream;
+    use tokio::time::{Instant, sleep};
+    use tokio_rustls::rustls::pki_types::CertificateDer;
 
     use super::*;
     use crate::config::layers;
     use crate::config::problem::Problems;
-    use crate::testing::tls::{Authority, certificate};
+    use crate::testing::tls::{Authority, Client, certificate};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// How long to wait before looking again.
+    const PAUSE: Duration = Duration::from_millis(10);
 
     fn config(flags: &[(&str, &str)]) -> Config {
         let given = flags.iter().map(|(flag, value)| (flag.to_string(), value.to_string()));
@@ -261,39 +273,99 @@ mod tests {
         layers::load(&given, None, "node-1", Problems::default()).unwrap()
     }
 
+    /// The configuration of metrics without a certificate, and of no health address.
+    fn in_plain_text(metrics: u16) -> Loaded {
+        let metrics = format!("127.0.0.3:{metrics}");
+        let flags = [("healthz-bind-address", ""), ("metrics-bind-address", &metrics)];
+        let given = flags.map(|(flag, value)| (flag.to_string(), value.to_string())).into();
+        layers::load(&given, None, "node-1", Problems::default()).unwrap()
+    }
+
+    fn free_ports<const N: usize>() -> [u16; N] {
+        let listeners = [(); N].map(|()| TcpListener::bind(("127.0.0.3", 0)).unwrap());
+        listeners.map(|one| one.local_addr().unwrap().port())
+    }
+
+    /// By what metrics are served, as soon as they are.
+    async fn served(client: &Client, port: u16) -> CertificateDer<'static> {
+        let limit = Instant::now() + LIMIT;
+        loop {
+            match client.get(([127, 0, 0, 3], port).into(), "/metrics").await {
+                Ok(answered) => break answered.certificate,
+                Err(error) => assert!(Instant::now() < limit, "{error}"),
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
     #[tokio::test]
     async fn a_certificate_in_force_survives_another_configuration() {
         let authority = Authority::new("adopted");
         let (files, client) = (authority.issue("node"), authority.client(None));
-        let listeners = [(); 4].map(|()| TcpListener::bind(("127.0.0.3", 0)).unwrap());
-        let ports = listeners.each_ref().map(|one| one.local_addr().unwrap().port());
-        drop(listeners);
-        let [healthz, metrics, healthz_after, metrics_after] = ports;
-        let served = async |port: u16| {
-            let limit = Instant::now() + Duration::from_secs(10);
-            loop {
-                match client.get(([127, 0, 0, 3], port).into(), "/metrics").await {
-                    Ok(answered) => break answered.certificate,
-                    Err(error) => assert!(Instant::now() < limit, "{error}"),
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
+        let [healthz, metrics, healthz_after, metrics_after] = free_ports();
         let stop = CancellationToken::new();
         let (sources, _publish) = sources(&stop);
         let refused = sources.refused.clone();
         let mut servers = Servers::start(&loaded(&files, [healthz, metrics]), sources);
         let first = certificate(&files.certificate);
-        assert_eq!(served(metrics).await, first);
+        assert_eq!(served(&client, metrics).await, first);
         fs::write(&files.certificate, "no certificate").unwrap();
         servers.adopt(&loaded(&files, [healthz_after, metrics])).await;
         let answered = client.get(([127, 0, 0, 3], metrics).into(), "/metrics").await;
         assert_eq!(answered.unwrap().certificate, first, "the server of metrics goes on");
         servers.adopt(&loaded(&files, [healthz_after, metrics_after])).await;
-        assert_eq!(served(metrics_after).await, first);
+        assert_eq!(served(&client, metrics_after).await, first);
         assert_eq!(refused.lines()[0].0, files.certificate.display().to_string());
         stop.cancel();
         servers.wait().await;
         assert_eq!(refused.lines(), []);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_broke_off_is_started_by_another_configuration() {
+        let [port] = free_ports();
+        let loaded = in_plain_text(port);
+        let stop = CancellationToken::new();
+        let (sources, _publish) = sources(&stop);
+        let mut servers = Servers::start(&loaded, sources);
+        let of_metrics = |one: &&mut Running| matches!(one.wanted, Wanted::Metrics { .. });
+        let broken = servers.running.iter_mut().find(of_metrics).unwrap();
+        broken.task.abort();
+        let limit = Instant::now() + LIMIT;
+        while !broken.task.is_finished() {
+            assert!(Instant::now() < limit, "never ends");
+            tokio::task::yield_now().await;
+        }
+        servers.adopt(&loaded).await;
+        while TcpStream::connect(("127.0.0.3", port)).await.is_err() {
+            assert!(Instant::now() < limit, "never serves");
+            sleep(PAUSE).await;
+        }
+        stop.cancel();
+        servers.wait().await;
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_no_server_wants_is_forgotten() {
+        let authority = Authority::new("unwanted");
+        let (files, client) = (authority.issue("node"), authority.client(None));
+        let [healthz, metrics] = free_ports();
+        let stop = CancellationToken::new();
+        let (sources, _publish) = sources(&stop);
+        let refused = sources.refused.clone();
+        let mut servers = Servers::start(&loaded(&files, [healthz, metrics]), sources);
+        assert_eq!(served(&client, metrics).await, certificate(&files.certificate));
+        servers.adopt(&in_plain_text(metrics)).await;
+        fs::write(&files.certificate, "no certificate").unwrap();
+        servers.adopt(&loaded(&files, [healthz, metrics])).await;
+        let limit = Instant::now() + LIMIT;
+        while refused.lines().is_empty() {
+            assert!(Instant::now() < limit, "never refused");
+            sleep(PAUSE).await;
+        }
+        let refusal = TcpStream::connect(("127.0.0.3", metrics)).await.unwrap_err();
+        assert_eq!(refusal.kind(), std::io::ErrorKind::ConnectionRefused);
+        stop.cancel();
+        servers.wait().await;
     }
 }

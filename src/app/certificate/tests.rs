@@ -50,10 +50,19 @@ impl Volume {
     }
 
     fn serve(&self) -> impl Future<Output = ()> + use<> {
+        let kept = Kept::new(self.refused.clone());
+        self.serve_by(kept, self.files(), self.stop.clone())
+    }
+
+    fn serve_by(
+        &self,
+        kept: Kept,
+        files: TlsFiles,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + use<> {
         let (setting, address) = ("metrics-bind-address", self.address);
         let place = Place { setting, address, bind: listen::bind };
-        let kept = Kept::new(self.refused.clone());
-        kept.serve(self.files(), place, Arc::new(answer), self.stop.clone())
+        kept.serve(files, place, Arc::new(answer), stop)
     }
 
     /// Puts a pair in place at one blow; the key may be that of another.
@@ -200,4 +209,37 @@ fn nothing_is_served_before_the_files_are_good() {
         assert!(lines[0].contains(part), "{lines:?}");
     }
     assert_eq!(lines.len(), 2, "{lines:?}");
+}
+
+#[test]
+fn other_files_serve_nothing_before_they_are_good_and_are_named() {
+    let volume = Volume::new("other");
+    volume.replace("first", "first");
+    let authority = volume.file("ca.crt");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let lines = logged(Level::INFO, || {
+        runtime.block_on(async {
+            let kept = Kept::new(volume.refused.clone());
+            let stop = CancellationToken::new();
+            let before = volume.serve_by(kept.clone(), volume.files(), stop.clone());
+            let before = tokio::spawn(before);
+            let is_up = async || TcpStream::connect(volume.address).await.is_ok();
+            wait_until("it serves", is_up).await;
+            stop.cancel();
+            before.await.unwrap();
+            let files = TlsFiles { client_ca: Some(authority.clone()), ..volume.files() };
+            let server = tokio::spawn(volume.serve_by(kept, files, volume.stop.clone()));
+            wait_until("it is refused", async || !volume.refused.lines().is_empty()).await;
+            assert_eq!(volume.refused.lines()[0].0, authority.display().to_string());
+            assert!(!is_up().await, "anybody could ask");
+            fs::copy(volume.authority.file("ca.crt"), &authority).unwrap();
+            wait_until("it serves", is_up).await;
+            assert_eq!(volume.refused.lines(), []);
+            volume.stop.cancel();
+            server.await.unwrap();
+        });
+    });
+    let [_, refusal, _] = &lines[..] else { panic!("{lines:?}") };
+    assert!(refusal.starts_with("ERROR cannot serve metrics without a certificate"), "{refusal}");
+    assert!(refusal.contains("ca.crt"), "{refusal}");
 }
