@@ -4,10 +4,13 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::{LONGEST_INTERFACE, Resolver};
 use crate::config::flags::{ConntrackFlags, DrainFlags, PolicyFlags, TimeoutFlags};
 use crate::config::{
-    Conntrack, DetectLocal, DrainTimeouts, IpvsTimeouts, Policy, VipBinding, value,
+    Conntrack, DetectLocal, DrainTimeouts, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
+    value,
 };
 use crate::model::ipvs::SCHEDULERS;
 
@@ -29,25 +32,17 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(720 * 3600);
 
 impl Resolver {
     pub(super) fn policy(&mut self, flags: &PolicyFlags, os_host_name: &str) -> Option<Policy> {
-        if !["", "ipvs"].contains(&flags.proxy_mode.as_str()) {
-            let complaint = "this program is kube-proxy's ipvs mode only; allowed: ipvs, or empty";
-            self.complain("proxy-mode", &flags.proxy_mode, complaint);
-        }
+        self.mode(&flags.proxy_mode);
         let node_name = self.node_name(&flags.hostname_override, os_host_name);
         let scheduler = self.choose("ipvs-scheduler", &flags.ipvs_scheduler, &SCHEDULERS, "rr");
         let masquerade_all = self.truth("masquerade-all", &flags.masquerade_all);
-        let bit = &flags.iptables_masquerade_bit;
-        let masquerade_bit = self.take("iptables-masquerade-bit", bit, value::number(bit, 31));
+        let masquerade_bit = self.masquerade_bit(&flags.iptables_masquerade_bit);
         let detect_local = self.detect_local(flags);
-        let cidrs = &flags.service_cidr;
-        let service_cidrs = self.take("service-cidr", cidrs, value::ranges(cidrs));
-        let addresses = &flags.nodeport_addresses;
-        let node_port_addresses =
-            self.take("nodeport-addresses", addresses, value::node_port_addresses(addresses));
+        let service_cidrs = self.ranges("service-cidr", &flags.service_cidr);
+        let node_port_addresses = self.node_port_addresses(&flags.nodeport_addresses);
         let vip_binding = self.vip_binding(&flags.vip_binding);
         let strict_arp = self.truth("ipvs-strict-arp", &flags.ipvs_strict_arp);
-        let cidrs = &flags.ipvs_exclude_cidrs;
-        let excluded = self.take("ipvs-exclude-cidrs", cidrs, value::ranges(cidrs));
+        let excluded = self.ranges("ipvs-exclude-cidrs", &flags.ipvs_exclude_cidrs);
         let ipvs_timeouts = self.ipvs_timeouts(&flags.timeouts);
         let ipvs_estimation = self.truth("ipvs-estimation", &flags.ipvs_estimation);
         let drain_timeouts = self.drain_timeouts(&flags.drains);
@@ -69,6 +64,25 @@ impl Resolver {
             conntrack: conntrack?,
             removes_leftovers: false,
         })
+    }
+
+    fn mode(&mut self, text: &str) {
+        if !["", "ipvs"].contains(&text) {
+            let complaint = "this program is kube-proxy's ipvs mode only; allowed: ipvs, or empty";
+            self.complain("proxy-mode", text, complaint);
+        }
+    }
+
+    fn masquerade_bit(&mut self, text: &str) -> Option<u8> {
+        self.take("iptables-masquerade-bit", text, value::number(text, 31))
+    }
+
+    fn ranges(&mut self, flag: &'static str, text: &str) -> Option<Vec<IpNet>> {
+        self.take(flag, text, value::ranges(text))
+    }
+
+    fn node_port_addresses(&mut self, text: &str) -> Option<NodePortAddresses> {
+        self.take("nodeport-addresses", text, value::node_port_addresses(text))
     }
 
     fn ipvs_timeouts(&mut self, flags: &TimeoutFlags) -> Option<IpvsTimeouts> {
