@@ -33,7 +33,7 @@ impl Kept {
 
     /// Keeps no certificate, and follows no files, once no server proves itself by them.
     pub(super) fn forget(&self) {
-        // A server that still holds it is one that is to stop with it.
+        // Nobody holds it: the server before has ended.
         if let Ok(mut certificate) = self.certificate.try_lock() {
             *certificate = None;
         }
