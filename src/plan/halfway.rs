@@ -131,9 +131,14 @@ impl<'a> Halfway<'a> {
         !treatments(front).any(|entry| comes_before(&entry) && self.is_missing(&entry))
     }
 
-    /// Whether the entry is wanted and not there.
+    /// Whether the entry is wanted and not there; one that is not to come yet is not waited for.
     fn is_missing(self, entry: &Entry) -> bool {
-        self.wanted.entries.contains(entry) && !self.seen.entries.contains(entry)
+        let is_withheld = |unclaimed: &Unclaimed| {
+            unclaimed.contradicts(entry, self.seen, self.host_addresses)
+        };
+        self.wanted.entries.contains(entry)
+            && !self.seen.entries.contains(entry)
+            && !self.unclaimed.is_some_and(is_withheld)
     }
 
     /// Whether clients keep their address though they are to be masqueraded.
@@ -153,9 +158,13 @@ impl<'a> Halfway<'a> {
 
     /// Whether clients are masqueraded though they are to keep their address.
     pub fn masquerades_wrongly(self, front: &ServerKey) -> bool {
-        let has_too_many =
-            |set: SetId| self.seen.lists(set, front) && !self.wanted.lists(set, front);
-        SetId::FRONTS.into_iter().any(has_too_many)
+        let stays = |entry: &Entry| self.unclaimed.is_some_and(|unclaimed| unclaimed.holds(entry));
+        let is_too_many = |entry: &Entry| {
+            self.seen.entries.contains(entry)
+                && !self.wanted.entries.contains(entry)
+                && !stays(entry)
+        };
+        SetId::FRONTS.into_iter().any(|set| is_too_many(&Entry::of_front(set, front)))
     }
 
     /// Whether clients come through.

@@ -130,7 +130,7 @@ impl Unclaimed {
             Step::Sets(changes) => Step::Sets(without(changes, |_| true)),
             Step::Entries(mut changes) => {
                 changes.retain(|Change { key: entry, to, .. }| match to {
-                    Some(()) => !self.contradicts(entry, mirror),
+                    Some(()) => !self.contradicts(entry, &mirror.tables, &mirror.host_addresses),
                     None => !self.holds(entry),
                 });
                 Step::Entries(changes)
@@ -154,11 +154,16 @@ impl Unclaimed {
 
     /// Whether an entry says that no endpoint is here, or that all are, where one may be otherwise
     /// that nobody knows.
-    fn contradicts(&self, entry: &Entry, mirror: &Mirror) -> bool {
-        let mut fronts = fronts_of(entry, &mirror.host_addresses);
+    pub fn contradicts(
+        &self,
+        entry: &Entry,
+        seen: &Tables,
+        host_addresses: &BTreeSet<IpAddr>,
+    ) -> bool {
+        let mut fronts = fronts_of(entry, host_addresses);
         match Effect::of(entry.set) {
             Effect::KeepsSource(from) => {
-                let is_masqueraded = mirror.tables.entries.contains(&entry.in_set(from));
+                let is_masqueraded = seen.entries.contains(&entry.in_set(from));
                 is_masqueraded && fronts.any(|front| self.reals.contains_key(&front))
             }
             Effect::Restricts if entry.set == SetId::NoLocalEndpoints => {
@@ -169,7 +174,7 @@ impl Unclaimed {
     }
 
     /// Whether an entry is one of these, or one that they may share with others.
-    fn holds(&self, entry: &Entry) -> bool {
+    pub fn holds(&self, entry: &Entry) -> bool {
         let has_reals = || front_of(entry).is_some_and(|front| self.reals.contains_key(&front));
         let is_shared = match (entry.set, entry.member) {
             // Of an endpoint, whichever Services it is of.

@@ -191,6 +191,73 @@ fn another_policy_waits_for_nothing_unread_and_leaves_its_clients_masqueraded() 
     assert!(!lists(&node, SetId::ExternalIp, "tcp 198.51.100.9:80"));
 }
 
+/// What of the sets says that a front is open.
+fn is_open(node: &Node, text: &str) -> bool {
+    node.kernel.tables.lists(SetId::Pass, &front(text))
+}
+
+const EXTERNAL: [&str; 3] =
+    ["tcp 198.51.100.9:80", "tcp 198.51.100.8:80", "tcp 192.0.2.10:30080"];
+
+/// The front took no connections when the daemon ended, its last endpoint drained.
+#[test]
+fn a_front_opens_for_what_is_read_next_to_what_drains_unread() {
+    let mut kernel = FakeKernel::default();
+    kernel.host.addresses.insert(ip("192.0.2.10"));
+    let mut node =
+        Node::on(kernel, [external_web().applied(), pods(&[endpoint("10.244.1.2")])]);
+    node.sync();
+    for key in node.kernel.tables.servers.keys().copied().collect::<Vec<_>>() {
+        let real = (key, real("10.244.1.2:8080"));
+        node.kernel.connections.insert(real, Connections { active: 1, inactive: 0 });
+    }
+    node.tell([pods(&[])]);
+    node.sync();
+    assert!(EXTERNAL.iter().all(|front| !is_open(&node, front)));
+    node.restart([]);
+    let local = pods(&[on_node(endpoint("10.244.0.1"))]);
+    let known = [external_web().external_local().applied(), local];
+    tell(&mut node, &known, Update::ListIncomplete);
+    let report = node.sync();
+    assert!(report.is_complete(), "{report}");
+    assert!(EXTERNAL.iter().all(|front| is_open(&node, front)));
+}
+
+#[test]
+fn a_node_port_opens_at_another_address_next_to_what_is_unread() {
+    let local = [on_node(endpoint("10.244.0.1"))];
+    let mut node = half_read(&external_web().applied(), &local);
+    node.tell([external_web().external_local().applied()]);
+    node.sync();
+    node.kernel.host.addresses.insert(ip("192.0.2.11"));
+    node.engine.note_host_changed(node.now);
+    let report = node.sync();
+    assert!(report.is_complete(), "{report}");
+    assert!(is_open(&node, "tcp 192.0.2.11:30080"));
+}
+
+/// As after kube-proxy, or after somebody has flushed them.
+#[test]
+fn rules_come_back_next_to_what_is_unread() {
+    let local = [on_node(endpoint("10.244.0.1"))];
+    let all = [external_web().applied(), pods(&[local[0].clone(), endpoint("10.244.1.2")])];
+    let mut kernel = FakeKernel::default();
+    kernel.host.addresses.insert(ip("192.0.2.10"));
+    let mut node = Node::on(kernel, all);
+    node.sync();
+    node.kernel.tables.rulesets.clear();
+    node.kernel.tables.entries.retain(|entry| entry.set != SetId::Pass);
+    node.restart([]);
+    let other = of("default/other", "10.96.0.3", &["10.244.1.3"]);
+    let known = [external_web().external_local().applied(), pods(&local)];
+    let known: Vec<Update> = known.into_iter().chain(other).collect();
+    tell(&mut node, &known, Update::ListIncomplete);
+    let report = node.sync();
+    assert!(report.is_complete(), "{report}");
+    assert!(EXTERNAL.iter().all(|front| is_open(&node, front)));
+    assert!(is_open(&node, "tcp 10.96.0.3:80"));
+}
+
 #[test]
 fn clients_are_let_in_to_the_first_local_endpoint_whatever_is_unread() {
     let web = external_web().external_local().applied();
