@@ -51,7 +51,7 @@ impl Changes {
     pub fn open() -> Result<Self, Error> {
         let subscription = Subscription::open(Protocol::Route, &GROUPS)?;
         let mut changes = Changes { subscription, own_device: None };
-        changes.find_own_device()?;
+        changes.find_own_device();
         Ok(changes)
     }
 
@@ -74,30 +74,30 @@ impl Changes {
                 Err(error) => return Err(error),
             }
         }
-        Ok(is_unclear || self.has_foreign(&devices)?)
+        Ok(is_unclear || self.has_foreign(&devices))
     }
 
-    fn has_foreign(&mut self, devices: &BTreeSet<u32>) -> Result<bool, Error> {
+    fn has_foreign(&mut self, devices: &BTreeSet<u32>) -> bool {
         let own = self.own_device;
         if devices.iter().all(|device| Some(*device) == own) {
-            return Ok(false);
+            return false;
         }
         // Our device may have been made since.
-        self.find_own_device()?;
+        self.find_own_device();
         let is_foreign = |device: u32| Some(device) != own && Some(device) != self.own_device;
-        Ok(devices.iter().any(|device| is_foreign(*device)))
+        devices.iter().any(|device| is_foreign(*device))
     }
 
     /// Looks our device up, and hears no more of its addresses.
     ///
-    /// Cost: those of a large cluster come by the ten thousand when they are bound.
-    fn find_own_device(&mut self) -> Result<(), Error> {
+    /// Cost: those of a large cluster come by the ten thousand when they are bound. Where the kernel
+    /// cannot keep them back, they are taken and thrown away.
+    fn find_own_device(&mut self) {
         let own_device = if_nametoindex(DEVICE).ok();
         if let Some(index) = own_device.filter(|_| own_device != self.own_device) {
-            self.subscription.keep_back(DEVICE_OFFSET, index)?;
+            let _ = self.subscription.keep_back(DEVICE_OFFSET, index);
         }
         self.own_device = own_device;
-        Ok(())
     }
 }
 

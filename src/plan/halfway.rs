@@ -133,9 +133,8 @@ impl<'a> Halfway<'a> {
 
     /// Whether the entry is wanted and not there; one that is not to come yet is not waited for.
     fn is_missing(self, entry: &Entry) -> bool {
-        let is_withheld = |unclaimed: &Unclaimed| {
-            unclaimed.contradicts(entry, self.seen, self.host_addresses)
-        };
+        let is_withheld =
+            |unclaimed: &Unclaimed| unclaimed.contradicts(entry, self.seen, self.host_addresses);
         self.wanted.entries.contains(entry)
             && !self.seen.entries.contains(entry)
             && !self.unclaimed.is_some_and(is_withheld)
@@ -158,7 +157,9 @@ impl<'a> Halfway<'a> {
 
     /// Whether clients are masqueraded though they are to keep their address.
     pub fn masquerades_wrongly(self, front: &ServerKey) -> bool {
-        let stays = |entry: &Entry| self.unclaimed.is_some_and(|unclaimed| unclaimed.holds(entry));
+        let stays = |entry: &Entry| {
+            self.unclaimed.is_some_and(|unclaimed| unclaimed.holds(entry, self.host_addresses))
+        };
         let is_too_many = |entry: &Entry| {
             self.seen.entries.contains(entry)
                 && !self.wanted.entries.contains(entry)

@@ -68,10 +68,9 @@ pub struct Queue {
 impl Queue {
     /// The next few; at a retry, of those that failed.
     pub fn next(&self, is_retry: bool) -> Slow {
-        let (addresses, servers) = (&self.addresses, &self.servers);
         Slow {
-            addresses: addresses.next_of(&addresses.waiting, MOST_ADDRESSES, is_retry),
-            servers: servers.next_of(&servers.waiting, MOST_SERVERS, is_retry),
+            addresses: self.addresses.next(MOST_ADDRESSES, is_retry),
+            servers: self.servers.next(MOST_SERVERS, is_retry),
         }
     }
 
@@ -87,8 +86,8 @@ impl Queue {
     pub fn note(&mut self, extent: &Extent, left: Slow) {
         match extent {
             Extent::All => {
-                self.addresses.waiting = left.addresses;
-                self.servers.waiting = left.servers;
+                self.addresses.replace(left.addresses);
+                self.servers.replace(left.servers);
             }
             Extent::Touched(touched) => {
                 self.addresses.note(&touched.addresses, left.addresses);
@@ -106,13 +105,13 @@ impl Queue {
 
     /// Those that failed wait for no retry any more.
     pub fn forgive(&mut self) {
-        self.addresses.failed.clear();
-        self.servers.failed.clear();
+        self.addresses.ready.append(&mut self.addresses.failed);
+        self.servers.ready.append(&mut self.servers.failed);
     }
 
     /// How many may be made at once; those that failed wait for the retry.
     pub fn len(&self) -> usize {
-        self.addresses.len() + self.servers.len()
+        self.addresses.ready.len() + self.servers.ready.len()
     }
 
     /// Whether none may.
@@ -122,54 +121,69 @@ impl Queue {
 }
 
 /// Rows of one kind.
+///
+/// Cost: those that failed are many where a whole way of binding fails; they are not gone through
+/// for a change of others.
 #[derive(Debug)]
 struct Turns<K> {
-    waiting: BTreeSet<K>,
-    /// Who had the last turn.
-    last: Option<K>,
+    /// Those that may be made at once.
+    ready: BTreeSet<K>,
+    /// Those that are still to be made although they had a turn.
+    failed: BTreeSet<K>,
     /// Who had a turn in this sync.
     taken: BTreeSet<K>,
-    /// Those that wait although they had a turn.
-    failed: BTreeSet<K>,
+    /// Who had the last turn.
+    last: Option<K>,
 }
 
 impl<K> Default for Turns<K> {
     fn default() -> Self {
-        let [waiting, taken, failed] = [(); 3].map(|()| BTreeSet::new());
-        Turns { waiting, last: None, taken, failed }
+        let [ready, failed, taken] = [(); 3].map(|()| BTreeSet::new());
+        Turns { ready, failed, taken, last: None }
     }
 }
 
 impl<K: Ord + Copy> Turns<K> {
+    fn next(&self, most: usize, is_retry: bool) -> BTreeSet<K> {
+        let is_retry = is_retry && !self.failed.is_empty();
+        let waiting = if is_retry { &self.failed } else { &self.ready };
+        self.in_turn(waiting).take(most).copied().collect()
+    }
+
     /// Those after the last that had its turn, and round to it.
-    fn next_of<C: FromIterator<K>>(&self, all: &BTreeSet<K>, most: usize, is_retry: bool) -> C {
-        let is_retry = is_retry && !self.failed.is_disjoint(all);
+    fn in_turn<'a>(&self, all: &'a BTreeSet<K>) -> impl Iterator<Item = &'a K> + use<'a, K> {
         let later = all.range((self.last.map_or(Unbounded, Excluded), Unbounded));
         let earlier = self.last.into_iter().flat_map(|last| all.range(..=last));
-        let due = later.chain(earlier).filter(|key| self.failed.contains(key) == is_retry);
-        due.take(most).copied().collect()
+        later.chain(earlier)
     }
 
     fn take(&mut self, due: &BTreeSet<K>, most: usize, is_retry: bool) -> BTreeSet<K> {
-        let few: Vec<K> = self.next_of(due, most, is_retry);
+        let is_retry = is_retry && !self.failed.is_disjoint(due);
+        let few = self.in_turn(due).filter(|key| self.failed.contains(key) == is_retry);
+        let few: Vec<K> = few.take(most).copied().collect();
         self.last = few.last().copied().or(self.last);
         self.taken.extend(&few);
         few.into_iter().collect()
     }
 
+    fn replace(&mut self, left: BTreeSet<K>) {
+        self.failed.retain(|key| left.contains(key));
+        self.ready = left.difference(&self.failed).copied().collect();
+    }
+
     fn note(&mut self, touched: &BTreeSet<K>, left: BTreeSet<K>) {
-        for key in touched {
-            self.waiting.remove(key);
+        for key in touched.difference(&left) {
+            self.ready.remove(key);
+            self.failed.remove(key);
         }
-        self.waiting.extend(left);
+        self.ready.extend(left.difference(&self.failed));
     }
 
     fn put_off(&mut self) {
-        self.failed.append(&mut self.taken);
-        self.failed.retain(|key| self.waiting.contains(key));
-    }
-
-    fn len(&self) -> usize {
-        self.waiting.len() - self.failed.len()
+        for key in std::mem::take(&mut self.taken) {
+            if self.ready.remove(&key) {
+                self.failed.insert(key);
+            }
+        }
     }
 }

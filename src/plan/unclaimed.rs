@@ -131,7 +131,7 @@ impl Unclaimed {
             Step::Entries(mut changes) => {
                 changes.retain(|Change { key: entry, to, .. }| match to {
                     Some(()) => !self.contradicts(entry, &mirror.tables, &mirror.host_addresses),
-                    None => !self.holds(entry),
+                    None => !self.holds(entry, &mirror.host_addresses),
                 });
                 Step::Entries(changes)
             }
@@ -139,7 +139,8 @@ impl Unclaimed {
                 Step::Servers(without(changes, |key| self.servers.contains(key)))
             }
             Step::Addresses(changes) => {
-                Step::Addresses(without(changes, |address| self.addresses.contains(address)))
+                let host_addresses = &mirror.host_addresses;
+                Step::Addresses(without(changes, |it| self.holds_address(it, host_addresses)))
             }
             Step::Reals(mut changes) => {
                 changes.retain(|Change { key: (server, real), to, .. }| {
@@ -173,8 +174,13 @@ impl Unclaimed {
         }
     }
 
+    /// Whether an address is one of these; what the host has itself stays local without us.
+    fn holds_address(&self, address: &IpAddr, host_addresses: &BTreeSet<IpAddr>) -> bool {
+        self.addresses.contains(address) && !host_addresses.contains(address)
+    }
+
     /// Whether an entry is one of these, or one that they may share with others.
-    pub fn holds(&self, entry: &Entry) -> bool {
+    pub fn holds(&self, entry: &Entry, host_addresses: &BTreeSet<IpAddr>) -> bool {
         let has_reals = || front_of(entry).is_some_and(|front| self.reals.contains_key(&front));
         let is_shared = match (entry.set, entry.member) {
             // Of an endpoint, whichever Services it is of.
@@ -183,6 +189,7 @@ impl Unclaimed {
             (SetId::Hold, _) => return false,
             // They take connections, and may be on other nodes.
             (SetId::Pass | SetId::ExternalIp, _) => has_reals(),
+            (_, Member::Ip(address)) if host_addresses.contains(&address) => return false,
             (_, Member::Ip(address)) => self.addresses.contains(&address),
             _ => false,
         };

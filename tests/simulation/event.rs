@@ -77,9 +77,12 @@ pub fn list_in_part(random: &mut Random) -> Vec<Event> {
         let start = random.below(events.len());
         let end = (start + 2 + random.below(12)).min(events.len());
         events.insert(end, Event::Mend);
-        // What nobody has programmed has nothing to lose.
-        let restart = [Event::CatchUp, Event::RestartPartly { choice: random.number() }];
-        events.splice(start..start, restart);
+        // What nobody has programmed has nothing to lose; now and then a part of it was lost.
+        let before = match random.below(4) {
+            0 => Event::Drift { choice: random.number() },
+            _ => Event::CatchUp,
+        };
+        events.splice(start..start, [before, Event::RestartPartly { choice: random.number() }]);
     }
     events
 }

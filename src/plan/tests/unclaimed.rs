@@ -196,16 +196,14 @@ fn is_open(node: &Node, text: &str) -> bool {
     node.kernel.tables.lists(SetId::Pass, &front(text))
 }
 
-const EXTERNAL: [&str; 3] =
-    ["tcp 198.51.100.9:80", "tcp 198.51.100.8:80", "tcp 192.0.2.10:30080"];
+const EXTERNAL: [&str; 3] = ["tcp 198.51.100.9:80", "tcp 198.51.100.8:80", "tcp 192.0.2.10:30080"];
 
 /// The front took no connections when the daemon ended, its last endpoint drained.
 #[test]
 fn a_front_opens_for_what_is_read_next_to_what_drains_unread() {
     let mut kernel = FakeKernel::default();
     kernel.host.addresses.insert(ip("192.0.2.10"));
-    let mut node =
-        Node::on(kernel, [external_web().applied(), pods(&[endpoint("10.244.1.2")])]);
+    let mut node = Node::on(kernel, [external_web().applied(), pods(&[endpoint("10.244.1.2")])]);
     node.sync();
     for key in node.kernel.tables.servers.keys().copied().collect::<Vec<_>>() {
         let real = (key, real("10.244.1.2:8080"));
