@@ -220,12 +220,12 @@ pub struct PolicyFlags {
     /// How long IPVS remembers connections.
     #[command(flatten)]
     pub timeouts: TimeoutFlags,
-    /// Have IPVS show its counts and rates, for ipvsadm --stats and exporters; from Linux 5.16 on.
+    /// Have IPVS gather counts and rates, for ipvsadm --stats and exporters.
     ///
-    /// They are gathered every two seconds from each virtual and real server and each processor, up
-    /// to Linux 6.1 while the node forwards nothing, which takes tens of milliseconds with many.
-    /// Without, they stand still; what stood uncounted appears once it is on. Live connections are
-    /// always shown.
+    /// Without, they stand still, and what was not gathered appears once it is on; live connections
+    /// are always shown. Gathering goes through all virtual and real servers every two seconds; up
+    /// to Linux 6.1 that stops a processor for tens of milliseconds where there are many. Linux
+    /// before 5.16 always gathers.
     #[arg(long, value_name = "BOOL", default_value = "false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ipvs_estimation: String,

@@ -5,10 +5,11 @@ use std::time::Instant;
 use super::{Engine, OBSERVE, widened};
 use crate::desired::Touched;
 use crate::kernel::{Error, Kernel};
+use crate::model::ipvs::ServerKey;
 use crate::model::observed::{Host, Observed, Scope};
 use crate::model::tables::Tables;
-use crate::plan::Extent;
 use crate::plan::mirror::Trust;
+use crate::plan::{Extent, owned};
 use crate::reconcile::report::{Failed, Report};
 
 impl Engine {
@@ -130,7 +131,14 @@ impl Engine {
     fn count_drift(&mut self, observed: &Observed) {
         let (noted, there) = (&self.mirror.tables.servers, &observed.tables.servers);
         let suspects = std::mem::take(&mut self.suspects);
-        self.drift += suspects.iter().filter(|key| noted.get(key) != there.get(key)).count();
+        let is_drift = |key: &&ServerKey| noted.get(key) != there.get(key) && self.minds(key);
+        self.drift += suspects.iter().filter(is_drift).count();
+    }
+
+    /// Whether a virtual server is our business: wanted, or ours to take away.
+    fn minds(&self, key: &ServerKey) -> bool {
+        let is_wanted = self.desired.tables().servers.contains_key(key);
+        is_wanted || owned::server(&self.desired, &self.mirror.tables, key)
     }
 
     /// Counts all rows that are otherwise than noted, if it is known what our own changes came to.
@@ -141,7 +149,8 @@ impl Engine {
         // What is in doubt either was counted as suspect, or may be our own doing.
         let doubtful = &self.doubt.servers;
         let differing = self.mirror.differing(there);
-        let servers = differing.servers.iter().filter(|key| !doubtful.contains(key));
+        let is_drift = |key: &&ServerKey| !doubtful.contains(key) && self.minds(key);
+        let servers = differing.servers.iter().filter(is_drift);
         self.drift += servers.count() + differing.entries.len() + differing.addresses.len();
     }
 

@@ -73,6 +73,25 @@ fn what_others_changed_is_repaired_and_counted() {
 }
 
 #[test]
+fn virtual_servers_of_others_come_and_go_without_being_counted() {
+    let mut node = due(3);
+    let foreign = front("tcp 198.51.100.9:99");
+    let server = node.kernel.tables.servers[&front("tcp 10.96.0.1:80")].clone();
+    for is_there in [true, false] {
+        match is_there {
+            true => node.kernel.tables.servers.insert(foreign, server.clone()),
+            false => node.kernel.tables.servers.remove(&foreign),
+        };
+        node.wait(3_600);
+        assert!(node.engine.begin_audit(node.now));
+        node.tell_parts(|_| {});
+        let report = node.sync();
+        assert_eq!((report.drift, report.changes()), (0, 0), "{is_there}");
+        assert_eq!(node.kernel.tables.servers.contains_key(&foreign), is_there);
+    }
+}
+
+#[test]
 fn lost_rules_and_many_lost_servers_lead_to_one_whole_reading() {
     // Rules count as one.
     let lose_rules = |node: &mut Node| {
