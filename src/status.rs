@@ -65,6 +65,9 @@ pub struct Owner {
     pub is_of_service: bool,
 }
 
+/// What the daemon has programmed and the kernel does not have.
+const GONE: &str = ": gone from the kernel, by somebody else or a moment ago; an audit repairs it";
+
 /// All Services, and what is rejected.
 pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
     let mut text = summary(picture);
@@ -144,13 +147,15 @@ fn summary(picture: &Picture) -> String {
 /// A front and its real servers.
 fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
     let Front { kind, protocol, address, note, reals } = front;
+    // Whether the kernel has it, and what of it, was looked up after the daemon was asked.
+    let there = counts.map(|counts| counts.get(&(protocol.clone(), *address)));
     let state = match reals {
         None => ": not in the kernel",
+        Some(_) if there == Some(None) => GONE,
         Some(reals) if reals.iter().all(|real| real.weight == 0) => ": takes no new connections",
         Some(_) => "",
     };
-    let counts = counts.and_then(|counts| counts.get(&(protocol.clone(), *address)));
-    let reals = reals.iter().flatten().map(|real| real_line(real, counts));
+    let reals = reals.iter().flatten().map(|real| real_line(real, there.flatten()));
     let note = note.iter().map(|note| format!(": {note}")).collect::<String>();
     format!("  {kind} {protocol} {address}{state}{note}\n{}", reals.collect::<String>())
 }
@@ -161,9 +166,10 @@ fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Connections>>) ->
         (0, None) => "draining".to_string(),
         (weight, _) => format!("weight {weight}"),
     };
-    let connections = counts
-        .and_then(|counts| counts.get(&real.address))
-        .map(|Connections { active, inactive }| format!(", {active} active, {inactive} inactive"));
+    let connections = counts.map(|counts| match counts.get(&real.address) {
+        Some(Connections { active, inactive }) => format!(", {active} active, {inactive} inactive"),
+        None => GONE.to_string(),
+    });
     format!("    {}  {weight}{}\n", real.address, connections.unwrap_or_default())
 }
 

@@ -41,6 +41,7 @@ fn counts() -> Counts {
     [
         (("tcp".into(), address("10.96.0.7:80")), reals.into()),
         (("udp".into(), address("10.96.0.7:80")), BTreeMap::new()),
+        (("tcp".into(), address("[2001:db8::1]:30080")), BTreeMap::new()),
         (("tcp".into(), address("203.0.113.1:443")), BTreeMap::new()),
     ]
     .into()
@@ -66,6 +67,19 @@ rejected
     assert_eq!(text(&picture(), Some(&counts())), expected);
     let without = expected.replace(", 3 active, 1 inactive", "");
     assert_eq!(text(&picture(), None), without.replace(", 0 active, 12 inactive", ""));
+}
+
+#[test]
+fn what_the_kernel_has_lost_is_told() {
+    let mut counts = counts();
+    counts.remove(&("tcp".into(), address("[2001:db8::1]:30080")));
+    let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
+    web.remove(&address("10.244.3.2:8080"));
+    let text = text(&picture(), Some(&counts));
+    for row in ["node port tcp [2001:db8::1]:30080", "10.244.3.2:8080  weight 1"] {
+        assert!(text.contains(&format!("{row}{GONE}\n")), "{text}");
+    }
+    assert_eq!(text.matches(GONE).count(), 2);
 }
 
 #[test]
