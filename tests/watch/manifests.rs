@@ -16,9 +16,10 @@ use kube_ipvs_proxy::watch::{Error, Source};
 use libtest_mimic::Trial;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::follower::Follower;
+use crate::follower::{DEADLINE, Follower};
 use crate::trial;
 
 /// The tests of this module.
@@ -35,6 +36,7 @@ pub fn trials() -> Vec<Trial> {
         trial("manifests::the_last_file_wins_an_object", duplicates),
         trial("manifests::an_emptied_folder_is_followed", emptied),
         trial("manifests::a_folder_that_is_replaced_is_found_again", replaced),
+        trial("manifests::a_folder_that_is_gone_is_named_until_it_is_back", gone),
         trial("manifests::a_missing_folder_is_an_error", missing),
         trial("manifests::a_folder_is_read_once", read_once),
         trial("manifests::a_burst_of_changes_ends_in_the_last_state", burst),
@@ -256,6 +258,35 @@ async fn replaced() {
     fs::write(inside.join("c.yaml"), service("c", 80)).unwrap();
     until(&mut follower, &["b:80", "c:80"]).await;
     follower.stop().await;
+}
+
+async fn gone() {
+    let path = folder("gone");
+    let inside = path.join("inside");
+    fs::create_dir(&inside).unwrap();
+    fs::write(inside.join("a.yaml"), service("a", 80)).unwrap();
+    let refused = Refused::new(Metrics::new());
+    let mut follower = Follower::start(source(&inside, &refused));
+    until(&mut follower, &["a:80"]).await;
+    fs::rename(&inside, path.join("away")).unwrap();
+    let name = inside.display().to_string();
+    let is_named = || refused.lines().iter().any(|(file, _)| *file == name);
+    eventually(is_named).await;
+    until(&mut follower, &["a:80"]).await;
+    fs::rename(path.join("away"), &inside).unwrap();
+    eventually(|| !is_named()).await;
+    follower.stop().await;
+}
+
+/// Waits for what no update tells of.
+async fn eventually(holds: impl Fn() -> bool) {
+    let mut look = interval(Duration::from_millis(5));
+    let held = timeout(DEADLINE, async {
+        while !holds() {
+            look.tick().await;
+        }
+    });
+    held.await.expect("it holds in time");
 }
 
 async fn missing() {

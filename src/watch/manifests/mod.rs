@@ -15,6 +15,7 @@ mod matching;
 mod oddities;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ use self::folder::{Duplicate, Folder};
 use super::changes::Changes;
 use super::error::Fault;
 use super::{Error, send};
+use crate::causes;
 use crate::cluster::{Kind, ObjectName, Update};
 use crate::telemetry::refused::{Files, Refused, Role};
 
@@ -122,10 +124,37 @@ impl ManifestSource {
                 (reader, reading) = read_if_there(reader, changes.half_written().clone()).await;
             }
             if reading.is_none() {
-                changes = found_again(path).await;
+                changes = self.found_again().await;
                 // If it is gone once more, the new watch tells.
                 (reader, reading) = read_if_there(reader, BTreeSet::new()).await;
             }
+        }
+    }
+}
+
+impl ManifestSource {
+    /// Waits until the folder can be watched again; until then it is itself what cannot be used.
+    async fn found_again(&self) -> Changes {
+        let folder = self.folder.display();
+        let mut is_told = false;
+        loop {
+            match Changes::watch(&self.folder) {
+                Ok(changes) => {
+                    if is_told {
+                        info!(%folder, "manifest folder is back");
+                    }
+                    return changes;
+                }
+                Err(error) if !is_told => {
+                    let error = error.source().map(causes::in_words).unwrap_or_default();
+                    warn!(%folder, error, "manifest folder is gone, its last content stays");
+                    let reason = format!("the folder is gone, its last content stays: {error}");
+                    self.refused.replace(Role::Manifest, [(self.folder.clone(), reason)].into());
+                    is_told = true;
+                }
+                Err(_) => {}
+            }
+            sleep(MISSING_INTERVAL).await;
         }
     }
 }
@@ -180,29 +209,6 @@ async fn read(mut reader: Reader, except: BTreeSet<OsString>) -> (Reader, Result
 async fn read_if_there(reader: Reader, except: BTreeSet<OsString>) -> (Reader, Option<Reading>) {
     let (reader, outcome) = read(reader, except).await;
     (reader, outcome.ok())
-}
-
-/// Waits until the folder can be watched again.
-async fn found_again(path: &Path) -> Changes {
-    let mut is_told = false;
-    loop {
-        match Changes::watch(path) {
-            Ok(changes) => {
-                if is_told {
-                    info!(folder = %path.display(), "manifest folder is back");
-                }
-                return changes;
-            }
-            Err(error) => {
-                if !is_told {
-                    let error = &error as &dyn std::error::Error;
-                    warn!(folder = %path.display(), error, "manifest folder is gone, its last content stays");
-                    is_told = true;
-                }
-                sleep(MISSING_INTERVAL).await;
-            }
-        }
-    }
 }
 
 /// What has been said of a folder, so that each is said once.
