@@ -4,7 +4,7 @@
 //! Invariant: no change is missed. Events queue in the kernel while the folder is read, and a
 //! watch that ends with its folder is noticed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,12 +22,15 @@ const QUIET: Duration = Duration::from_millis(100);
 const MAX_BURST: Duration = Duration::from_secs(1);
 /// A file that is open for writing is read anyway when nothing happened for so long.
 const WRITE_PATIENCE: Duration = Duration::from_secs(2);
+/// One that is open for so long is read anyway, whatever happens.
+const LONGEST_WRITE: Duration = Duration::from_secs(5);
 
 /// The watched folder.
 pub struct Changes {
     path: PathBuf,
     events: EventStream<[u8; 4096]>,
-    half_written: BTreeSet<OsString>,
+    /// Since when somebody is writing to a file.
+    half_written: BTreeMap<OsString, Instant>,
     is_lost: bool,
 }
 
@@ -50,12 +53,15 @@ impl Changes {
         })?;
         let events =
             inotify.into_event_stream([0; 4096]).map_err(|source| Error::inotify(path, source))?;
-        let (path, half_written) = (path.to_owned(), BTreeSet::new());
+        let (path, half_written) = (path.to_owned(), BTreeMap::new());
         Ok(Changes { path, events, half_written, is_lost: false })
     }
 
     /// Waits for a change, and then for its burst to end.
     pub async fn settled(&mut self) {
+        if self.give_up_on_writers() {
+            return;
+        }
         let first = if self.half_written.is_empty() {
             Some(self.events.next().await)
         } else {
@@ -76,8 +82,15 @@ impl Changes {
     }
 
     /// Files that somebody is writing to: their content may be cut off anywhere.
-    pub fn half_written(&self) -> &BTreeSet<OsString> {
-        &self.half_written
+    pub fn half_written(&self) -> BTreeSet<OsString> {
+        self.half_written.keys().cloned().collect()
+    }
+
+    /// Waits no longer for those who have been writing for too long; true if there are any.
+    fn give_up_on_writers(&mut self) -> bool {
+        let writers = self.half_written.len();
+        self.half_written.retain(|_, since| since.elapsed() < LONGEST_WRITE);
+        self.half_written.len() < writers
     }
 
     /// Whether the folder itself went away, so that nothing more will be seen of it.
@@ -97,7 +110,7 @@ impl Changes {
         let Some(name) = event.name else { return };
         let is_written = event.mask.intersects(EventMask::CREATE | EventMask::MODIFY);
         if is_written && !event.mask.contains(EventMask::ISDIR) && !self.is_link(&name) {
-            self.half_written.insert(name);
+            self.half_written.entry(name).or_insert_with(Instant::now);
         } else {
             self.half_written.remove(&name);
         }

@@ -193,6 +193,32 @@ mod tests {
         tokio::time::timeout(limit, files.settled()).await.expect("a change of the new one");
     }
 
+    /// The program that writes may live on, and others be busy in the folders around.
+    #[tokio::test]
+    async fn a_file_that_is_never_closed_is_read_among_changes_of_others() {
+        let root = Root::new("open");
+        for (file, busy) in [("one/tls.crt", "one/log"), ("two/tls.crt", "three/log")] {
+            root.write(file);
+            root.write("three/tls.key");
+            let mut files = Files::watch([file, "three/tls.key"].map(|name| root.0.join(name)));
+            let mut half = std::fs::File::create(root.0.join(file)).unwrap();
+            half.write_all(b"half").unwrap();
+            let busy = async {
+                loop {
+                    root.write(busy);
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            };
+            let begin = Instant::now();
+            tokio::select! {
+                () = files.settled() => {}
+                () = busy => {}
+                () = tokio::time::sleep(Duration::from_secs(30)) => panic!("{file} is not read"),
+            }
+            assert!(begin.elapsed() > Duration::from_secs(2), "somebody still writes");
+        }
+    }
+
     #[tokio::test]
     async fn a_folder_that_is_missing_is_looked_for_beside_those_that_are_watched() {
         let root = Root::new("missing");

@@ -121,7 +121,7 @@ impl ManifestSource {
             changes.settled().await;
             reading = None;
             if !changes.is_lost() {
-                (reader, reading) = read_if_there(reader, changes.half_written().clone()).await;
+                (reader, reading) = read_if_there(reader, changes.half_written()).await;
             }
             if reading.is_none() {
                 changes = self.found_again().await;
