@@ -50,6 +50,13 @@ pub struct Front {
     pub leaving: Box<[RealKey]>,
 }
 
+impl Front {
+    /// Whether a real server is an endpoint that is known, whether it takes connections or not.
+    pub fn knows(&self, real: &RealKey) -> bool {
+        self.server.reals.contains_key(real) || self.leaving.contains(real)
+    }
+}
+
 /// What one Service asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceRows {

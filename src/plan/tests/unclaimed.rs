@@ -351,7 +351,26 @@ fn load_balancers_are_told_of_local_endpoints_that_are_unread() {
         assert_eq!(local(&node), 0);
     }
     let elsewhere = [web.clone(), pods(&[endpoint("10.244.1.1")])];
-    assert_eq!(local(&restarted_with(elsewhere, &[web])), 0);
+    assert_eq!(local(&restarted_with(elsewhere, from_ref(&web))), 0);
+}
+
+#[test]
+fn load_balancers_are_told_of_an_endpoint_as_it_is_read_at_once() {
+    let web = external_web().external_local().health_check_port(31000).applied();
+    let [one, two] = ["10.244.0.1", "10.244.0.2"].map(|at| on_node(endpoint(at)));
+    let elsewhere = endpoint("10.244.0.1");
+    let terminating = Endpoint { ready: false, terminating: true, ..one.clone() };
+    let local = |node: &Node| node.engine.state().0.health_checks()[&name("default/web")];
+    for (read, expected) in
+        [(vec![terminating], 0), (vec![elsewhere.clone()], 0), (vec![elsewhere, two.clone()], 1)]
+    {
+        let all = [web.clone(), pods(&[one.clone(), two.clone()][..read.len()])];
+        let mut node = restarted_with(all, from_ref(&web));
+        assert_eq!(local(&node).local_endpoints, read.len(), "they serve, and are unread");
+        node.tell([pods(&read)]);
+        node.sync();
+        assert_eq!(local(&node).local_endpoints, expected, "{read:?}");
+    }
 }
 
 /// Nothing is kept of what was unread but the kernel itself.

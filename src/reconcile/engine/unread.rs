@@ -39,7 +39,8 @@ impl Engine {
             let fronts = rows.fronts.keys().zip(rows.fronts.values());
             let external = fronts.filter(|(_, front)| front.kind != AddressKind::ClusterIp);
             let serving = external.map(|(key, front)| {
-                let unread = unclaimed.local_reals(key).filter(|real| self.is_live(key, real));
+                let unread = unclaimed.local_reals(key).filter(|real| !front.knows(real));
+                let unread = unread.filter(|real| self.is_live(key, real));
                 let read = front.server.reals.keys().filter(|_| has_local);
                 unread.chain(read).map(|real| real.address).collect::<BTreeSet<IpAddr>>().len()
             });
