@@ -12,7 +12,7 @@ use super::halfway::Halfway;
 use super::mirror::{Mirror, Trust};
 use super::step::{Change, Step};
 use super::unclaimed::Unclaimed;
-use super::{AddressChange, RealChange, owned};
+use super::{AddressChange, RealChange, ServerChange, owned};
 use crate::desired::Desired;
 use crate::desired::foundation::IPV6_FORWARDING;
 use crate::model::ipset::{Entry, Member, SetId};
@@ -90,15 +90,7 @@ impl<'a> Guard<'a> {
                 Some(()) => self.may_add(&change.key),
                 None => self.may_remove(&change.key),
             })),
-            Step::Servers(changes) => Step::Servers(keep(changes, |change| match change.to {
-                // Ownership must be provable before there is something to own.
-                Some(_) => {
-                    self.seen.lists(SetId::Servers, &change.key)
-                        && (!change.is_of_scheduler() || self.is_held(change.key.address))
-                }
-                // A port that lets traffic pass without a server would reach a host process.
-                None => !self.seen.lists(SetId::Pass, &change.key) && self.is_shielded(&change.key),
-            })),
+            Step::Servers(changes) => Step::Servers(keep(changes, |it| self.may_change(it))),
             Step::Reals(changes) => Step::Reals(self.reals(changes)),
             Step::Addresses(changes) => {
                 Step::Addresses(keep(changes, |change| match change.takes_away() {
@@ -181,6 +173,20 @@ impl<'a> Guard<'a> {
             _ => self.halfway.may_treat(entry),
         };
         set.is_some_and(|set| set.kind == entry.set.spec().kind) && is_ready
+    }
+
+    /// A virtual server needs its proof, and one that goes must be shut.
+    fn may_change(&self, change: &ServerChange) -> bool {
+        let front = &change.key;
+        match change.to {
+            // Ownership must be provable before there is something to own.
+            Some(_) => {
+                self.seen.lists(SetId::Servers, front)
+                    && (!change.is_of_scheduler() || self.is_held(front.address))
+            }
+            // A port that lets traffic pass without a server would reach a host process.
+            None => !self.seen.lists(SetId::Pass, front) && self.is_shielded(front),
+        }
     }
 
     /// A front that the filter keeps shut needs all rules; one that it does not is open already.

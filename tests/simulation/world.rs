@@ -97,13 +97,7 @@ impl World {
         match event {
             Event::Time { millis } => self.now += Duration::from_millis(millis),
             Event::Sync => self.sync()?,
-            Event::FaultySync { seed, one_in } => {
-                let mut random = Random::new(seed);
-                let kinds: &[Fault] = if random.one_in(2) { &[Fault::Refused] } else { &FAULTS };
-                self.kernel.faults = Faults::Random { random, one_in, kinds };
-                self.sync()?;
-                self.kernel.faults = Faults::None;
-            }
+            Event::FaultySync { seed, one_in } => self.faulty_sync(seed, one_in)?,
             Event::KilledSync { after } => {
                 self.kernel.dies_after = Some(after);
                 self.sync()?;
@@ -115,13 +109,7 @@ impl World {
                 self.kernel.host.families.v6 = v6;
                 self.restart()?;
             }
-            Event::Rebind => {
-                self.policy.vip_binding = match self.policy.vip_binding {
-                    VipBinding::Address => VipBinding::Route,
-                    VipBinding::Route => VipBinding::Address,
-                };
-                self.restart()?;
-            }
+            Event::Rebind => self.rebind()?,
             Event::RestartPartly { choice } => {
                 self.unread = Some(Unread::new(&self.cluster, &mut Random::new(choice)));
                 self.restart()?;
@@ -129,12 +117,51 @@ impl World {
             Event::Mend => self.mend(),
             Event::CatchUp if self.has_unseen_drift => {}
             Event::CatchUp => self.catch_up()?,
-            event => self.hear(event),
+            event => self.befall(event),
         }
         Ok(())
     }
 
-    /// Something happens in the cluster or on the host.
+    fn faulty_sync(&mut self, seed: u64, one_in: usize) -> Verdict {
+        let mut random = Random::new(seed);
+        let kinds: &[Fault] = if random.one_in(2) { &[Fault::Refused] } else { &FAULTS };
+        self.kernel.faults = Faults::Random { random, one_in, kinds };
+        self.sync()?;
+        self.kernel.faults = Faults::None;
+        Ok(())
+    }
+
+    fn rebind(&mut self) -> Verdict {
+        self.policy.vip_binding = match self.policy.vip_binding {
+            VipBinding::Address => VipBinding::Route,
+            VipBinding::Route => VipBinding::Address,
+        };
+        self.restart()
+    }
+
+    /// Something happens on the host.
+    fn befall(&mut self, event: Event) {
+        match event {
+            Event::HostAddress { choice } => {
+                host::change_address(&mut self.kernel.host, &mut Random::new(choice));
+                self.engine.note_host_changed(self.now);
+            }
+            Event::Connections { choice } => {
+                host::connections(&mut self.kernel, &mut Random::new(choice));
+            }
+            // Flows arise by what the kernel does, and the engine is to know that.
+            Event::Flows { .. } if self.has_unseen_drift => {}
+            Event::Flows { choice } => host::flows(&mut self.kernel, &mut Random::new(choice)),
+            Event::Drift { choice } => {
+                host::drift(&mut self.kernel.tables, &mut Random::new(choice));
+                self.has_unseen_drift = true;
+            }
+            Event::Blindness { lasts } => self.kernel.is_unreadable = lasts,
+            event => self.hear(event),
+        }
+    }
+
+    /// Something happens in the cluster.
     fn hear(&mut self, event: Event) {
         match event {
             Event::Service { number, shape } => {
@@ -149,57 +176,40 @@ impl World {
             }
             Event::ServiceGone { number } => {
                 self.shapes.remove(&number);
-                let update = self.cluster.remove(Kind::Service, &cluster::service_name(number));
-                self.tell(update);
+                self.remove(Kind::Service, &cluster::service_name(number));
             }
             Event::Slice { number, part, shape } => {
                 let object = cluster::slice(number, shape);
                 self.put(Kind::EndpointSlice, cluster::slice_name(number, part), object);
             }
             Event::SliceGone { number, part } => {
-                let name = cluster::slice_name(number, part);
-                let update = self.cluster.remove(Kind::EndpointSlice, &name);
-                self.tell(update);
+                self.remove(Kind::EndpointSlice, &cluster::slice_name(number, part));
             }
             Event::Endpoint { number, part, choice } => self.change_endpoint(number, part, choice),
-            Event::Node { shape } => {
-                self.put(Kind::Node, objects::name(objects::NODE), cluster::node(shape));
-            }
-            Event::HostAddress { choice } => {
-                host::change_address(&mut self.kernel.host, &mut Random::new(choice));
-                self.engine.note_host_changed(self.now);
-            }
+            Event::Node { shape } => self.put_single(Kind::Node, cluster::node(shape)),
             Event::ServiceCidr { shape } => {
-                let name = objects::name("kubernetes");
-                self.put(Kind::ServiceCidr, name, cluster::service_cidr(shape));
+                self.put_single(Kind::ServiceCidr, cluster::service_cidr(shape));
             }
-            Event::Relist { kind, losses } => {
-                let kind = Kind::ALL[kind % Kind::ALL.len()];
-                self.cluster.lose(kind, &mut Random::new(losses));
-                self.tell(self.list(kind));
-            }
-            Event::Connections { choice } => {
-                host::connections(&mut self.kernel, &mut Random::new(choice));
-            }
-            // Flows arise by what the kernel does, and the engine is to know that.
-            Event::Flows { .. } if self.has_unseen_drift => {}
-            Event::Flows { choice } => host::flows(&mut self.kernel, &mut Random::new(choice)),
-            Event::Drift { choice } => {
-                host::drift(&mut self.kernel.tables, &mut Random::new(choice));
-                self.has_unseen_drift = true;
-            }
-            Event::Blindness { lasts } => self.kernel.is_unreadable = lasts,
-            Event::Time { .. }
-            | Event::Sync
-            | Event::FaultySync { .. }
-            | Event::KilledSync { .. }
-            | Event::Restart
-            | Event::RestartWith { .. }
-            | Event::Rebind
-            | Event::RestartPartly { .. }
-            | Event::Mend
-            | Event::CatchUp => unreachable!("met already"),
+            Event::Relist { kind, losses } => self.relist(kind, losses),
+            event => unreachable!("{event:?} is neither met nor befalls"),
         }
+    }
+
+    fn relist(&mut self, kind: usize, losses: u64) {
+        let kind = Kind::ALL[kind % Kind::ALL.len()];
+        self.cluster.lose(kind, &mut Random::new(losses));
+        self.tell(self.list(kind));
+    }
+
+    fn remove(&mut self, kind: Kind, name: &ObjectName) {
+        let update = self.cluster.remove(kind, name);
+        self.tell(update);
+    }
+
+    /// The one object of a kind that there is.
+    fn put_single(&mut self, kind: Kind, object: Object) {
+        let name = if kind == Kind::Node { objects::NODE } else { "kubernetes" };
+        self.put(kind, objects::name(name), object);
     }
 
     fn put(&mut self, kind: Kind, name: ObjectName, object: Object) {
@@ -290,34 +300,42 @@ impl World {
         let report = self.engine.sync(&mut self.kernel, || self.now);
         let history = std::mem::take(&mut self.kernel.history);
 
-        let after = &self.kernel.tables;
-        check::that(host::foreign(&before) == host::foreign(after), || {
+        check::that(host::foreign(&before) == host::foreign(&self.kernel.tables), || {
             "touched foreign rows".into()
         })?;
         check::that(foreign_flows == host::foreign_flows(&self.kernel), || {
             "touched flows to elsewhere".into()
         })?;
         if report.is_audit || !self.has_unseen_drift {
-            let wanted = self.engine.state().0.tables();
-            // What stays of an unread part is in no table of what is wanted.
-            let to = if self.unread.is_some() { after } else { wanted };
-            let is_undisturbed = !(self.has_unseen_drift || self.unread.is_some())
-                || matches!(self.kernel.faults, Faults::None);
-            let host = is_undisturbed.then_some(&self.kernel);
-            check::every_instant(&before, &history, [wanted, to], host, &mut self.reader)?;
+            self.check_every_instant(&before, &history)?;
         }
         if report.is_partial {
             self.check_unread(&before, &history)?;
         }
-        let may_fail = self.has_unseen_drift
-            || self.retry.is_some_and(|retry| self.now < retry)
-            || self.kernel.dies_after.is_some()
-            || self.kernel.is_unreadable
-            || !matches!(self.kernel.faults, Faults::None);
-        check::that(may_fail || report.is_complete(), || format!("incomplete: {report:?}"))?;
+        let is_allowed = report.is_complete() || self.may_fail();
+        check::that(is_allowed, || format!("incomplete: {report:?}"))?;
         self.has_unseen_drift &= !report.is_audit;
         self.check_pace(&report)?;
         self.check_drains(&history, &connections)
+    }
+
+    fn may_fail(&self) -> bool {
+        self.has_unseen_drift
+            || self.retry.is_some_and(|retry| self.now < retry)
+            || self.kernel.dies_after.is_some()
+            || self.kernel.is_unreadable
+            || !matches!(self.kernel.faults, Faults::None)
+    }
+
+    /// What clients meet between any two steps.
+    fn check_every_instant(&mut self, before: &Tables, history: &[Step]) -> Verdict {
+        let (wanted, after) = (self.engine.state().0.tables(), &self.kernel.tables);
+        // What stays of an unread part is in no table of what is wanted.
+        let to = if self.unread.is_some() { after } else { wanted };
+        let is_undisturbed = !(self.has_unseen_drift || self.unread.is_some())
+            || matches!(self.kernel.faults, Faults::None);
+        let host = is_undisturbed.then_some(&self.kernel);
+        check::every_instant(before, history, [wanted, to], host, &mut self.reader)
     }
 
     /// What may be of an unread object stays.
