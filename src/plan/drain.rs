@@ -187,13 +187,14 @@ impl Drains {
         self.queue.first().map(|(at, ..)| *at)
     }
 
-    /// How long each drain lasts at most.
+    /// How long each drain of a virtual server lasts at most.
     pub fn time_left(
         &self,
+        server: ServerKey,
         now: Instant,
     ) -> impl Iterator<Item = ((ServerKey, RealKey), Duration)> {
         let left = move |drain: &Drain| drain.deadline.saturating_duration_since(now);
-        self.under_way.iter().map(move |(key, drain)| (*key, left(drain)))
+        self.of(server).map(move |(key, drain)| (*key, left(drain)))
     }
 
     /// Number of drains under way.
@@ -207,9 +208,13 @@ impl Drains {
     }
 
     fn real_servers_of(&self, server: ServerKey) -> impl Iterator<Item = RealKey> {
+        self.of(server).map(|((_, real), _)| *real)
+    }
+
+    fn of(&self, server: ServerKey) -> impl Iterator<Item = (&(ServerKey, RealKey), &Drain)> {
         let lowest = RealKey { address: Ipv4Addr::UNSPECIFIED.into(), port: 0 };
         let from = self.under_way.range((server, lowest)..);
-        from.map(|(key, _)| *key).take_while(move |(of, _)| *of == server).map(|(_, real)| real)
+        from.take_while(move |((of, _), _)| *of == server)
     }
 
     /// Puts a drain in the place of what is known of the real server.

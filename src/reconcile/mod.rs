@@ -148,8 +148,12 @@ impl<K: Kernel> Cycle<K> {
     }
 
     fn answer(&self, view::Question { after, answer }: view::Question) {
+        let mut view = self.engine.view(after, Instant::now());
+        if view.rest.is_none() {
+            view.rejected = self.known.rejected();
+        }
         // Who asked may have gone meanwhile.
-        drop(answer.send(self.engine.view(after, Instant::now())));
+        drop(answer.send(view));
     }
 
     fn note(&mut self, update: Update) {

@@ -3,6 +3,7 @@
 //! Invariant: a function of reports alone; who says it, in the log or as Events, decides nothing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::report::{Failed, Report};
 use crate::cluster::Kind;
@@ -12,7 +13,8 @@ use crate::telemetry::events::{Event, Reason, Regarding};
 /// What is known so far.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    rejected: BTreeSet<Rejected>,
+    /// Ascending, each once.
+    rejected: Arc<[Rejected]>,
     failed: BTreeSet<Failed>,
     leftover: BTreeSet<Failed>,
     missing: BTreeSet<String>,
@@ -39,14 +41,15 @@ pub(super) struct News {
 
 impl Known {
     /// Takes in a sync; tells what is new.
-    pub(super) fn update(&mut self, report: &Report, rejected: Vec<Rejected>) -> News {
-        let rejected: BTreeSet<Rejected> = rejected.into_iter().collect();
+    pub(super) fn update(&mut self, report: &Report, mut rejected: Vec<Rejected>) -> News {
+        rejected.sort_unstable();
+        rejected.dedup();
         let failed: BTreeSet<Failed> = report.failed.iter().cloned().collect();
         let leftover: BTreeSet<Failed> = report.leftover.iter().cloned().collect();
         let missing = failed.iter().filter_map(|failed| failed.missing.clone()).collect();
         let news = News {
-            rejected: rejected.difference(&self.rejected).cloned().collect(),
-            accepted: self.rejected.difference(&rejected).cloned().collect(),
+            rejected: beyond(&rejected, &self.rejected),
+            accepted: beyond(&self.rejected, &rejected),
             failed: failed.difference(&self.failed).cloned().collect(),
             recovered: if failed.is_empty() { self.failed.len() } else { 0 },
             leftover: leftover.difference(&self.leftover).cloned().collect(),
@@ -57,8 +60,16 @@ impl Known {
             self.leftover.clear();
         }
         self.leftover.extend(leftover);
-        (self.rejected, self.failed, self.missing) = (rejected, failed, missing);
+        if *rejected != *self.rejected {
+            self.rejected = rejected.into();
+        }
+        (self.failed, self.missing) = (failed, missing);
         news
+    }
+
+    /// What is rejected, as of the last sync.
+    pub(super) fn rejected(&self) -> Arc<[Rejected]> {
+        self.rejected.clone()
     }
 }
 
@@ -79,6 +90,12 @@ impl News {
         });
         rejected.chain(missing).chain(drift).collect()
     }
+}
+
+/// What the first of two ascending lists has and the second has not.
+fn beyond(these: &[Rejected], those: &[Rejected]) -> Vec<Rejected> {
+    let is_new = |rejected: &&Rejected| those.binary_search(rejected).is_err();
+    these.iter().filter(is_new).cloned().collect()
 }
 
 fn of_rejected(rejected: &Rejected) -> Event {

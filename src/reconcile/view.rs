@@ -55,8 +55,10 @@ pub struct View {
     pub oddities: BTreeMap<ServerKey, Oddity>,
     /// The Services of those that have no endpoint.
     pub idle: BTreeMap<ObjectName, Idle>,
-    /// What is not programmed.
-    pub rejected: Vec<Rejected>,
+    /// What is not programmed; the last part has it.
+    ///
+    /// Cost: shared with the loop, which makes no copy of it for a reader.
+    pub rejected: Arc<[Rejected]>,
     /// After which front another part begins, if any.
     pub rest: Option<ServerKey>,
 }
@@ -89,7 +91,7 @@ impl View {
         self.drains.append(&mut part.drains);
         self.oddities.append(&mut part.oddities);
         self.idle.append(&mut part.idle);
-        self.rejected.append(&mut part.rejected);
+        self.rejected = part.rejected;
         self.rest = part.rest;
     }
 
