@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::conntrack::Flow;
 use super::ipset::{Member, SetKey};
@@ -21,6 +22,8 @@ pub enum Scope {
     Servers(BTreeSet<ServerKey>),
     /// Only the UDP flows to these fronts, all of one family.
     Flows(BTreeSet<ServerKey>),
+    /// Only which of these schedulers the kernel lacks; asking loads those that it can load.
+    Schedulers(BTreeSet<Arc<str>>),
 }
 
 /// What was read.
@@ -28,15 +31,17 @@ pub enum Scope {
 pub struct Observed {
     /// The rows; virtual servers of others are among them.
     ///
-    /// Empty with `Scope::Host` and `Scope::Flows`. With `Scope::Servers` only `servers` is filled,
+    /// Empty with `Scope::Host`, `Scope::Flows` and `Scope::Schedulers`. With `Scope::Servers` only `servers` is filled,
     /// and one that is absent there is gone.
     pub tables: Tables,
     /// Connection counts of every real server of weight 0.
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,
-    /// Facts about the host; default with `Scope::Servers` and `Scope::Flows`.
+    /// Facts about the host; default with all scopes but `Scope::Everything` and `Scope::Host`.
     pub host: Host,
     /// Flows; empty but with `Scope::Flows`.
     pub flows: Vec<Flow>,
+    /// Schedulers that the kernel lacks; empty but with `Scope::Schedulers`.
+    pub lacking: BTreeSet<Arc<str>>,
 }
 
 /// A part of an audit: a reading of the whole kernel that is made bit by bit, beside the work.

@@ -59,7 +59,7 @@ pub struct Engine {
     /// Whether the host's facts are to be read again.
     host_is_stale: bool,
     node_addresses: BTreeSet<IpAddr>,
-    /// Schedulers that Services name and the kernel does not have; each audit asks anew.
+    /// Schedulers that Services name and the kernel does not have; each audit asks for them.
     lacking: BTreeSet<Arc<str>>,
     dirty: Dirty,
     doubt: Doubt,
@@ -228,6 +228,9 @@ impl Engine {
             true => self.observe(kernel, &clock, &mut report),
             false => None,
         };
+        if report.is_audit {
+            self.ask_for_schedulers(kernel);
+        }
         let is_seen = extent.is_some();
         if let Some(extent) = extent {
             self.change(kernel, extent, now, &mut report);

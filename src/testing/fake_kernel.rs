@@ -223,6 +223,10 @@ impl FakeKernel {
                 let asked = self.flows.iter().filter(|flow| fronts.contains(&flow.front()));
                 flows = asked.copied().collect();
             }
+            Scope::Schedulers(names) => {
+                let lacking = names.iter().filter(|name| self.lacking.contains(&***name));
+                return Observed { lacking: lacking.cloned().collect(), ..Observed::default() };
+            }
             Scope::Servers(keys) => {
                 tables = Tables { servers: tables.servers, ..Tables::default() };
                 tables.servers.retain(|key, _| keys.contains(key));
@@ -234,7 +238,8 @@ impl FakeKernel {
             idle.map(move |(real, _)| (*server, *real))
         });
         let count = |key| (key, self.connections.get(&key).copied().unwrap_or_default());
-        Observed { connections: reals.map(count).collect(), tables, host, flows }
+        let connections = reals.map(count).collect();
+        Observed { connections, tables, host, flows, ..Observed::default() }
     }
 }
 

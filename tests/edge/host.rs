@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::thread;
 
 use kube_ipvs_proxy::kernel::netlink::{Connection, Message, Protocol as Netlink, generic};
@@ -19,13 +20,14 @@ use crate::Test;
 use crate::namespace::command;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [Test; 11] = [
+    let tests: [Test; 12] = [
         ("a new host is empty", a_new_host_is_empty),
         ("an exchange under way is left alone", an_exchange_under_way_is_left_alone),
         ("rules are listed when some have changed", rules_are_listed_when_some_have_changed),
         ("servers read back", servers_read_back),
         ("what the mirror gets wrong is put right", what_the_mirror_gets_wrong_is_put_right),
         ("failures are told one by one", failures_are_told_one_by_one),
+        ("schedulers can be asked for without a row", schedulers_can_be_asked_for_without_a_row),
         ("some servers can be read alone", some_servers_can_be_read_alone),
         ("services by firewall mark are passed over", firewall_marks_are_passed_over),
         ("device, addresses, sets and settings", device_addresses_sets_and_settings),
@@ -205,6 +207,16 @@ fn failures_are_told_one_by_one() {
     let failures = kernel.apply(&Step::Reals(reals));
     assert!(chain(&failures[0].error).contains("ESRCH"), "{}", chain(&failures[0].error));
     assert_eq!(observe(&mut kernel).tables.servers.len(), 2);
+}
+
+fn schedulers_can_be_asked_for_without_a_row() {
+    let mut kernel = kernel();
+    let names = ["rr", "nosuch", "sed"].map(Arc::from);
+    let asked = Scope::Schedulers(names.clone().into());
+    let observed = kernel.observe(&asked).expect("an answer");
+    assert_eq!(observed.lacking, [names[1].clone()].into());
+    let counts = kernel.activity();
+    assert_eq!((counts.netlink_writes, observe(&mut kernel).tables.servers.len()), (0, 0));
 }
 
 fn some_servers_can_be_read_alone() {

@@ -235,7 +235,12 @@ fn schedulers_that_the_kernel_lacks_cost_only_their_service() {
     assert_eq!(scheduling(&world, &front.to_string()).as_deref(), Some("rr"));
     let told = "the kernel has no scheduler sed, rr is used: load ip_vs_sed: modprobe ip_vs_sed";
     daemon.wait_for_log(told, SOON);
-    cluster::wait_for_syncs(&world, 5);
+    let [audits, changes] = ["kubeipvs_audits_total", "kubeipvs_changes_total"]
+        .map(|name| cluster::metric(&world, name));
+    wait::until("more audits, each of which asks for it", SOON, || {
+        cluster::metric(&world, "kubeipvs_audits_total") >= audits + 5.0
+    });
+    assert_eq!(cluster::metric(&world, "kubeipvs_changes_total"), changes, "{}", daemon.log());
     let log = daemon.log();
     assert_eq!(log.matches(told).count(), 1, "once is enough:\n{log}");
     assert_eq!(cluster::metric(&world, "kubeipvs_failing_rows"), 0.0);

@@ -16,6 +16,20 @@ pub(super) fn put_service_key(message: &mut Message, key: &ServiceKey) {
 
 /// Appends a service whole; the flags replace all flags it has.
 pub(super) fn put_service(message: &mut Message, value: &Service) {
+    // Clients stick one by one: the netmask of IPv4, the prefix length of IPv6.
+    let netmask = match value.key.address {
+        IpAddr::V4(_) => u32::MAX,
+        IpAddr::V6(_) => 128,
+    };
+    put_masked_service(message, value, netmask);
+}
+
+/// Appends a service of IPv6 with a prefix length that no kernel takes.
+pub(super) fn put_impossible_service(message: &mut Message, value: &Service) {
+    put_masked_service(message, value, 0);
+}
+
+fn put_masked_service(message: &mut Message, value: &Service, netmask: u32) {
     message.nested(top::SERVICE, |nested| {
         put_key(nested, &value.key);
         nested.text(service::SCHED_NAME, &value.scheduler);
@@ -23,11 +37,6 @@ pub(super) fn put_service(message: &mut Message, value: &Service) {
         flags[..4].copy_from_slice(&value.flags.to_ne_bytes());
         nested.attribute(service::FLAGS, &flags);
         nested.attribute(service::TIMEOUT, &value.timeout.to_ne_bytes());
-        // Clients stick one by one: the netmask of IPv4, the prefix length of IPv6.
-        let netmask = match value.key.address {
-            IpAddr::V4(_) => u32::MAX,
-            IpAddr::V6(_) => 128,
-        };
         nested.attribute(service::NETMASK, &netmask.to_ne_bytes());
     });
 }

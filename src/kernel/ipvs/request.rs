@@ -3,7 +3,7 @@
 //! Invariant: messages are only built here; what a refusal means is for the caller to judge.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use nix::errno::Errno;
 
@@ -107,6 +107,16 @@ impl Client {
         Ok(timeouts)
     }
 
+    /// Whether the kernel neither has a scheduler nor can load it; no if it does not tell.
+    pub fn lacks_scheduler(&mut self, name: &str) -> Result<bool, Error> {
+        match self.connection.query(self.commands.impossible_service(name)) {
+            Ok(_) => Ok(false),
+            Err(error) if error.is_refusal(Errno::ENOENT) => Ok(true),
+            Err(Error::Refused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All services that are found by address.
     pub fn services(&mut self) -> Result<Vec<Service>, Error> {
         let request = self.commands.request(command::GET_SERVICE);
@@ -153,6 +163,16 @@ impl Commands {
     /// Adds a service: `EEXIST` if it is there, `ENOENT` if the kernel lacks the scheduler.
     pub fn new_service(&self, service: &Service) -> Message {
         self.with_service(command::NEW_SERVICE, service)
+    }
+
+    /// Asks for a service that cannot be: `ENOENT` if the kernel lacks the scheduler, which it looks
+    /// for first, `EINVAL` if it has it, and `EAFNOSUPPORT` if its IPVS is without IPv6.
+    pub fn impossible_service(&self, scheduler: &str) -> Message {
+        let key = ServiceKey { protocol: 6, address: Ipv6Addr::UNSPECIFIED.into(), port: 0 };
+        let service = Service { key, scheduler: scheduler.to_owned(), flags: 0, timeout: 0 };
+        let mut request = self.request(command::NEW_SERVICE);
+        message::put_impossible_service(&mut request, &service);
+        request
     }
 
     /// Changes a service in place: `ESRCH` if it is gone, `ENOENT` as for a new one.

@@ -137,6 +137,7 @@ impl Kernel for LinuxKernel {
             Scope::Host => self.observe_host(),
             Scope::Servers(keys) => self.observe_servers(keys),
             Scope::Flows(fronts) => self.observe_flows(fronts),
+            Scope::Schedulers(names) => self.observe_schedulers(names),
         }
     }
 

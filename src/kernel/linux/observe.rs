@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
@@ -75,6 +76,21 @@ impl LinuxKernel {
             let Some(service) = self.ipvs.service(&service_key).map_err(failed)? else { continue };
             let destinations = self.ipvs.destinations(&service_key).map_err(failed)?;
             take_server(&mut observed, &service, &destinations);
+        }
+        Ok(observed)
+    }
+
+    /// Which of the schedulers the kernel neither has nor can load; no row is touched for it.
+    pub(super) fn observe_schedulers(
+        &mut self,
+        names: &BTreeSet<Arc<str>>,
+    ) -> Result<Observed, Error> {
+        let mut observed = Observed::default();
+        for name in names {
+            let failed = |cause| refused("ask for scheduler", name, cause);
+            if self.ipvs.lacks_scheduler(name).map_err(failed)? {
+                observed.lacking.insert(name.clone());
+            }
         }
         Ok(observed)
     }

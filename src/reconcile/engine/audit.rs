@@ -92,7 +92,6 @@ impl Engine {
         if self.has_leftover {
             self.unfinished = Some(Extent::All);
         }
-        self.ask_for_schedulers_anew();
         self.pace.request(now);
         is_whole
     }

@@ -68,7 +68,6 @@ impl Engine {
         self.adopt_host(observed.host);
         self.host_is_stale = false;
         self.doubt.settle();
-        self.ask_for_schedulers_anew();
         self.pace.audited(now);
         Ok(())
     }

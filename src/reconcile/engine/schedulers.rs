@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Engine;
-use crate::kernel::{Error, Failure};
+use crate::kernel::{Error, Failure, Kernel};
+use crate::model::observed::Scope;
 
 impl Engine {
     /// Whether the failure is that of a scheduler in whose place the default can be used.
@@ -32,9 +33,23 @@ impl Engine {
         self.lacking.extend(found);
     }
 
-    /// Forgets which schedulers the kernel lacks: they may have been loaded since.
-    pub(super) fn ask_for_schedulers_anew(&mut self) {
-        let lacking = std::mem::take(&mut self.lacking);
-        self.dirty.services.extend(self.desired.users_of_schedulers(&lacking).cloned());
+    /// Asks which schedulers the kernel still lacks: others may have been loaded since.
+    ///
+    /// No row is touched for it. What the kernel does not answer now, it is asked by the next audit.
+    pub(super) fn ask_for_schedulers(&mut self, kernel: &mut impl Kernel) {
+        let Engine { lacking, desired, .. } = self;
+        // One that no Service names any more is left alone.
+        lacking.retain(|name| desired.users_of_schedulers(&[name.clone()].into()).next().is_some());
+        if lacking.is_empty() {
+            return;
+        }
+        let scope = Scope::Schedulers(lacking.clone());
+        let Ok(observed) = kernel.observe(&scope) else { return };
+        let before = std::mem::replace(lacking, observed.lacking);
+        let there = before.difference(lacking).cloned().collect();
+        self.dirty.services.extend(desired.users_of_schedulers(&there).cloned());
     }
 }
+
+#[cfg(test)]
+mod tests;
