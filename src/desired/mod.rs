@@ -217,6 +217,11 @@ impl Desired {
         })
     }
 
+    /// The Service that has a front.
+    pub fn owner(&self, front: &ServerKey) -> Option<&ObjectName> {
+        self.claims.get(front)?.first().map(|rank| &rank.name)
+    }
+
     /// Services whose rows depend on the zone of this node.
     pub fn users_of_zone(&self) -> impl Iterator<Item = &ObjectName> {
         self.services.iter().filter(|(_, rows)| rows.uses_zone).map(|(name, _)| name)

@@ -8,13 +8,14 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::drift::{self, Row, State};
 use super::mirror::Mirror;
 use super::step::Step;
 use crate::desired::Touched;
 use crate::model::ipset::{Entry, Member, SetKey};
 use crate::model::ipvs::ServerKey;
 use crate::model::link::Binding;
-use crate::model::observed::{Listed, Observed, Part};
+use crate::model::observed::{Listed, Part};
 use crate::model::tables::Tables;
 
 /// An audit under way.
@@ -34,6 +35,8 @@ pub struct Found {
     pub suspects: BTreeSet<ServerKey>,
     /// Rows that were otherwise than in the mirror, which has been corrected.
     pub corrected: Touched,
+    /// The rows of the foundation, and those that have been corrected, one by one.
+    pub drift: Vec<(Row, State)>,
 }
 
 impl Audit {
@@ -67,34 +70,47 @@ impl Audit {
     /// Compares a part with the mirror, and corrects the mirror where the part is proof enough.
     pub fn compare(&self, wanted: &Tables, mirror: &mut Mirror, part: &Part) -> Found {
         let seen = &mirror.tables;
-        let mut found = Found::default();
         match part {
+            Part::Foundation(_) if self.wrote_foundation => Found::default(),
             Part::Foundation(observed) => {
-                found.foundation = !self.wrote_foundation && differs(wanted, seen, observed);
+                let drift = foundation(wanted, seen, &observed.tables);
+                Found { foundation: !drift.is_empty(), drift, ..Found::default() }
             }
-            Part::Entries(set, entries) => {
-                found.corrected.entries = self.entries(seen, *set, entries);
-                mirror.correct_entries(&found.corrected.entries);
+            Part::Entries(set, there) => {
+                let entries = self.entries(seen, *set, there);
+                let drift = drift::of_entries(&seen.entries, &entries).collect();
+                mirror.correct_entries(&entries);
+                let corrected = Touched { entries, ..Touched::default() };
+                Found { corrected, drift, ..Found::default() }
             }
-            Part::Addresses(addresses) => {
-                found.corrected.addresses = self.addresses(seen, addresses);
-                mirror.correct_addresses(&found.corrected.addresses, addresses);
+            Part::Addresses(there) => {
+                let addresses = self.addresses(seen, there);
+                let drift = drift::of_addresses(&seen.addresses, there, &addresses).collect();
+                mirror.correct_addresses(&addresses, there);
+                let corrected = Touched { addresses, ..Touched::default() };
+                Found { corrected, drift, ..Found::default() }
             }
-            Part::Keys(keys) => {
-                let differing = on_one_side(seen.servers.keys(), keys.iter());
-                let gone = differing.into_iter().filter(|key| !keys.contains(key));
-                found.suspects = gone.filter(|key| self.is_untouched(key)).copied().collect();
-            }
+            Part::Keys(keys) => Found { suspects: self.gone(seen, keys), ..Found::default() },
             Part::Servers(servers) => {
-                let is_known = |listed: &Listed| {
-                    seen.servers.get(&listed.key).is_some_and(|known| listed.agrees_with(known))
-                };
-                let other = servers.iter().filter(|listed| !is_known(listed));
-                let other = other.map(|listed| listed.key).filter(|key| self.is_untouched(key));
-                found.suspects = other.collect();
+                Found { suspects: self.others(seen, servers), ..Found::default() }
             }
         }
-        found
+    }
+
+    /// Virtual servers that a list of all does not name.
+    fn gone(&self, seen: &Tables, keys: &BTreeSet<ServerKey>) -> BTreeSet<ServerKey> {
+        let differing = on_one_side(seen.servers.keys(), keys.iter()).into_iter();
+        let gone = differing.filter(|key| !keys.contains(key));
+        gone.filter(|key| self.is_untouched(key)).copied().collect()
+    }
+
+    /// Virtual servers that are listed otherwise than in the mirror.
+    fn others(&self, seen: &Tables, servers: &[Listed]) -> BTreeSet<ServerKey> {
+        let is_known = |listed: &Listed| {
+            seen.servers.get(&listed.key).is_some_and(|known| listed.agrees_with(known))
+        };
+        let other = servers.iter().filter(|listed| !is_known(listed));
+        other.map(|listed| listed.key).filter(|key| self.is_untouched(key)).collect()
     }
 
     fn is_untouched(&self, key: &ServerKey) -> bool {
@@ -137,15 +153,22 @@ fn on_one_side<T: Ord>(left: impl Iterator<Item = T>, right: impl Iterator<Item 
     }
 }
 
-/// Whether what all rows stand on is otherwise than in the mirror.
-fn differs(wanted: &Tables, seen: &Tables, observed: &Observed) -> bool {
-    let there = &observed.tables;
+/// What all rows stand on and is otherwise than in the mirror.
+fn foundation(wanted: &Tables, seen: &Tables, there: &Tables) -> Vec<(Row, State)> {
     // Only what is wanted counts: each interface that comes or goes has settings of its own.
-    let mut settings = wanted.settings.keys();
-    settings.any(|path| seen.settings.get(path) != there.settings.get(path))
-        || seen.sets != there.sets
-        || seen.rulesets != there.rulesets
-        || seen.device != there.device
+    let settings = wanted.settings.keys().filter_map(|path| {
+        let state = State::of(seen.settings.get(path), there.settings.get(path))?;
+        Some((Row::Setting(path.clone()), state))
+    });
+    let sets = drift::differing(&seen.sets, &there.sets);
+    let rules = drift::differing(&seen.rulesets, &there.rulesets);
+    let device = [seen, there].map(|tables| tables.device.then_some(()));
+    let device = State::of(device[0], device[1]).map(|state| (Row::Device, state));
+    settings
+        .chain(sets.map(|(set, state)| (Row::Set(*set), state)))
+        .chain(rules.map(|(family, state)| (Row::Rules(*family), state)))
+        .chain(device)
+        .collect()
 }
 
 #[cfg(test)]

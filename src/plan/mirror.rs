@@ -56,7 +56,7 @@ struct Loaded {
 }
 
 impl Mirror {
-    /// The rows that are otherwise in a reading of everything.
+    /// Rows that depend on Services and are otherwise in a reading of everything.
     pub fn differing(&self, there: &Tables) -> Touched {
         let here = &self.tables;
         let keys = here.servers.keys().chain(there.servers.keys());

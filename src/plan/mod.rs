@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod drain;
+pub mod drift;
 mod entries;
 pub mod flows;
 pub mod guard;

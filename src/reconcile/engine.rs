@@ -32,6 +32,7 @@ use crate::model::ipvs::ServerKey;
 use crate::model::observed::Host;
 use crate::plan::audit::Audit;
 use crate::plan::drain::{Deadline, Drains};
+use crate::plan::drift::Drift;
 use crate::plan::flows::Flows;
 use crate::plan::mirror::Mirror;
 use crate::plan::unclaimed::Unclaimed;
@@ -69,7 +70,7 @@ pub struct Engine {
     /// Virtual servers that it found otherwise than noted, until they have been read again.
     suspects: BTreeSet<ServerKey>,
     /// Rows found otherwise than noted since the last sync.
-    drift: usize,
+    drift: Drift,
     /// Whether all that every Service relies on is in place, until something of it changes.
     founded: Option<bool>,
     /// Whether everything was gone through once.
@@ -121,7 +122,7 @@ impl Engine {
             audit: None,
             has_audited: false,
             suspects: BTreeSet::new(),
-            drift: 0,
+            drift: Drift::default(),
             founded: None,
             has_synced: false,
             has_leftover: false,

@@ -10,6 +10,7 @@ use super::report::{Counts, Failed, Report};
 use crate::desired::Rejected;
 use crate::kernel::Error;
 use crate::model::leftover::Leftover;
+use crate::plan::drift::{Drift, Drifted};
 
 /// Failures that are named in one sync; of a missing module there may be thousands.
 const MOST_NAMED: usize = 10;
@@ -101,10 +102,60 @@ fn say_news(news: &News) {
     if news.recovered > 0 {
         info!(count = news.recovered, "what failed before works again");
     }
-    if news.drift > 0 {
-        warn!(rows = news.drift, "rows were changed by others, they are set right");
-    }
+    say_drift(&news.drift);
     for Failed { operation, error, .. } in &news.leftover {
         warn!(operation, error, "left over, the next audit tries again");
+    }
+}
+
+/// Names rows that others changed, each with the Service that has it, if one has.
+fn say_drift(drift: &Drift) {
+    if drift.rows() == 0 {
+        return;
+    }
+    warn!(count = drift.rows(), "rows were changed by others, they are set right");
+    for Drifted { row, state, service } in drift.named() {
+        let object = service.as_ref().map(tracing::field::display);
+        warn!(%row, object, reason = state.name(), "row was changed by others");
+    }
+    if drift.rows() > drift.named().len() {
+        warn!(count = drift.rows() - drift.named().len(), "more rows were changed by others");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tracing::Level;
+
+    use super::*;
+    use crate::plan::drift::{Row, State};
+    use crate::testing::log::logged;
+    use crate::testing::node::Node;
+    use crate::testing::objects::*;
+
+    #[test]
+    fn rows_that_others_changed_are_named_with_their_services() {
+        let web = service("default/web", &["10.96.0.1"], &["tcp 80"]);
+        let mut node = Node::new([web.applied()]);
+        node.sync();
+        let server = (Row::Server(front("tcp 10.96.0.1:80")), State::Missing);
+        let strange = |number| (Row::Address([10, 96, 1, number].into()), State::Surplus);
+        let mut drift = Drift::default();
+        let rows = [server].into_iter().chain((0..12).map(strange));
+        drift.extend(rows, node.engine.state().0, &BTreeSet::new());
+        let lines = logged(Level::WARN, || say_drift(&drift));
+        assert_eq!(lines[0], "WARN rows were changed by others, they are set right count=13");
+        let expected = "WARN row was changed by others row=virtual server tcp 10.96.0.1:80 \
+                        object=default/web reason=\"missing\"";
+        assert_eq!(lines[1], expected);
+        let expected = "WARN row was changed by others row=address 10.96.1.0 reason=\"surplus\"";
+        assert_eq!(lines[2], expected);
+        assert_eq!(
+            (lines.len(), &*lines[11]),
+            (12, "WARN more rows were changed by others count=3")
+        );
+        assert_eq!(logged(Level::WARN, || say_drift(&Drift::default())), [""; 0]);
     }
 }

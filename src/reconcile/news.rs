@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::report::{Failed, Report};
 use crate::cluster::Kind;
 use crate::desired::{Cause, Rejected};
+use crate::plan::drift::Drift;
 use crate::telemetry::events::{Event, Reason, Regarding};
 
 /// What is known so far.
@@ -36,7 +37,7 @@ pub(super) struct News {
     /// What the kernel or the host lacks, each once, whatever failed for it.
     pub(super) missing: Vec<String>,
     /// Rows that others have changed.
-    pub(super) drift: usize,
+    pub(super) drift: Drift,
 }
 
 impl Known {
@@ -54,7 +55,7 @@ impl Known {
             recovered: if failed.is_empty() { self.failed.len() } else { 0 },
             leftover: leftover.difference(&self.leftover).cloned().collect(),
             missing: BTreeSet::difference(&missing, &self.missing).cloned().collect(),
-            drift: report.drift,
+            drift: report.drift.clone(),
         };
         if report.is_audit {
             self.leftover.clear();
@@ -82,11 +83,15 @@ impl News {
         let of_node = |reason, note| Event { regarding: Regarding::ThisNode, reason, note };
         let missing = self.missing.iter();
         let missing = missing.map(|what| of_node(Reason::KernelFeatureMissing, what.clone()));
-        // No number: the same words make it the same Event, which then has a count.
-        let drift = (self.drift > 0).then(|| {
-            let note = "rows of IPVS, sets, rules or addresses were changed by others, \
-                        and have been set right: see kubeipvs_drift_total";
-            of_node(Reason::DriftRepaired, note.to_owned())
+        // No number and no row: the same words make it the same Event, which then has a count.
+        let drift = (self.drift.rows() > 0).then(|| {
+            let kinds: Vec<&str> = self.drift.kinds().collect();
+            let note = format!(
+                "{} were changed by others, and are set right: the log of this node's \
+                 kube-ipvs-proxy names the rows and their Services",
+                kinds.join(", ")
+            );
+            of_node(Reason::DriftRepaired, note)
         });
         rejected.chain(missing).chain(drift).collect()
     }
@@ -119,6 +124,8 @@ fn of_rejected(rejected: &Rejected) -> Event {
 mod tests {
     use super::*;
     use crate::cluster::ObjectName;
+    use crate::desired::Desired;
+    use crate::plan::drift::{Row, State};
 
     fn rejected(cause: Cause, reason: &str) -> Rejected {
         let object = ObjectName::new("ns", "web");
@@ -189,11 +196,18 @@ mod tests {
     #[test]
     fn drift_is_told_in_the_same_words_each_time() {
         let mut known = Known::default();
-        let mut sync =
-            |drift| told(&known.update(&Report { drift, ..Report::default() }, Vec::new()));
+        let mut sync = |addresses| {
+            let mut drift = Drift::default();
+            let row = |number| (Row::Address([10, 96, 0, number].into()), State::Missing);
+            let device = (addresses > 0).then_some((Row::Device, State::Missing));
+            let rows = (0..addresses).map(row).chain(device);
+            drift.extend(rows, &Desired::default(), &BTreeSet::new());
+            told(&known.update(&Report { drift, ..Report::default() }, Vec::new()))
+        };
         let first = sync(3);
-        assert!(first[0].starts_with("DriftRepaired, this node: "), "{first:?}");
+        let expected = "DriftRepaired, this node: addresses, the device were changed by others, ";
+        assert!(first[0].starts_with(expected), "{first:?}");
         assert_eq!(sync(0), [""; 0]);
-        assert_eq!(sync(500), first);
+        assert_eq!(sync(200), first);
     }
 }

@@ -11,6 +11,7 @@ use crate::desired::front::Away;
 use crate::kernel::{Error, Failure};
 use crate::model::leftover::Leftover;
 use crate::model::net::PerFamily;
+use crate::plan::drift::Drift;
 use crate::plan::step::{Change, Step};
 
 /// Letters of an error in brief, enough for an operation, its object and a refusal.
@@ -46,7 +47,7 @@ pub struct Report {
     /// Slow changes of rows that serve, left to the next syncs.
     pub deferred: usize,
     /// Rows that an audit found otherwise than they were left since the sync before.
-    pub drift: usize,
+    pub drift: Drift,
     /// Looks at the UDP flows of a family, where there was something to look for.
     pub flows: PerFamily<Option<FlowCleaning>>,
     /// What caused the changes of endpoints that are carried out now; none while anything fails.

@@ -244,7 +244,7 @@ impl Metrics {
             self.last_success.set(seconds(SystemTime::now()));
         }
         report.reading.into_iter().for_each(|took| self.audited(took));
-        self.drift.inc_by(report.drift as u64);
+        self.drift.inc_by(report.drift.rows() as u64);
         for failed in &report.failed {
             self.failures.get_or_create(&Operation { operation: failed.operation }).inc();
         }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::ipset::{Member, SetId};
 use crate::model::ipvs::{RealServer, Server, VirtualServer};
+use crate::model::observed::Observed;
 use crate::plan::step::Change;
 use crate::testing::objects::{front, ip, real};
 

@@ -128,7 +128,7 @@ fn a_route_that_was_changed_is_set_right() {
         assert!(node.engine.begin_audit(node.now));
         node.tell_parts(|_| {});
         let report = node.sync();
-        assert_eq!(report.drift, 1, "{binding:?}");
+        assert_eq!(report.drift.rows(), 1, "{binding:?}");
         assert_eq!(binding_of_web(&node), sound, "{binding:?}");
     }
 }

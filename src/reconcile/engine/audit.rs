@@ -42,13 +42,11 @@ impl Engine {
     pub fn note_part(&mut self, part: &Part, now: Instant) -> bool {
         let Some(audit) = &self.audit else { return false };
         let found = audit.compare(self.desired.tables(), &mut self.mirror, part);
-        self.drift += found.corrected.entries.len() + found.corrected.addresses.len();
-        self.drift += usize::from(found.foundation);
+        self.drift.extend(found.drift, &self.desired, &self.mirror.host_addresses);
         self.suspects.extend(&found.suspects);
         if found.foundation {
             self.read_everything(FOUNDATION);
         } else if self.suspects.len() > MOST_SUSPECTS {
-            self.drift += std::mem::take(&mut self.suspects).len();
             self.read_everything(MANY);
         }
         let is_host_new = match part {

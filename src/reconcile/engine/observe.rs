@@ -1,5 +1,6 @@
 //! The start of a sync: what is in doubt or due is read again.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::{Engine, OBSERVE, widened};
@@ -8,6 +9,7 @@ use crate::kernel::{Error, Kernel};
 use crate::model::ipvs::ServerKey;
 use crate::model::observed::{Host, Observed, Scope};
 use crate::model::tables::Tables;
+use crate::plan::drift::{self, Row, State};
 use crate::plan::mirror::Trust;
 use crate::plan::{Extent, owned};
 use crate::reconcile::report::{Failed, Report};
@@ -56,7 +58,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let observed = kernel.observe(&Scope::Everything)?;
         let now = clock();
-        self.count_drift_of_all(&observed.tables);
+        self.note_drift_of_all(&observed.tables);
         self.mirror.replace(observed.tables);
         self.founded = None;
         self.audit = None;
@@ -100,23 +102,7 @@ impl Engine {
         self.observe_host(kernel, report);
         let mut servers = self.drains.due(now, self.pace.may_follow_at_once());
         servers.extend(&self.doubt.servers);
-        if !servers.is_empty() {
-            match kernel.observe(&Scope::Servers(servers.clone())) {
-                Ok(observed) => {
-                    self.drains.look(&observed.connections, now);
-                    self.count_drift(&observed);
-                    self.mirror.refresh(&servers, observed);
-                    // What others raised meanwhile does not drain any more: it may have clients.
-                    self.track(&servers, now);
-                    self.doubt.servers.clear();
-                }
-                Err(error) => {
-                    let failed = Failed::new(OBSERVE, &error);
-                    report.failed.push(failed.clone());
-                    self.doubt.owe(failed);
-                }
-            }
-        }
+        self.observe_servers(kernel, &servers, now, report);
         if !self.doubt.servers.is_empty() {
             return None;
         }
@@ -126,12 +112,49 @@ impl Engine {
         Some(widened(self.unfinished.take(), due))
     }
 
-    /// Counts the suspects that are otherwise than noted indeed.
-    fn count_drift(&mut self, observed: &Observed) {
-        let (noted, there) = (&self.mirror.tables.servers, &observed.tables.servers);
+    /// Reads some virtual servers.
+    fn observe_servers(
+        &mut self,
+        kernel: &mut impl Kernel,
+        servers: &BTreeSet<ServerKey>,
+        now: Instant,
+        report: &mut Report,
+    ) {
+        if servers.is_empty() {
+            return;
+        }
+        match kernel.observe(&Scope::Servers(servers.clone())) {
+            Ok(observed) => {
+                self.drains.look(&observed.connections, now);
+                self.note_drift(&observed);
+                self.mirror.refresh(servers, observed);
+                // What others raised meanwhile does not drain any more: it may have clients.
+                self.track(servers, now);
+                self.doubt.servers.clear();
+            }
+            Err(error) => {
+                let failed = Failed::new(OBSERVE, &error);
+                report.failed.push(failed.clone());
+                self.doubt.owe(failed);
+            }
+        }
+    }
+
+    /// Notes the suspects that are otherwise than noted indeed.
+    fn note_drift(&mut self, observed: &Observed) {
         let suspects = std::mem::take(&mut self.suspects);
-        let is_drift = |key: &&ServerKey| noted.get(key) != there.get(key) && self.minds(key);
-        self.drift += suspects.iter().filter(is_drift).count();
+        let rows = self.drift_of_servers(&suspects, &observed.tables);
+        self.drift.extend(rows, &self.desired, &self.mirror.host_addresses);
+    }
+
+    /// What is otherwise than noted of virtual servers that are our business.
+    fn drift_of_servers(&self, keys: &BTreeSet<ServerKey>, there: &Tables) -> Vec<(Row, State)> {
+        let noted = &self.mirror.tables.servers;
+        let of = |key: &ServerKey| {
+            let [noted, there] = [noted, &there.servers].map(|servers| servers.get(key));
+            drift::of_server(*key, noted.map(|server| &**server), there.map(|server| &**server))
+        };
+        keys.iter().filter(|key| self.minds(key)).flat_map(of).collect()
     }
 
     /// Whether a virtual server is our business: wanted, or ours to take away.
@@ -140,17 +163,22 @@ impl Engine {
         is_wanted || owned::server(&self.desired, &self.mirror.tables, key)
     }
 
-    /// Counts all rows that are otherwise than noted, if it is known what our own changes came to.
-    fn count_drift_of_all(&mut self, there: &Tables) {
+    /// Notes all rows that are otherwise than noted, if it is known what our own changes came to.
+    fn note_drift_of_all(&mut self, there: &Tables) {
         if !self.pace.has_audited() || self.mirror.trust() < Trust::Everything {
             return;
         }
-        // What is in doubt either was counted as suspect, or may be our own doing.
-        let doubtful = &self.doubt.servers;
-        let differing = self.mirror.differing(there);
-        let is_drift = |key: &&ServerKey| !doubtful.contains(key) && self.minds(key);
-        let servers = differing.servers.iter().filter(is_drift);
-        self.drift += servers.count() + differing.entries.len() + differing.addresses.len();
+        let (noted, mut differing) = (&self.mirror.tables, self.mirror.differing(there));
+        // What is in doubt otherwise than as suspect may be our own doing.
+        let is_ours =
+            |key: &ServerKey| self.doubt.servers.contains(key) && !self.suspects.contains(key);
+        differing.servers.retain(|key| !is_ours(key));
+        let entries = drift::of_entries(&noted.entries, &differing.entries);
+        let addresses =
+            drift::of_addresses(&noted.addresses, &there.addresses, &differing.addresses);
+        let servers = self.drift_of_servers(&differing.servers, there);
+        let rows = servers.into_iter().chain(entries).chain(addresses);
+        self.drift.extend(rows, &self.desired, &self.mirror.host_addresses);
     }
 
     /// Takes over facts about the host; true if they are new.

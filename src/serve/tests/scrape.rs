@@ -1,6 +1,6 @@
 //! What a scraper needs of two scrapes: the same names and types, and counters that only grow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::{Bounds, get, start};
 use crate::cluster::Kind;
 use crate::cluster::store::Trigger;
+use crate::desired::Desired;
 use crate::model::net::Family;
+use crate::plan::drift::{Row, State};
 use crate::reconcile::report::{Counts, Failed, FlowCleaning, Report};
 use crate::serve::metrics;
 use crate::telemetry::metrics::Metrics;
@@ -80,7 +82,9 @@ fn work(metrics: &Metrics) {
     metrics.begin_sync();
     metrics.heard(Kind::EndpointSlice, true);
     let took = Duration::from_millis(3);
-    let mut report = Report { is_audit: true, drift: 2, ..Report::default() };
+    let mut report = Report { is_audit: true, ..Report::default() };
+    let drift = [Row::Device, Row::Rules(Family::V4)].map(|row| (row, State::Missing));
+    report.drift.extend(drift, &Desired::default(), &BTreeSet::new());
     report.counts.insert("reals", Counts { added: 2, changed: 1, removed: 1 });
     report.failed.push(Failed { operation: "servers", error: "no".into(), ..Failed::default() });
     *report.flows.get_mut(Family::V4) = Some(FlowCleaning { removed: 2, took });

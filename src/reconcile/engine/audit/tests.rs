@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::cluster::{Kind, Update};
 use crate::kernel::Error;
+use crate::model::ipset::{Entry, SetId};
 use crate::model::ipvs::RealServer;
+use crate::plan::drift::Drifted;
+use crate::reconcile::report::Report;
 use crate::testing::node::Node;
 use crate::testing::objects::*;
 
@@ -67,9 +70,65 @@ fn what_others_changed_is_repaired_and_counted() {
     node.tell_parts(|_| {});
     let report = node.sync();
     assert!(report.is_complete() && !report.is_audit, "{report}");
-    assert_eq!((report.drift, report.changes()), (3, 4));
+    assert_eq!((report.drift.rows(), report.changes()), (3, 4));
     assert_eq!(node.kernel.tables.servers, wanted.servers);
     assert_eq!(node.kernel.tables.addresses, wanted.addresses);
+}
+
+/// The rows that are named, each with its state and Service.
+fn named(report: &Report) -> Vec<String> {
+    let text = |drifted: &Drifted| {
+        let Drifted { row, state, service } = drifted;
+        let service = service.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+        format!("{row}: {}, of {service}", state.name())
+    };
+    report.drift.named().iter().map(text).collect()
+}
+
+#[test]
+fn what_others_changed_is_named_with_its_service() {
+    let mut node = due(3);
+    let tables = &mut node.kernel.tables;
+    tables.servers.remove(&front("tcp 10.96.0.1:80"));
+    let server = tables.servers.get_mut(&front("tcp 10.96.0.2:80")).unwrap();
+    Arc::make_mut(server).reals.insert(real("10.244.0.1:8080"), RealServer::weighing(7));
+    Arc::make_mut(server).reals.insert(real("10.244.0.9:8080"), RealServer::weighing(1));
+    tables.addresses.remove(&ip("10.96.0.3"));
+    let pass = |address: &str| Entry::of_front(SetId::Pass, &front(address));
+    tables.entries.remove(&pass("tcp 10.96.0.3:80"));
+    tables.entries.insert(pass("tcp 10.96.0.9:80"));
+    assert!(node.engine.begin_audit(node.now));
+    node.tell_parts(|_| {});
+    let report = node.sync();
+    assert_eq!(
+        named(&report),
+        [
+            "entry KUBE-IPVS-PASS 10.96.0.3,tcp:80: missing, of default/service-3",
+            "entry KUBE-IPVS-PASS 10.96.0.9,tcp:80: surplus, of nobody",
+            "address 10.96.0.3: missing, of default/service-3",
+            "virtual server tcp 10.96.0.1:80: missing, of default/service-1",
+            "real server tcp 10.96.0.2:80 > 10.244.0.1:8080: changed, of default/service-2",
+            "real server tcp 10.96.0.2:80 > 10.244.0.9:8080: surplus, of default/service-2",
+        ]
+    );
+    assert_eq!(report.drift.rows(), 6);
+    assert_eq!(node.sync().drift.rows(), 0, "each is told once");
+}
+
+#[test]
+fn what_a_whole_reading_finds_is_named_too() {
+    let mut node = due(3);
+    let path = "net/ipv4/ip_forward".to_owned();
+    node.kernel.tables.settings.insert(path.clone(), "0".to_owned());
+    node.kernel.tables.servers.remove(&front("tcp 10.96.0.1:80"));
+    assert!(node.engine.begin_audit(node.now));
+    node.tell_parts(|_| {});
+    let report = node.sync();
+    let expected = [
+        format!("setting {path}: changed, of nobody"),
+        "virtual server tcp 10.96.0.1:80: missing, of default/service-1".to_owned(),
+    ];
+    assert_eq!(named(&report), expected);
 }
 
 #[test]
@@ -86,20 +145,20 @@ fn virtual_servers_of_others_come_and_go_without_being_counted() {
         assert!(node.engine.begin_audit(node.now));
         node.tell_parts(|_| {});
         let report = node.sync();
-        assert_eq!((report.drift, report.changes()), (0, 0), "{is_there}");
+        assert_eq!((report.drift.rows(), report.changes()), (0, 0), "{is_there}");
         assert_eq!(node.kernel.tables.servers.contains_key(&foreign), is_there);
     }
 }
 
 #[test]
 fn lost_rules_and_many_lost_servers_lead_to_one_whole_reading() {
-    // Rules count as one.
+    // Rules count as one for each family.
     let lose_rules = |node: &mut Node| {
         node.kernel.tables.rulesets.clear();
         node.kernel.tables.addresses.remove(&ip("10.96.0.2"));
     };
     let lose_servers = |node: &mut Node| node.kernel.tables.servers.clear();
-    for (without_rules, drift) in [(true, 2), (false, MOST_SUSPECTS + 1)] {
+    for (without_rules, drift) in [(true, 3), (false, MOST_SUSPECTS + 1)] {
         let lose = if without_rules { lose_rules } else { lose_servers };
         let mut node = due(MOST_SUSPECTS + 1);
         let wanted = node.kernel.tables.clone();
@@ -109,7 +168,7 @@ fn lost_rules_and_many_lost_servers_lead_to_one_whole_reading() {
         node.tell_parts(|_| {});
         let report = node.sync();
         assert!(report.is_audit && report.is_complete(), "{report}");
-        assert_eq!(report.drift, drift);
+        assert_eq!(report.drift.rows(), drift);
         assert_eq!(node.kernel.observations, observations + 1);
         assert_eq!(node.kernel.tables, wanted);
     }
@@ -125,7 +184,7 @@ fn settings_that_nobody_asked_for_are_nobodys_business() {
     assert!(node.engine.begin_audit(node.now));
     node.tell_parts(|_| {});
     let report = node.sync();
-    assert_eq!((report.drift, report.changes()), (0, 0));
+    assert_eq!((report.drift.rows(), report.changes()), (0, 0));
     assert_eq!(node.kernel.observations, observations);
 }
 
@@ -140,7 +199,7 @@ fn changes_between_the_parts_are_not_mistaken_for_those_of_others() {
         let gone = format!("default/service-{}", number - 3);
         node.tell([Update::Deleted(Kind::Service, name(&gone))]);
         let report = node.sync();
-        assert!(report.is_complete() && report.drift == 0, "{report}");
+        assert!(report.is_complete() && report.drift.rows() == 0, "{report}");
     });
     let observations = node.kernel.observations;
     assert!(node.engine.end_audit(Ok(()), node.now));

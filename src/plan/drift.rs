@@ -1,0 +1,271 @@
+//! Drift: rows that are otherwise than they were left, told apart for whoever looks for the cause.
+//!
+//! Invariant: the first few are named, with the Services that have them, and the others counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use super::halfway::fronts_of;
+use crate::cluster::ObjectName;
+use crate::desired::Desired;
+use crate::model::ipset::{Entries, Entry, Member, SetKey};
+use crate::model::ipvs::{RealKey, Server, ServerKey};
+use crate::model::link::{Binding, DEVICE};
+use crate::model::net::Family;
+
+/// Most rows that are named; where a set was flushed there may be thousands.
+const MOST_NAMED: usize = 10;
+
+/// A row of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// A setting below `/proc/sys`, by its path there.
+    Setting(String),
+    /// A set, without its entries.
+    Set(SetKey),
+    /// The rules of a family.
+    Rules(Family),
+    /// The device that service addresses are bound to.
+    Device,
+    /// A virtual server, without its real servers if it is there.
+    Server(ServerKey),
+    /// A real server.
+    Real(ServerKey, RealKey),
+    /// An entry of a set.
+    Entry(Entry),
+    /// An address that is bound.
+    Address(IpAddr),
+}
+
+/// In what way a row is otherwise than it was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is gone.
+    Missing,
+    /// It has another value.
+    Changed,
+    /// It is there and was not.
+    Surplus,
+}
+
+/// A row that is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drifted {
+    /// Which one.
+    pub row: Row,
+    /// In what way.
+    pub state: State,
+    /// The Service that has it, one of them if several have.
+    pub service: Option<ObjectName>,
+}
+
+/// Rows that were found otherwise than they were left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drift {
+    rows: usize,
+    kinds: BTreeSet<&'static str>,
+    named: Vec<Drifted>,
+}
+
+impl Drift {
+    /// Adds rows.
+    pub fn extend(
+        &mut self,
+        rows: impl IntoIterator<Item = (Row, State)>,
+        desired: &Desired,
+        host_addresses: &BTreeSet<IpAddr>,
+    ) {
+        for (row, state) in rows {
+            self.rows += 1;
+            self.kinds.insert(row.kind());
+            if self.named.len() < MOST_NAMED {
+                let service = row.owner(desired, host_addresses).cloned();
+                self.named.push(Drifted { row, state, service });
+            }
+        }
+    }
+
+    /// How many there are.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// What kinds of rows they are, in words.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        self.kinds.iter().copied()
+    }
+
+    /// The first few of them.
+    pub fn named(&self) -> &[Drifted] {
+        &self.named
+    }
+}
+
+impl Row {
+    fn kind(&self) -> &'static str {
+        match self {
+            Row::Setting(_) => "settings",
+            Row::Set(_) => "sets",
+            Row::Rules(_) => "rules",
+            Row::Device => "the device",
+            Row::Server(_) => "virtual servers",
+            Row::Real(..) => "real servers",
+            Row::Entry(_) => "entries of sets",
+            Row::Address(_) => "addresses",
+        }
+    }
+
+    fn owner<'a>(
+        &self,
+        desired: &'a Desired,
+        host_addresses: &BTreeSet<IpAddr>,
+    ) -> Option<&'a ObjectName> {
+        match self {
+            Row::Server(key) | Row::Real(key, _) => desired.owner(key),
+            Row::Address(address) | Row::Entry(Entry { member: Member::Ip(address), .. }) => {
+                desired.users_of_address(*address).next()
+            }
+            Row::Entry(entry) => {
+                fronts_of(entry, host_addresses).find_map(|front| desired.owner(&front))
+            }
+            Row::Setting(_) | Row::Set(_) | Row::Rules(_) | Row::Device => None,
+        }
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Row::Setting(path) => write!(f, "setting {path}"),
+            Row::Set(set) => write!(f, "set {set}"),
+            Row::Rules(family) => write!(f, "rules of {family}"),
+            Row::Device => write!(f, "device {DEVICE}"),
+            Row::Server(server) => write!(f, "virtual server {server}"),
+            Row::Real(server, real) => write!(f, "real server {server} > {real}"),
+            Row::Entry(entry) => write!(f, "entry {entry}"),
+            Row::Address(address) => write!(f, "address {address}"),
+        }
+    }
+}
+
+impl State {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Missing => "missing",
+            State::Changed => "changed",
+            State::Surplus => "surplus",
+        }
+    }
+
+    /// Of a row as it was left and as it is there; none if that is the same.
+    pub fn of<T: PartialEq>(left: Option<T>, there: Option<T>) -> Option<State> {
+        match (&left, &there) {
+            (Some(_), None) => Some(State::Missing),
+            (None, Some(_)) => Some(State::Surplus),
+            _ => (left != there).then_some(State::Changed),
+        }
+    }
+}
+
+/// What differs of a virtual server; its real servers do not count where it is missing or surplus.
+pub fn of_server(
+    key: ServerKey,
+    left: Option<&Server>,
+    there: Option<&Server>,
+) -> Vec<(Row, State)> {
+    let configs = [left, there].map(|server| server.map(|server| &server.config));
+    let server = State::of(configs[0], configs[1]).map(|state| (Row::Server(key), state));
+    let (Some(left), Some(there)) = (left, there) else { return server.into_iter().collect() };
+    let reals = differing(&left.reals, &there.reals);
+    let reals = reals.map(|(real, state)| (Row::Real(key, *real), state));
+    server.into_iter().chain(reals).collect()
+}
+
+/// Entries that only one of two readings has.
+pub fn of_entries<'a>(
+    left: &'a Entries,
+    differing: &'a BTreeSet<Entry>,
+) -> impl Iterator<Item = (Row, State)> {
+    differing.iter().map(|entry| match left.contains(entry) {
+        true => (Row::Entry(*entry), State::Missing),
+        false => (Row::Entry(*entry), State::Surplus),
+    })
+}
+
+/// Addresses that are bound otherwise.
+pub fn of_addresses<'a>(
+    left: &'a BTreeMap<IpAddr, Binding>,
+    there: &'a BTreeMap<IpAddr, Binding>,
+    differing: &'a BTreeSet<IpAddr>,
+) -> impl Iterator<Item = (Row, State)> {
+    differing.iter().filter_map(|address| {
+        let state = State::of(left.get(address), there.get(address))?;
+        Some((Row::Address(*address), state))
+    })
+}
+
+/// Keys whose values differ, or that only one of two tables has.
+pub fn differing<'a, K: Ord, V: PartialEq>(
+    left: &'a BTreeMap<K, V>,
+    there: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, State)> {
+    let surplus = there.keys().filter(|key| !left.contains_key(*key));
+    let keys = left.keys().chain(surplus);
+    keys.filter_map(|key| Some((key, State::of(left.get(key), there.get(key))?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::ipvs::RealServer;
+    use crate::testing::node::Node;
+    use crate::testing::objects::*;
+
+    #[test]
+    fn a_virtual_server_is_told_apart_from_its_real_servers() {
+        let pods = ["10.244.1.1", "10.244.1.2"].map(endpoint);
+        let mut node = Node::new([
+            service("default/web", &["10.96.0.1"], &["tcp 80"]).applied(),
+            slice_applied("default/web", &["tcp 8080"], &pods),
+        ]);
+        node.sync();
+        let key = front("tcp 10.96.0.1:80");
+        let left = node.kernel.tables.servers[&key].clone();
+        let mut there = left.clone();
+        let server = Arc::make_mut(&mut there);
+        server.reals.remove(&real("10.244.1.1:8080"));
+        server.reals.insert(real("10.244.1.2:8080"), RealServer::weighing(7));
+        server.reals.insert(real("10.244.1.3:8080"), RealServer::weighing(1));
+        let lines = |left: Option<&Server>, there: Option<&Server>| -> Vec<String> {
+            let rows = of_server(key, left, there).into_iter();
+            rows.map(|(row, state)| format!("{row} {}", state.name())).collect()
+        };
+        let expected = [
+            "real server tcp 10.96.0.1:80 > 10.244.1.1:8080 missing",
+            "real server tcp 10.96.0.1:80 > 10.244.1.2:8080 changed",
+            "real server tcp 10.96.0.1:80 > 10.244.1.3:8080 surplus",
+        ];
+        assert_eq!(lines(Some(&left), Some(&there)), expected);
+        Arc::make_mut(&mut there).config.scheduler = "sh".into();
+        let found = lines(Some(&left), Some(&there));
+        assert_eq!(found[0], "virtual server tcp 10.96.0.1:80 changed");
+        assert_eq!(found[1..], expected);
+        assert_eq!(lines(Some(&left), None), ["virtual server tcp 10.96.0.1:80 missing"]);
+        assert_eq!(lines(None, Some(&left)), ["virtual server tcp 10.96.0.1:80 surplus"]);
+        assert_eq!(lines(Some(&left), Some(&left)), [""; 0]);
+    }
+
+    #[test]
+    fn many_rows_are_counted_and_a_few_named() {
+        let mut drift = Drift::default();
+        let row = |number| (Row::Address([10, 96, 0, number].into()), State::Missing);
+        drift.extend((0..200).map(row), &Desired::default(), &BTreeSet::new());
+        drift.extend([(Row::Device, State::Missing)], &Desired::default(), &BTreeSet::new());
+        assert_eq!((drift.rows(), drift.named().len()), (201, MOST_NAMED));
+        assert_eq!(drift.kinds().collect::<Vec<_>>(), ["addresses", "the device"]);
+    }
+}
