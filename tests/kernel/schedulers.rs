@@ -222,19 +222,20 @@ fn schedulers_that_the_kernel_lacks_cost_only_their_service() {
     let manifests = Manifests::new();
     let [plain, picky] = [Service::new("plain", 128, &pods), Service::new("picky", 129, &pods)];
     manifests.put("plain.yaml", &plain.manifest());
-    manifests.put("picky.yaml", &annotated(&picky, "sed", ""));
+    // By then all that it needs otherwise is loaded.
+    let daemon = cluster::start(&world, &manifests, &["--audit-period=500ms"]);
     let no_modules = NoModules::new();
     // Other tests' namespaces, and with them the last users of the module, vanish in time.
     let unload = || Command::new("modprobe").args(["-q", "-r", "ip_vs_sed"]).status();
     wait::until("no module", SOON, || unload().is_ok_and(|status| status.success()));
-    let daemon = cluster::start(&world, &manifests, &["--audit-period=500ms"]);
+    manifests.put("picky.yaml", &annotated(&picky, "sed", ""));
+    let told = "the kernel has no scheduler sed, rr is used: load ip_vs_sed: modprobe ip_vs_sed";
+    daemon.wait_for_log(told, SOON);
     let front = picky.front(Family::Ipv4);
     for service in [&plain, &picky] {
         client::connect_tcp(&client.namespace, service.front(Family::Ipv4)).unwrap();
     }
     assert_eq!(scheduling(&world, &front.to_string()).as_deref(), Some("rr"));
-    let told = "the kernel has no scheduler sed, rr is used: load ip_vs_sed: modprobe ip_vs_sed";
-    daemon.wait_for_log(told, SOON);
     let [audits, changes] = ["kubeipvs_audits_total", "kubeipvs_changes_total"]
         .map(|name| cluster::metric(&world, name));
     wait::until("more audits, each of which asks for it", SOON, || {
