@@ -10,6 +10,7 @@ pub mod causes;
 pub mod cleanup;
 pub mod cluster;
 pub mod config;
+pub mod counted;
 pub mod desired;
 pub mod init;
 pub mod kernel;

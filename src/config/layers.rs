@@ -61,8 +61,12 @@ pub fn load(
     given: &Given,
     file: Option<&File>,
     os_host_name: &str,
-    problems: Problems,
+    mut problems: Problems,
 ) -> Result<Loaded, Problems> {
+    if given.get("manifests").is_some_and(String::is_empty) {
+        let complaint = "is empty: name a folder, or leave the flag out to follow an API server";
+        problems.complain(Name::Flag("manifests".into()), "", complaint);
+    }
     let (kept, overridden): (Given, Given) = match file {
         None => (given.clone(), Given::new()),
         Some(_) => given.clone().into_iter().partition(|(flag, text)| is_kept(flag, text)),

@@ -28,10 +28,14 @@ pub fn why(service: &Service, slices: &[&EndpointSlice], key: &ServerKey) -> Str
     if number == 0 {
         return "no slice has a port of this name and protocol".to_owned();
     }
+    let unready = match number {
+        1 => "its one endpoint is not ready".to_owned(),
+        _ => format!("none of {number} endpoints is ready"),
+    };
     let mut all = known.into_iter().flatten();
     match all.any(|PortEndpoint { endpoint, .. }| topology::is_usable(endpoint)) {
         true => "no ready endpoint is on this node, as the traffic policy Local asks".to_owned(),
-        false => format!("none of {number} endpoints is ready"),
+        false => unready,
     }
 }
 
@@ -78,7 +82,7 @@ mod tests {
             at(v4, &[slice(&["udp 53"], &[endpoint("10.244.1.1")])]),
             "no slice has a port of this name and protocol"
         );
-        assert_eq!(at(v4, &[slice(&["tcp 8080"], &[unready])]), "none of 1 endpoints is ready");
+        assert_eq!(at(v4, &[slice(&["tcp 8080"], &[unready])]), "its one endpoint is not ready");
         assert!(at(v4, &ready).starts_with("no ready endpoint is on this node"));
     }
 }

@@ -9,7 +9,7 @@
 //! Invariant: a file is here for exactly as long as it cannot be used.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::metrics::Metrics;
@@ -59,7 +59,10 @@ impl Refused {
     /// Takes in all files of a role that cannot be used now.
     pub fn replace(&self, role: Role, files: Files) {
         self.metrics.refused(role.name(), files.len());
-        let one_line = |(path, reason): (PathBuf, String)| (path, reason.replace('\n', "; "));
+        let one_line = |(path, reason): (PathBuf, String)| {
+            let reason = without_path(&path, &reason);
+            (path, reason)
+        };
         let files = files.into_iter().map(one_line).collect();
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(role, files);
     }
@@ -70,5 +73,41 @@ impl Refused {
         let line =
             |(path, reason): (&PathBuf, &String)| (path.display().to_string(), reason.clone());
         files.values().flatten().map(line).collect()
+    }
+}
+
+/// A reason on one line, without the name of its file, which is told besides.
+fn without_path(path: &Path, reason: &str) -> String {
+    let path = path.display();
+    let [field, whole, first] = [format!(" in {path}:"), format!(" {path}:"), format!("{path}: ")];
+    let line = |line: &str| {
+        let line = line.strip_prefix(&first).unwrap_or(line);
+        line.replace(&field, ":").replace(&whole, ":")
+    };
+    reason.lines().map(line).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_told_once() {
+        let refused = Refused::new(Metrics::new());
+        for (reason, told) in [
+            (
+                "mode=x in /a.yaml: must be ipvs\nnode in /a.yaml: none",
+                "mode=x: must be ipvs; node: none",
+            ),
+            ("/a.yaml: line 2: not YAML", "line 2: not YAML"),
+            ("cannot use the manifest /a.yaml: line 2", "cannot use the manifest: line 2"),
+            (
+                "cannot read the folder /a.yaml.d: it is gone",
+                "cannot read the folder /a.yaml.d: it is gone",
+            ),
+        ] {
+            refused.replace(Role::Configuration, [("/a.yaml".into(), reason.to_owned())].into());
+            assert_eq!(refused.lines(), [("/a.yaml".to_owned(), told.to_owned())]);
+        }
     }
 }

@@ -108,6 +108,10 @@ fn lines_that_cannot_be_read_are_refused() {
     );
     assert_refused(&["--proxy-mode=iptables"], 2, &["--proxy-mode=iptables", "ipvs mode only"]);
     assert_refused(&["render"], 2, &["--manifests=: must name the folder to render"]);
+    let tip = "name the folder by a flag: --manifests=deploy/demo";
+    assert_refused(&["render", "deploy/demo"], 2, &["unexpected argument 'deploy/demo'", tip]);
+    let words = ["--manifests=: is empty: name a folder, or leave the flag out to follow an API"];
+    assert_refused(&["--manifests="], 2, &words);
     assert_refused(&["render", "--manifests=d", "--v=1"], 2, &["--v: no such flag"]);
     assert_refused(&["--once", "--cleanup"], 2, &["--once=true: cannot go with --cleanup"]);
     let words =

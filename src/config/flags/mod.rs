@@ -14,7 +14,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::accepted::{Accepted, AcceptedFlags, accepted};
-use self::spelling::without_unknown;
+use self::spelling::{suggest_folder, without_unknown};
 use super::problem::Problems;
 
 /// Keeps a node's kernel in the state that the cluster's Services ask for, on IPVS.
@@ -423,7 +423,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
     };
     match Flags::command().try_get_matches_from(known).and_then(read) {
         Ok(flags) => Parsed::Flags(Box::new(flags), problems),
-        Err(error) => Parsed::Answer(error, problems),
+        Err(mut error) => {
+            suggest_folder(&mut error);
+            Parsed::Answer(error, problems)
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 
 use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Flags;
 use crate::config::problem::{Name, Problem, Problems, nearest};
@@ -42,6 +43,17 @@ pub(super) fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) 
         }
     }
     (known, problems)
+}
+
+/// Says how `render` is told its folder, to who names it without a flag.
+pub(super) fn suggest_folder(error: &mut clap::Error) {
+    let is_surplus = error.kind() == ErrorKind::UnknownArgument;
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    let surplus = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    if is_surplus && usage.contains(" render ") && !surplus.starts_with('-') {
+        let tip = format!("name the folder by a flag: --manifests={surplus}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
 }
 
 /// The value of a truth flag as an argument of its own, where it would be a command.
