@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::counted;
 use crate::model::ipvs::Connections;
 
 /// The protocol and the address of a virtual server.
@@ -26,6 +27,8 @@ pub struct Picture {
     pub services: BTreeMap<String, Vec<Front>>,
     /// What is not programmed: the object, and why.
     pub rejected: Vec<(String, String)>,
+    /// What is programmed with a default: the object, and in the place of which value.
+    pub defaulted: Vec<(String, String)>,
     /// What cannot be read: the file, and why.
     pub refused: Vec<(String, String)>,
 }
@@ -75,9 +78,11 @@ pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
         text += &format!("\n{name}\n");
         text.extend(fronts.iter().map(|front| front_lines(front, counts)));
     }
-    for (title, complaints) in
-        [("rejected", &picture.rejected), ("refused files", &picture.refused)]
-    {
+    for (title, complaints) in [
+        ("rejected", &picture.rejected),
+        ("served with a default", &picture.defaulted),
+        ("refused files", &picture.refused),
+    ] {
         if !complaints.is_empty() {
             text += &format!("\n{title}\n");
             let line = |(what, reason): &(String, String)| format!("  {what}: {reason}\n");
@@ -131,17 +136,19 @@ fn summary(picture: &Picture) -> String {
     let fronts: usize = picture.services.values().map(Vec::len).sum();
     let reals = picture.services.values().flatten().filter_map(|front| front.reals.as_ref());
     let draining = reals.flatten().filter(|real| real.weight == 0).count();
-    let refused = match picture.refused.len() {
-        0 => String::new(),
-        files => format!(", {files} files refused"),
-    };
-    format!(
-        "kube-ipvs-proxy {}: {} Services, {fronts} fronts, {draining} draining real servers, \
-         {} rejected{refused}\n",
-        picture.version,
-        picture.services.len(),
-        picture.rejected.len(),
-    )
+    let mut counts = vec![
+        counted::of(picture.services.len(), "Service"),
+        counted::of(fronts, "front"),
+        counted::of(draining, "draining real server"),
+        format!("{} rejected", picture.rejected.len()),
+    ];
+    if !picture.defaulted.is_empty() {
+        counts.push(format!("{} served with a default", picture.defaulted.len()));
+    }
+    if !picture.refused.is_empty() {
+        counts.push(counted::of(picture.refused.len(), "file") + " refused");
+    }
+    format!("kube-ipvs-proxy {}: {}\n", picture.version, counts.join(", "))
 }
 
 /// A front and its real servers.

@@ -7,26 +7,39 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::Reason;
+use crate::config::problem::nearest;
 use crate::model::net::Protocol;
 
-/// Why parts of an object cannot be used, gathered while the others are read.
+/// From so many names on they are a list, and no part of the sentence.
+const MANY: usize = 4;
+
+/// Why an object is not programmed as it says, gathered while it is read.
 #[derive(Debug, Default)]
-pub struct Reasons(pub Vec<String>);
+pub struct Reasons(pub Vec<Reason>);
 
 impl Reasons {
-    /// The value, or what stands in for one that cannot be used.
-    pub fn value_or<T>(&mut self, value: Result<T, String>, substitute: T) -> T {
+    /// The value, or the default that takes the place of one that cannot be used.
+    pub fn value_or<T>(&mut self, value: Result<T, String>, default: T) -> T {
         value.unwrap_or_else(|reason| {
-            self.0.push(reason);
-            substitute
+            self.0.push(Reason::Defaulted(reason));
+            default
         })
+    }
+
+    /// A part that is left out where it cannot be used.
+    pub fn part<T>(&mut self, part: Result<T, String>) -> Option<T> {
+        part.map_err(|reason| self.reject(reason)).ok()
+    }
+
+    /// A part is left out.
+    pub fn reject(&mut self, reason: String) {
+        self.0.push(Reason::Rejected(reason));
     }
 
     /// The usable ones among parts, in order.
     pub fn usable<T>(&mut self, parts: impl IntoIterator<Item = Result<T, String>>) -> Vec<T> {
-        let usable =
-            parts.into_iter().filter_map(|part| part.map_err(|reason| self.0.push(reason)).ok());
-        let mut usable: Vec<T> = usable.collect();
+        let mut usable: Vec<T> = parts.into_iter().filter_map(|part| self.part(part)).collect();
         // Cost: they are kept, and there may be hundreds of thousands.
         usable.shrink_to_fit();
         usable
@@ -65,8 +78,20 @@ pub fn protocol(field: &str, name: Option<&str>) -> Result<Protocol, String> {
         None | Some("TCP") => Ok(Protocol::Tcp),
         Some("UDP") => Ok(Protocol::Udp),
         Some("SCTP") => Ok(Protocol::Sctp),
-        Some(other) => Err(format!("{field}: \"{other}\" is not TCP, UDP or SCTP")),
+        Some(other) => {
+            Err(unknown_name(field, other, &["TCP", "UDP", "SCTP"], "the port is not served"))
+        }
     }
+}
+
+/// What is told of a name that is none of those that a field may hold, and what is done instead.
+pub fn unknown_name(field: &str, given: &str, names: &[&str], instead: &str) -> String {
+    let allowed = match names {
+        [first @ .., last] if first.len() < MANY => format!("{} or {last}", first.join(", ")),
+        names => format!("one of {}", names.join(", ")),
+    };
+    let meant = nearest(given, names).map(|name| format!("; did you mean {name}?"));
+    format!("{field}: \"{given}\" is not {allowed}; {instead}{}", meant.unwrap_or_default())
 }
 
 /// Why no packet may be sent to this address, if so.
@@ -210,7 +235,8 @@ mod tests {
         }
         assert_eq!(protocol("p", None), Ok(Protocol::Tcp));
         assert_eq!(protocol("p", Some("SCTP")), Ok(Protocol::Sctp));
-        let reason = "p: \"tcp\" is not TCP, UDP or SCTP".to_owned();
-        assert_eq!(protocol("p", Some("tcp")), Err(reason));
+        let reason =
+            "p: \"tcp\" is not TCP, UDP or SCTP; the port is not served; did you mean TCP?";
+        assert_eq!(protocol("p", Some("tcp")), Err(reason.to_owned()));
     }
 }

@@ -7,7 +7,7 @@
 //! Invariant: no I/O; a value that cannot be used is rejected with a reason, never an error.
 
 pub mod endpoints;
-mod field;
+pub mod field;
 mod names;
 pub mod node;
 pub mod objects;
@@ -271,13 +271,31 @@ pub enum Object {
     ServiceCidr(Vec<IpNet>),
 }
 
+/// Why an object is not programmed as it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It, or a part of it, is not programmed.
+    Rejected(String),
+    /// A default is in the place of a value that cannot be used.
+    Defaulted(String),
+}
+
+impl Reason {
+    /// The reason in words for the owner of the object.
+    pub fn text(&self) -> &str {
+        match self {
+            Reason::Rejected(text) | Reason::Defaulted(text) => text,
+        }
+    }
+}
+
 /// What became of an API object at the edge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// The usable part; none if nothing of it matters to the data plane.
     pub object: Option<Object>,
-    /// Why parts of it, or all of it, cannot be used, each naming the field and what it holds.
-    pub rejected: Vec<String>,
+    /// Why it is not programmed as it says, each naming the field and what it holds.
+    pub reasons: Vec<Reason>,
     /// Of endpoints: when the change was caused that led to what they are now. The store takes it
     /// out, as it is no part of what an object is. Cost: boxed, as few updates have one.
     pub triggered: Option<Box<SystemTime>>,

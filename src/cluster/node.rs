@@ -39,7 +39,7 @@ pub fn parse(object: &objects::Node) -> Parsed {
         pod_cidrs,
         is_leaving: is_tainted || object.metadata.deletion_timestamp.is_some(),
     };
-    Parsed { object: Some(Object::Node(node)), rejected: reasons.0, ..Parsed::default() }
+    Parsed { object: Some(Object::Node(node)), reasons: reasons.0, ..Parsed::default() }
 }
 
 /// The pod ranges; manifests may give only the first, which the API server would copy.
@@ -55,11 +55,13 @@ mod tests {
 
     use super::*;
     use crate::cluster::Kind;
+    use crate::testing::objects::reasons;
 
     fn parse_object(object: Value) -> (Node, Vec<String>) {
         let parsed = objects::read(Kind::Node, &object.to_string()).unwrap().parsed;
+        let reasons = reasons(&parsed).into_iter().map(str::to_owned).collect();
         match parsed.object {
-            Some(Object::Node(node)) => (node, parsed.rejected),
+            Some(Object::Node(node)) => (node, reasons),
             other => panic!("not a Node: {other:?}"),
         }
     }

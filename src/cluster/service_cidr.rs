@@ -15,7 +15,7 @@ pub fn parse(object: &objects::ServiceCidr) -> Parsed {
         .usable(cidrs.map(|(index, text)| field::cidr(&format!("spec.cidrs[{index}]"), text)));
     Parsed {
         object: (!ranges.is_empty()).then_some(Object::ServiceCidr(ranges)),
-        rejected: reasons.0,
+        reasons: reasons.0,
         ..Parsed::default()
     }
 }
@@ -24,6 +24,7 @@ pub fn parse(object: &objects::ServiceCidr) -> Parsed {
 mod tests {
     use super::*;
     use crate::cluster::Kind;
+    use crate::testing::objects::reasons;
 
     #[test]
     fn ranges_are_read_one_by_one() {
@@ -32,6 +33,6 @@ mod tests {
         let parsed = objects::read(Kind::ServiceCidr, json).unwrap().parsed;
         let ranges = ["10.96.0.0/16", "fd00:10::/108"].map(|range| range.parse().unwrap());
         assert_eq!(parsed.object, Some(Object::ServiceCidr(ranges.to_vec())));
-        assert_eq!(parsed.rejected, ["spec.cidrs[1]: \"nonsense\" is not a CIDR"]);
+        assert_eq!(reasons(&parsed), ["spec.cidrs[1]: \"nonsense\" is not a CIDR"]);
     }
 }

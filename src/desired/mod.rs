@@ -53,7 +53,7 @@ impl Touched {
     }
 }
 
-/// An object, a part of it, or one of its fronts, that is not programmed.
+/// An object, a part of it, or one of its fronts, that is not programmed, or not as it says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rejected {
     /// The kind of the object.
@@ -66,17 +66,34 @@ pub struct Rejected {
     pub reason: String,
 }
 
-/// Why something is not programmed.
+/// Why something is not programmed, or not as it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// It cannot be used.
     Unusable,
+    /// A default is in the place of a value that cannot be used.
+    Defaulted,
     /// An older Service has the front.
     Contested,
     /// The address is left to others.
     Excluded,
     /// The kernel lacks its scheduler.
     Scheduler,
+}
+
+impl Cause {
+    /// Whether it costs a value alone, in whose place a default is programmed.
+    pub fn leaves_default(self) -> bool {
+        match self {
+            Cause::Defaulted | Cause::Scheduler => true,
+            Cause::Unusable | Cause::Contested | Cause::Excluded => false,
+        }
+    }
+
+    /// What is said of the object: `rejected`, or `defaulted`.
+    pub fn word(self) -> &'static str {
+        if self.leaves_default() { "defaulted" } else { "rejected" }
+    }
 }
 
 /// The desired tables, and what is needed to keep them so incrementally.

@@ -23,7 +23,7 @@ use super::doubt::Doubt;
 use super::pace::Pace;
 use super::report::Report;
 use crate::cluster::store::Store;
-use crate::cluster::{EndpointSlice, Kind, Node, ObjectName, Update};
+use crate::cluster::{EndpointSlice, Kind, Node, ObjectName, Reason, Update};
 use crate::config::{Periods, Policy};
 use crate::desired::service::{self, Facts};
 use crate::desired::{Cause, Desired, Rejected, Touched, foundation};
@@ -200,12 +200,15 @@ impl Engine {
         if !std::mem::take(&mut self.dirty.unusable) {
             return;
         }
-        let unusable = self.store.rejected().flat_map(|(kind, object, reasons)| {
+        let unusable = self.store.unusable().flat_map(|(kind, object, reasons)| {
             reasons.iter().map(move |reason| Rejected {
                 kind,
                 object: object.clone(),
-                cause: Cause::Unusable,
-                reason: reason.clone(),
+                cause: match reason {
+                    Reason::Rejected(_) => Cause::Unusable,
+                    Reason::Defaulted(_) => Cause::Defaulted,
+                },
+                reason: reason.text().to_owned(),
             })
         });
         self.unusable = unusable.collect();

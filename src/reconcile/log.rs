@@ -87,11 +87,17 @@ pub fn leftover(leftover: &Leftover) {
 
 /// Says each thing that is new.
 fn say_news(news: &News) {
-    for Rejected { object, reason, .. } in &news.rejected {
-        warn!(%object, reason, "object rejected");
+    for Rejected { kind, object, cause, reason } in &news.rejected {
+        match cause.leaves_default() {
+            true => warn!(%kind, %object, reason, "object served with a default"),
+            false => warn!(%kind, %object, reason, "object rejected"),
+        }
     }
-    for Rejected { object, reason, .. } in &news.accepted {
-        info!(%object, reason, "object no longer rejected");
+    for Rejected { kind, object, cause, reason } in &news.accepted {
+        match cause.leaves_default() {
+            true => info!(%kind, %object, reason, "object no longer served with a default"),
+            false => info!(%kind, %object, reason, "object no longer rejected"),
+        }
     }
     for Failed { operation, error, .. } in news.failed.iter().take(MOST_NAMED) {
         warn!(operation, error, "operation failed, it is tried again");

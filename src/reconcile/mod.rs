@@ -230,8 +230,9 @@ impl<K: Kernel> Cycle<K> {
         self.status.synced(&report, self.engine.state().0, end);
         self.status.node_addresses = self.engine.listening();
         self.wires.metrics.observe(&report, took);
-        self.wires.metrics.rejected(rejected.len());
-        let number = rejected.len();
+        let defaulted = rejected.iter().filter(|one| one.cause.leaves_default()).count();
+        let number = rejected.len() - defaulted;
+        self.wires.metrics.rejected(number, defaulted);
         let news = self.known.update(&report, rejected);
         self.log.sync(&report, took, number, &news);
         news.events().into_iter().for_each(|event| self.wires.events.tell(event));

@@ -112,6 +112,7 @@ fn of_rejected(rejected: &Rejected) -> Event {
         },
         reason: match cause {
             Cause::Unusable => Reason::ObjectRejected,
+            Cause::Defaulted => Reason::DefaultUsed,
             Cause::Contested => Reason::AddressConflict,
             Cause::Excluded => Reason::AddressExcluded,
             Cause::Scheduler => Reason::SchedulerMissing,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::causes;
 use crate::cluster::store::Trigger;
+use crate::counted;
 use crate::desired::Rejected;
 use crate::desired::front::Away;
 use crate::kernel::{Error, Failure};
@@ -93,20 +94,21 @@ impl fmt::Display for Report {
         for Failed { operation, error, .. } in &self.leftover {
             writeln!(f, "  left over: {operation}: {error}")?;
         }
-        for Rejected { object, reason, .. } in &self.rejected {
-            writeln!(f, "  rejected: {object}: {reason}")?;
+        for Rejected { kind, object, cause, reason } in &self.rejected {
+            writeln!(f, "  {}: {kind} {object}: {reason}", cause.word())?;
         }
         if self.is_partial {
             writeln!(f, "a part of the cluster could not be read: what it may ask for stays")?;
         }
         if self.postponed > 0 {
-            writeln!(f, "{} changes wait for what failed", self.postponed)?;
+            writeln!(f, "waiting for what failed: {}", counted::of(self.postponed, "change"))?;
         }
         match drains {
             0 => Ok(()),
             _ => writeln!(
                 f,
-                "{drains} real servers still drain: a running daemon, or a later run, ends them"
+                "still draining: {}; a running daemon, or a later run, ends that",
+                counted::of(drains, "real server")
             ),
         }
     }

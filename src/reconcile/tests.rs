@@ -16,7 +16,7 @@ use tracing::{Event, Metadata, Subscriber, span};
 use super::once::Patience;
 use super::*;
 use crate::cluster::store::Store;
-use crate::cluster::{Kind, Node, Object, ObjectName, Parsed, Service, ServicePort};
+use crate::cluster::{Kind, Node, Object, ObjectName, Parsed, Reason, Service, ServicePort};
 use crate::config::{
     Conntrack, DetectLocal, DrainTimeouts, IpvsTimeouts, NodePortAddresses, Periods, Policy,
     VipBinding,
@@ -171,7 +171,7 @@ fn service(object: &str, address: [u8; 4]) -> Update {
 }
 
 fn rejected(object: &str, reason: &str) -> Update {
-    let parsed = Parsed { rejected: vec![reason.into()], ..Parsed::default() };
+    let parsed = Parsed { reasons: vec![Reason::Rejected(reason.into())], ..Parsed::default() };
     Update::Applied(Kind::Service, name(object), parsed)
 }
 
@@ -377,14 +377,16 @@ fn each_complaint_is_said_once() {
     assert_eq!(repeated.len(), 2, "{repeated:#?}");
     assert_eq!(
         repeated[0],
-        "WARN object rejected object=default/bad reason=\"spec.clusterIP: none\""
+        "WARN object rejected kind=Service object=default/bad reason=\"spec.clusterIP: none\""
     );
     assert!(repeated[1].starts_with("INFO synced sync=2"), "{repeated:#?}");
 
     let mended = sync_after(node(false));
     assert_eq!(mended[0], "INFO what failed before works again count=1");
     let no_longer = sync_after(Update::Deleted(Kind::Service, name("bad")));
-    assert!(no_longer[0].starts_with("INFO object no longer rejected object=default/bad"));
+    assert!(
+        no_longer[0].starts_with("INFO object no longer rejected kind=Service object=default/bad")
+    );
     assert!(no_longer[1].starts_with("DEBUG synced sync=4 added=0 changed=0"), "{no_longer:#?}");
 }
 
@@ -413,7 +415,7 @@ fn changes_that_wait_are_worth_a_line() {
     let said = events.take();
     assert!(said[0].starts_with("INFO synced sync=1"), "{said:#?}");
     assert!(said[0].contains(" postponed=2 "), "{said:#?}");
-    assert!(report.to_string().contains("2 changes wait for what failed\n"), "{report}");
+    assert!(report.to_string().contains("waiting for what failed: 2 changes\n"), "{report}");
 }
 
 #[test]
@@ -450,7 +452,7 @@ fn the_loop_tells_what_is_programmed() {
     assert_eq!(fronts[0].reals, Some(Vec::new()));
     let note = fronts[0].note.as_deref();
     assert_eq!(note, Some("no EndpointSlice or Endpoints of the Service"));
-    let rejected = ("default/bad".to_string(), "no such thing".to_string());
+    let rejected = ("Service default/bad".to_string(), "no such thing".to_string());
     assert_eq!(picture.rejected, [rejected]);
     assert_eq!(running.stop(), Ended::Stopped);
 }

@@ -120,11 +120,16 @@ impl View {
             let note = self.note(key, name);
             services.entry(name.to_string()).or_default().push(self.front(key, *kind, note));
         }
-        let rejected = self.rejected.iter();
+        let told = |leaves_default| {
+            let rejected = self.rejected.iter();
+            let rejected = rejected.filter(move |one| one.cause.leaves_default() == leaves_default);
+            rejected.map(|r| (format!("{} {}", r.kind, r.object), r.reason.clone())).collect()
+        };
         Picture {
             version: env!("CARGO_PKG_VERSION").to_string(),
             services,
-            rejected: rejected.map(|r| (r.object.to_string(), r.reason.clone())).collect(),
+            rejected: told(false),
+            defaulted: told(true),
             refused,
         }
     }

@@ -27,7 +27,11 @@ fn picture() -> Picture {
     Picture {
         version: "1.2.3".into(),
         services: [("default/web".into(), web), ("default/late".into(), late)].into(),
-        rejected: vec![("default/bad".into(), "tcp 10.96.0.7:80 belongs to another".into())],
+        rejected: vec![(
+            "Service default/bad".into(),
+            "tcp 10.96.0.7:80 belongs to another".into(),
+        )],
+        defaulted: vec![("Service default/odd".into(), "spec.type: x is none".into())],
         refused: Vec::new(),
     }
 }
@@ -50,7 +54,7 @@ fn counts() -> Counts {
 #[test]
 fn services_are_listed_by_name() {
     let expected = "\
-kube-ipvs-proxy 1.2.3: 2 Services, 3 fronts, 1 draining real servers, 1 rejected
+kube-ipvs-proxy 1.2.3: 2 Services, 3 fronts, 1 draining real server, 1 rejected, 1 served with a default
 
 default/late
   cluster IP tcp 10.96.0.8:80: not in the kernel
@@ -62,7 +66,10 @@ default/web
   node port tcp [2001:db8::1]:30080: takes no new connections
 
 rejected
-  default/bad: tcp 10.96.0.7:80 belongs to another
+  Service default/bad: tcp 10.96.0.7:80 belongs to another
+
+served with a default
+  Service default/odd: spec.type: x is none
 ";
     assert_eq!(text(&picture(), Some(&counts())), expected);
     let without = expected.replace(", 3 active, 1 inactive", "");
@@ -106,7 +113,10 @@ fn a_refused_file_is_named_and_may_be_what_looks_foreign() {
     let file = ("/m/a.yaml".to_string(), "line 3: odd".to_string());
     let picture = Picture { refused: vec![file], ..picture() };
     let text = text(&picture, None);
-    assert!(text.lines().next().unwrap().ends_with("1 rejected, 1 files refused"), "{text}");
+    assert!(
+        text.lines().next().unwrap().ends_with(", 1 served with a default, 1 file refused"),
+        "{text}"
+    );
     assert!(text.ends_with("\nrefused files\n  /m/a.yaml: line 3: odd\n"), "{text}");
     let owner = owner(&picture, Some(&counts()), address("203.0.113.1:443"));
     assert!(owner.text.ends_with("foreign, or of /m/a.yaml, which is refused\n"), "{owner:?}");

@@ -62,6 +62,8 @@ pub enum Reason {
     Starting,
     /// An object, or a part of it, cannot be used.
     ObjectRejected,
+    /// A default is in the place of a value that cannot be used.
+    DefaultUsed,
     /// An older Service has the address and port.
     AddressConflict,
     /// An address is in a range that is left to others.
@@ -82,6 +84,7 @@ impl Reason {
         match self {
             Reason::Starting => "Starting",
             Reason::ObjectRejected => "ObjectRejected",
+            Reason::DefaultUsed => "DefaultUsed",
             Reason::AddressConflict => "AddressConflict",
             Reason::AddressExcluded => "AddressExcluded",
             Reason::SchedulerMissing => "SchedulerMissing",
@@ -114,9 +117,10 @@ impl Reason {
     /// Who has the same to tell.
     pub fn scope(self) -> Scope {
         match self {
-            Reason::ObjectRejected | Reason::AddressConflict | Reason::AddressExcluded => {
-                Scope::Cluster
-            }
+            Reason::ObjectRejected
+            | Reason::DefaultUsed
+            | Reason::AddressConflict
+            | Reason::AddressExcluded => Scope::Cluster,
             Reason::SchedulerMissing
             | Reason::KernelFeatureMissing
             | Reason::DriftRepaired

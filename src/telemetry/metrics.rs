@@ -49,6 +49,7 @@ pub struct Metrics {
     failing: Gauge,
     deferred: Gauge,
     rejected: Gauge,
+    defaulted: Gauge,
     refused: Family<Role, Gauge>,
     writes: Counter,
     kernel_time: Family<Operation, Counter<f64, AtomicU64>>,
@@ -199,6 +200,10 @@ impl Metrics {
                 .plain("kubeipvs_deferred_rows", "Rows that are changed a few at a time"),
             rejected: names
                 .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
+            defaulted: names.plain(
+                "kubeipvs_defaulted",
+                "Values of objects that cannot be used, with a default in their place",
+            ),
             refused: names.plain("kubeipvs_refused_files", "Files that cannot be used"),
             writes: names
                 .plain("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
@@ -304,9 +309,11 @@ impl Metrics {
         self.last_queued.set(seconds(SystemTime::now()));
     }
 
-    /// So many objects, or parts of them, are not programmed.
-    pub fn rejected(&self, number: usize) {
-        self.rejected.set(count(number));
+    /// So many objects, or parts of them, are not programmed, and so many values have a default in
+    /// their place.
+    pub fn rejected(&self, rejected: usize, defaulted: usize) {
+        self.rejected.set(count(rejected));
+        self.defaulted.set(count(defaulted));
     }
 
     /// So many files that are read for this cannot be used.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::cluster::{
-    Endpoint, EndpointPort, EndpointSlice, Hints, Kind, Node, Object, ObjectName, Parsed,
+    Endpoint, EndpointPort, EndpointSlice, Hints, Kind, Node, Object, ObjectName, Parsed, Reason,
     Scheduling, Service, ServicePort, TrafficPolicy, Update,
 };
 use crate::config::{
@@ -257,6 +257,11 @@ pub fn node_applied(zone: Option<&str>, pod_cidrs: &[&str]) -> Update {
 /// The update that applies an object of which nothing is rejected.
 pub fn applied(kind: Kind, name: ObjectName, object: Object) -> Update {
     Update::Applied(kind, name, Parsed { object: Some(object), ..Parsed::default() })
+}
+
+/// Why an object is not programmed as it says, in words.
+pub fn reasons(parsed: &Parsed) -> Vec<&str> {
+    parsed.reasons.iter().map(Reason::text).collect()
 }
 
 /// The updates of first lists with these objects: afterwards the store is complete.

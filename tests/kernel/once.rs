@@ -32,7 +32,7 @@ fn once_fails_if_anything_is_not_programmed_and_programs_the_rest() {
     manifests.put("more.yaml", &Service { name: "more", ..Service::new("", 7, &pods) }.manifest());
     let (status, log) = run();
     assert_eq!(status, Some(1), "{log}");
-    assert!(log.contains("  rejected: default/bad: "), "{log}");
+    assert!(log.contains("  rejected: Service default/bad: "), "{log}");
     assert!(dump::has_server(&world.node, "-t 10.254.10.7:80"), "the rest is programmed\n{log}");
 
     manifests.put("bad.yaml", "x: : ");

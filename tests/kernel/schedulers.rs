@@ -250,6 +250,6 @@ fn schedulers_that_the_kernel_lacks_cost_only_their_service() {
     wait::until("the scheduler, now that it can be loaded", SOON, || {
         scheduling(&world, &front.to_string()).as_deref() == Some("sed")
     });
-    daemon.wait_for_log("object no longer rejected", SOON);
+    daemon.wait_for_log("object no longer served with a default", SOON);
     client::connect_tcp(&client.namespace, front).unwrap();
 }

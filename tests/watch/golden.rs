@@ -36,7 +36,7 @@ pub fn lines(store: &Store) -> BTreeSet<String> {
     lines.extend(store.node("node1").map(|node| format!("node node1 {node:?}")));
     lines.extend(store.service_cidrs().map(|range| format!("range {range}")));
     lines.extend(
-        store.rejected().map(|(kind, name, why)| format!("rejected {kind} {name} {why:?}")),
+        store.unusable().map(|(kind, name, why)| format!("rejected {kind} {name} {why:?}")),
     );
     lines
 }

@@ -77,8 +77,10 @@ pub fn parse_slice(object: &objects::EndpointSlice) -> Parsed {
         "IPv4" => Family::V4,
         "IPv6" => Family::V6,
         other => {
-            let reason = format!("addressType: \"{other}\" is not IPv4 or IPv6");
-            return Parsed { rejected: vec![reason], ..Parsed::default() };
+            let (names, instead) = (["IPv4", "IPv6"], "the slice is not served");
+            let mut reasons = Reasons::default();
+            reasons.reject(field::unknown_name("addressType", other, &names, instead));
+            return Parsed { reasons: reasons.0, ..Parsed::default() };
         }
     };
     let mut reasons = Reasons::default();
@@ -91,7 +93,7 @@ pub fn parse_slice(object: &objects::EndpointSlice) -> Parsed {
             .usable(endpoints.map(|(index, endpoint)| parse_endpoint(index, endpoint, family))),
     };
     let triggered = triggered(&object.metadata);
-    Parsed { object: Some(Object::EndpointSlice(slice)), rejected: reasons.0, triggered }
+    Parsed { object: Some(Object::EndpointSlice(slice)), reasons: reasons.0, triggered }
 }
 
 fn parse_endpoint(
@@ -99,6 +101,9 @@ fn parse_endpoint(
     endpoint: &objects::Endpoint,
     family: Family,
 ) -> Result<Endpoint, String> {
+    if let Some(fault) = &endpoint.fault {
+        return Err(format!("endpoints[{index}]{fault}; the endpoint is not served"));
+    }
     let field = format!("endpoints[{index}].addresses");
     let Some(text) = endpoint.addresses.first() else {
         return Err(format!("{field}: empty"));
@@ -145,7 +150,7 @@ pub fn parse_endpoints(object: &objects::Endpoints) -> Parsed {
         }));
     }
     let triggered = triggered(&object.metadata);
-    Parsed { object: Some(Object::Endpoints(slices)), rejected: reasons.0, triggered }
+    Parsed { object: Some(Object::Endpoints(slices)), reasons: reasons.0, triggered }
 }
 
 /// When the change was caused that the control plane tells of; it need not say.

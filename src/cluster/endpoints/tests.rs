@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cluster::{Hints, Kind};
+use crate::testing::objects::reasons;
 
 fn slice(fields: Value) -> Parsed {
     let mut object = json!({
@@ -28,7 +29,7 @@ fn endpoints(subsets: Value) -> Parsed {
 fn usable(parsed: &Parsed) -> &EndpointSlice {
     match &parsed.object {
         Some(Object::EndpointSlice(slice)) => slice,
-        other => panic!("not a slice: {other:?}, {:?}", parsed.rejected),
+        other => panic!("not a slice: {other:?}, {:?}", parsed.reasons),
     }
 }
 
@@ -59,7 +60,7 @@ fn a_complete_endpoint_reads_every_field() {
         "zone": "ignored",
         "hints": {"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": [{"name": "n"}]},
     }]}));
-    assert_eq!(parsed.rejected, Vec::<String>::new());
+    assert_eq!(parsed.reasons, []);
     let expected = Endpoint {
         address: "10.244.1.2".parse().unwrap(),
         ready: false,
@@ -103,11 +104,15 @@ fn slices_that_mean_nothing_here_are_ignored_without_a_reason() {
 #[test]
 fn other_address_types_are_rejected_whole() {
     for (address_type, reason) in [
-        (json!("FQDN"), "addressType: \"FQDN\" is not IPv4 or IPv6"),
-        (json!(null), "addressType: \"\" is not IPv4 or IPv6"),
+        (json!("FQDN"), "addressType: \"FQDN\" is not IPv4 or IPv6; the slice is not served"),
+        (json!(null), "addressType: \"\" is not IPv4 or IPv6; the slice is not served"),
+        (
+            json!("ipv6"),
+            "addressType: \"ipv6\" is not IPv4 or IPv6; the slice is not served; did you mean IPv6?",
+        ),
     ] {
         let parsed = slice(json!({"addressType": address_type}));
-        assert_eq!((parsed.object, parsed.rejected), (None, vec![reason.to_owned()]));
+        assert_eq!((&parsed.object, reasons(&parsed)), (&None, vec![reason]));
     }
 }
 
@@ -126,7 +131,7 @@ fn one_bad_part_costs_only_itself() {
         ),
         (
             json!({"ports": [good_port, {"name": "b", "port": 1, "protocol": "QUIC"}]}),
-            "ports[1].protocol: \"QUIC\" is not TCP, UDP or SCTP",
+            "ports[1].protocol: \"QUIC\" is not TCP, UDP or SCTP; the port is not served",
         ),
         (json!({"endpoints": [{"addresses": []}, good]}), "endpoints[0].addresses: empty"),
         (
@@ -139,7 +144,7 @@ fn one_bad_part_costs_only_itself() {
         ),
     ] {
         let parsed = slice(fields.clone());
-        assert_eq!(parsed.rejected, [reason], "{fields}");
+        assert_eq!(reasons(&parsed), [reason], "{fields}");
         let expected = "default/web IPv4 [http:8080/tcp] [10.244.1.2]";
         assert_eq!(lines(&[usable(&parsed).clone()]), [expected], "{fields}");
     }
@@ -156,7 +161,7 @@ fn a_missing_port_name_is_the_empty_one() {
 fn a_missing_protocol_is_tcp() {
     for port in [json!({"port": 53}), json!({"port": 53, "protocol": null})] {
         let parsed = slice(json!({"ports": [port]}));
-        assert_eq!(parsed.rejected, Vec::<String>::new());
+        assert_eq!(parsed.reasons, []);
         assert_eq!(lines(&[usable(&parsed).clone()]), ["default/web IPv4 [:53/tcp] [10.244.1.2]"]);
     }
 }
@@ -183,12 +188,39 @@ fn endpoints_become_a_slice_per_subset_and_family() {
     );
     assert_eq!(slices[0].endpoints[0].node.as_deref(), Some("n"));
     assert_eq!(
-        parsed.rejected,
+        reasons(&parsed),
         [
             "subsets[2].ports[0].port: 0 is not between 1 and 65535",
             "subsets[2].addresses[0].ip: \"fe80::1%eth0\" is not an IP address",
         ]
     );
+}
+
+#[test]
+fn an_endpoint_that_does_not_read_costs_only_itself() {
+    let good = json!({"addresses": ["10.244.1.2"]});
+    for (bad, reason) in [
+        (
+            json!({"addresses": ["10.244.1.3"], "conditions": {"ready": "no"}}),
+            "endpoints[1].conditions.ready: the text \"no\" in place of true or false",
+        ),
+        (
+            json!({"addresses": "10.244.1.3"}),
+            "endpoints[1].addresses: the text \"10.244.1.3\" in place of a list",
+        ),
+        (json!("10.244.1.3"), "endpoints[1]: the text \"10.244.1.3\" in place of fields"),
+    ] {
+        let bad_address = json!({"addresses": ["pod"]});
+        let parsed = slice(json!({"endpoints": [good, bad, bad_address]}));
+        let address = "endpoints[2].addresses[0]: \"pod\" is not an IP address";
+        let told = format!("{reason}; the endpoint is not served");
+        assert_eq!(reasons(&parsed), [told.as_str(), address]);
+        let expected = "default/web IPv4 [http:8080/tcp] [10.244.1.2]";
+        assert_eq!(lines(&[usable(&parsed).clone()]), [expected], "{bad}");
+    }
+    let parsed = slice(json!({"endpoints": [{"nodeName": 7}], "ports": 80}));
+    assert_eq!(parsed.object, None, "something else is wrong with it, too");
+    assert_eq!(reasons(&parsed).len(), 1);
 }
 
 #[test]

@@ -5,11 +5,12 @@
 //! Invariant: null stands for absent everywhere, unknown fields and enum values are no errors,
 //! and an object that cannot be read but can be named is rejected, not lost.
 
+mod in_parts;
 mod place;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Kind, ObjectName, Parsed, endpoints, node, service, service_cidr};
+use super::{Kind, ObjectName, Parsed, Reason, endpoints, node, service, service_cidr};
 
 /// An object as read from its JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,9 +28,9 @@ pub fn read(kind: Kind, json: &str) -> Result<Read, serde_json::Error> {
     let typed = match kind {
         Kind::Service => serde_json::from_str(json)
             .map(|object: Service| named(kind, &object.metadata, service::parse(&object))),
-        Kind::EndpointSlice => serde_json::from_str(json).map(|object: EndpointSlice| {
-            named(kind, &object.metadata, endpoints::parse_slice(&object))
-        }),
+        Kind::EndpointSlice => serde_json::from_str(json)
+            .or_else(|error| in_parts::slice(json).ok_or(error))
+            .map(|object| named(kind, &object.metadata, endpoints::parse_slice(&object))),
         Kind::Endpoints => serde_json::from_str(json).map(|object: Endpoints| {
             named(kind, &object.metadata, endpoints::parse_endpoints(&object))
         }),
@@ -58,8 +59,9 @@ fn reject(kind: Kind, json: &str, error: serde_json::Error) -> Result<Read, serd
     match serde_json::from_str::<Named>(json) {
         Ok(object) if !object.metadata.name.is_empty() => {
             let error = place::in_words(json, &error);
-            let rejected = vec![format!("does not read as a {kind}: {error}")];
-            Ok(named(kind, &object.metadata, Parsed { rejected, ..Parsed::default() }))
+            let reason = Reason::Rejected(format!("does not read as a {kind}: {error}"));
+            let parsed = Parsed { reasons: vec![reason], ..Parsed::default() };
+            Ok(named(kind, &object.metadata, parsed))
         }
         _ => Err(error),
     }
@@ -300,6 +302,9 @@ pub struct Endpoint {
     /// Whom it should serve.
     #[serde(deserialize_with = "or_default")]
     pub hints: Hints,
+    /// Why it does not read, in place of all the above.
+    #[serde(skip)]
+    pub fault: Option<String>,
 }
 
 /// Conditions of an endpoint; absent ones have defaults of their own.

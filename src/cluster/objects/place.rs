@@ -112,6 +112,7 @@ fn end_of_text(bytes: &[u8], start: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use crate::cluster::{Kind, objects};
+    use crate::testing::objects::reasons;
 
     #[test]
     fn the_field_is_named_and_what_belongs_there() {
@@ -138,13 +139,13 @@ mod tests {
             ),
             (
                 Kind::EndpointSlice,
-                r#"{"metadata":{"name":"a"},"endpoints":[{"conditions":{"ready":"yes"}}]}"#,
-                "endpoints[0].conditions.ready: the text \"yes\" in place of true or false",
+                r#"{"metadata":{"name":"a"},"endpoints":[{}],"ports":[{"port":80},{"name":[]}]}"#,
+                "ports[1].name: a list in place of text",
             ),
         ] {
             let read = objects::read(kind, json).unwrap();
             let expected = format!("does not read as a {kind}: {expected}");
-            assert_eq!(read.parsed.rejected, [expected], "{json}");
+            assert_eq!(reasons(&read.parsed), [expected], "{json}");
         }
     }
 }

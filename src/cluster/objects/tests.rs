@@ -1,6 +1,7 @@
 //! Objects that do not read, and what null and absence stand for.
 
 use super::*;
+use crate::testing::objects::reasons;
 
 #[test]
 fn an_object_that_does_not_read_is_rejected_by_name() {
@@ -9,7 +10,7 @@ fn an_object_that_does_not_read_is_rejected_by_name() {
     let read = read(Kind::Service, json).unwrap();
     assert_eq!((read.name, read.version.as_str()), (ObjectName::new("a", "b"), "7"));
     assert_eq!(read.parsed.object, None);
-    assert!(read.parsed.rejected[0].starts_with("does not read as a Service: "));
+    assert!(reasons(&read.parsed)[0].starts_with("does not read as a Service: "));
 }
 
 #[test]
@@ -72,6 +73,6 @@ fn null_stands_for_absent_everywhere() {
         (Kind::ServiceCidr, r#"{"metadata":{"name":"x"},"spec":{"cidrs":null}}"#),
     ];
     for (kind, json) in nulls {
-        assert_eq!(read(kind, json).unwrap().parsed.rejected, Vec::<String>::new(), "{json}");
+        assert_eq!(read(kind, json).unwrap().parsed.reasons, [], "{json}");
     }
 }

@@ -12,11 +12,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::field::{self, Reasons};
-use super::{Object, Parsed, Service, ServicePort, TrafficPolicy, objects};
+use super::{Object, Parsed, Reason, Service, ServicePort, TrafficPolicy, objects};
 use crate::model::net::{Family, PerFamily};
 
 /// How long clients stick where a Service does not say: what the API server would set.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
+/// The names of the families in the API.
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 /// The longest that the API allows.
 const MAX_AFFINITY_SECONDS: u32 = 86_400;
 
@@ -26,7 +28,7 @@ pub fn parse(object: &objects::Service) -> Parsed {
         return Parsed::default();
     }
     let spec = &object.spec;
-    let mut reasons = Reasons::default();
+    let mut reasons = Reasons(unknown_families(spec).collect());
     let external_policy = external::external_policy(spec, &mut reasons);
     let service = Service {
         created: reasons.value_or(created(&object.metadata), None),
@@ -44,7 +46,7 @@ pub fn parse(object: &objects::Service) -> Parsed {
     let has_address = Family::ALL.iter().any(|family| service.cluster_ips.get(*family).is_some());
     let is_usable = has_address && !service.ports.is_empty();
     let object = is_usable.then_some(Object::Service(service));
-    Parsed { object, rejected: reasons.0, ..Parsed::default() }
+    Parsed { object, reasons: reasons.0, ..Parsed::default() }
 }
 
 fn is_ignored(object: &objects::Service) -> bool {
@@ -67,7 +69,7 @@ fn cluster_ips(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> PerFamily<
         let slot = cluster_ips.get_mut(Family::of(address));
         match slot {
             None => *slot = Some(address),
-            Some(first) => reasons.0.push(format!(
+            Some(first) => reasons.reject(format!(
                 "spec.clusterIPs: {address} is a second address of the family of {first}"
             )),
         }
@@ -87,23 +89,37 @@ fn cluster_ip(spec: &objects::ServiceSpec, index: usize, text: &str) -> Result<I
         // Without families, as in manifests, the addresses speak for themselves.
         None if spec.ip_families.is_empty() => Ok(address),
         None => Err(format!("{field}: {address} has no family in spec.ipFamilies")),
-        Some(named) if *named == family => Ok(address),
+        Some(named) if *named == family || !is_family(named) => Ok(address),
         Some(named) => Err(format!("{field}: {address} is not of the family {named}")),
     }
+}
+
+fn is_family(name: &str) -> bool {
+    FAMILIES.contains(&name)
+}
+
+/// Families by names that are none, in whose place the addresses speak for themselves.
+fn unknown_families(spec: &objects::ServiceSpec) -> impl Iterator<Item = Reason> {
+    let unknown = spec.ip_families.iter().enumerate().filter(|(_, name)| !is_family(name));
+    unknown.map(|(index, name)| {
+        let (field, instead) =
+            (format!("spec.ipFamilies[{index}]"), "the family of the address is used");
+        Reason::Defaulted(field::unknown_name(&field, name, &FAMILIES, instead))
+    })
 }
 
 fn ports(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<ServicePort> {
     let mut ports = Vec::new();
     for (index, port) in spec.ports.iter().enumerate() {
         let port = service_port(index, port, reasons);
-        ports.extend(reasons.value_or(port.map(Some), None));
+        ports.extend(reasons.part(port));
     }
     let mut fronts = BTreeSet::new();
     let mut keep_first = |port: &ServicePort| {
         let is_first = fronts.insert((port.protocol, port.port));
         if !is_first {
             let (number, protocol) = (port.port, port.protocol);
-            reasons.0.push(format!("spec.ports: {number}/{protocol} is there twice"));
+            reasons.reject(format!("spec.ports: {number}/{protocol} is there twice"));
         }
         is_first
     };
@@ -125,7 +141,7 @@ fn service_port(
         )?,
         port: field::port(&format!("spec.ports[{index}].port"), port.port)?,
         // A node port that cannot be used is no reason to lose the port on the service address.
-        node_port: reasons.value_or(external::node_port(index, port), None),
+        node_port: reasons.part(external::node_port(index, port)).flatten(),
     })
 }
 
@@ -157,7 +173,7 @@ fn policy(field: &str, name: Option<&str>) -> Result<TrafficPolicy, String> {
         None | Some("" | "Cluster") => Ok(TrafficPolicy::Cluster),
         Some("Local") => Ok(TrafficPolicy::Local),
         Some(other) => {
-            Err(format!("{field}: \"{other}\" is not Cluster or Local; Cluster is used"))
+            Err(field::unknown_name(field, other, &["Cluster", "Local"], "Cluster is used"))
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::Reasons;
+use super::field;
 use super::objects::Annotations;
 use crate::cluster::Scheduling;
 use crate::model::ipvs::{FLAG_3, FLAG_FALLBACK, FLAG_MH_PORT, SCHEDULERS};
@@ -34,9 +35,9 @@ pub fn parse(annotations: &Annotations, reasons: &mut Reasons) -> Option<Box<Sch
         ("ipvs.kube-ipvs-proxy.io/scheduler-flags", &annotations.scheduler_flags),
         ("kube-router.io/service.schedflags", &annotations.router_scheduler_flags),
     ]);
-    let parsed = scheduler(named).map_err(|reason| reasons.0.push(reason));
+    let parsed = scheduler(named).map(Some);
     // Flags are meant for the scheduler next to them, not for one that takes its place.
-    let scheduler = parsed.ok()?;
+    let scheduler = reasons.value_or(parsed, None)?;
     let flags = reasons.value_or(self::flags(flags, scheduler), None);
     let scheduling = Scheduling { scheduler: scheduler.map(Arc::from), flags };
     (scheduling != Scheduling::default()).then(|| Box::new(scheduling))
@@ -51,11 +52,12 @@ fn scheduler(given: Given<'_>) -> Result<Option<&'static str>, String> {
     let Some((name, text)) = given else { return Ok(None) };
     match SCHEDULERS.into_iter().find(|known| *known == text) {
         Some(scheduler) => Ok(Some(scheduler)),
-        None => Err(format!(
-            "metadata.annotations[{name}]: \"{text}\" is not one of {}; the default is used",
-            SCHEDULERS.join(", ")
-        )),
+        None => Err(not_one_of(name, text, &SCHEDULERS, "the default is used")),
     }
+}
+
+fn not_one_of(annotation: &str, given: &str, names: &[&str], instead: &str) -> String {
+    field::unknown_name(&format!("metadata.annotations[{annotation}]"), given, names, instead)
 }
 
 fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Option<u32>, String> {
@@ -68,10 +70,7 @@ fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Option<u32>, Strin
             None => {
                 let fitting = FLAGS.iter().filter(|(_, of, _)| is_of_it(*of));
                 let fitting: Vec<&str> = fitting.map(|(flag, ..)| *flag).collect();
-                return Err(format!(
-                    "metadata.annotations[{name}]: \"{word}\" is not one of {}; no flag is used",
-                    fitting.join(", ")
-                ));
+                return Err(not_one_of(name, word, &fitting, "no flag is used"));
             }
         }
     }
@@ -94,7 +93,8 @@ mod tests {
         let mut reasons = Reasons::default();
         let said = parse(&annotations, &mut reasons).unwrap_or_default();
         let Scheduling { scheduler, flags } = *said;
-        (scheduler.map(|name| name.to_string()), flags, reasons.0)
+        let reasons = reasons.0.iter().map(|reason| reason.text().to_owned()).collect();
+        (scheduler.map(|name| name.to_string()), flags, reasons)
     }
 
     #[test]
@@ -130,7 +130,8 @@ mod tests {
         let (scheduler, flags, reasons) = read(["", "", "sh", "sh-port,mh-port"]);
         assert_eq!((scheduler.as_deref(), flags), (Some("sh"), None));
         let expected = "metadata.annotations[kube-router.io/service.schedflags]: \"mh-port\" is not \
-                        one of sh-fallback, sh-port, flag-1, flag-2, flag-3; no flag is used";
+                        one of sh-fallback, sh-port, flag-1, flag-2, flag-3; no flag is used; did you \
+                        mean sh-port?";
         assert_eq!(reasons, [expected]);
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cluster::Kind;
 use crate::model::net::Protocol;
+use crate::testing::objects::reasons;
 
 /// Parses a Service with a usable spec that the fields given replace.
 pub(super) fn parse_with(fields: Value) -> Parsed {
@@ -26,7 +27,7 @@ fn merge(spec: &mut Value, fields: Value) {
 pub(super) fn service(parsed: Parsed) -> Service {
     match parsed.object {
         Some(Object::Service(service)) => service,
-        other => panic!("not a Service: {other:?}, {:?}", parsed.rejected),
+        other => panic!("not a Service: {other:?}, {:?}", parsed.reasons),
     }
 }
 
@@ -54,7 +55,7 @@ fn a_complete_service_reads_without_complaint() {
         },
         "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.2"}]}},
     }));
-    assert_eq!(parsed.rejected, Vec::<String>::new());
+    assert_eq!(parsed.reasons, []);
     let port = |name: &str, protocol, node_port| ServicePort {
         name: name.into(),
         protocol,
@@ -110,11 +111,21 @@ fn cluster_ips_are_taken_by_family() {
         ),
     ] {
         let parsed = parse_with(fields.clone());
-        assert_eq!(parsed.rejected, Vec::<String>::new(), "{fields}");
+        assert_eq!(parsed.reasons, [], "{fields}");
         let found = service(parsed).cluster_ips;
         let text = |address: Option<IpAddr>| address.map(|address| address.to_string());
         assert_eq!((text(found.v4).as_deref(), text(found.v6).as_deref()), (v4, v6), "{fields}");
     }
+}
+
+#[test]
+fn a_family_that_is_none_costs_no_address() {
+    let parsed = parse_with(json!({"clusterIPs": ["10.0.0.1", "fd00::1"],
+        "ipFamilies": ["IPv4", "ipv6"]}));
+    let reason = "spec.ipFamilies[1]: \"ipv6\" is not IPv4 or IPv6; the family of the address is \
+                  used; did you mean IPv6?";
+    assert_eq!(parsed.reasons, [Reason::Defaulted(reason.to_owned())]);
+    assert_eq!(service(parsed).cluster_ips.v6, Some("fd00::1".parse().unwrap()));
 }
 
 #[test]
@@ -126,7 +137,7 @@ fn one_bad_field_costs_only_its_part() {
         ),
         (
             json!({"ports": [{"port": 80}, {"port": 81, "protocol": "ICMP"}]}),
-            "spec.ports[1].protocol: \"ICMP\" is not TCP, UDP or SCTP",
+            "spec.ports[1].protocol: \"ICMP\" is not TCP, UDP or SCTP; the port is not served",
         ),
         (
             json!({"ports": [{"port": 80}, {"port": 80, "name": "again"}]}),
@@ -155,7 +166,7 @@ fn one_bad_field_costs_only_its_part() {
     ];
     for (fields, reason) in cases {
         let parsed = parse_with(fields.clone());
-        assert_eq!(parsed.rejected, [reason], "{fields}");
+        assert_eq!(reasons(&parsed), [reason], "{fields}");
         let service = service(parsed);
         assert_eq!(service.ports.len(), 1, "{fields}");
         assert_eq!(service.cluster_ips.v4, Some("10.0.0.1".parse().unwrap()), "{fields}");
@@ -172,7 +183,7 @@ fn a_service_without_any_usable_address_or_port_is_rejected_whole() {
         (json!({"ports": [{}]}), "spec.ports[0].port: a port without a number is not supported"),
     ] {
         let parsed = parse_with(fields.clone());
-        assert_eq!((parsed.object, parsed.rejected), (None, vec![reason.to_owned()]), "{fields}");
+        assert_eq!((&parsed.object, reasons(&parsed)), (&None, vec![reason]), "{fields}");
     }
 }
 
@@ -194,7 +205,7 @@ fn affinity_defaults_and_is_bounded() {
     ] {
         let fields = json!({"sessionAffinity": affinity, "sessionAffinityConfig": config});
         let parsed = parse_with(fields.clone());
-        assert_eq!(!parsed.rejected.is_empty(), is_rejected, "{fields}");
+        assert_eq!(!parsed.reasons.is_empty(), is_rejected, "{fields}");
         assert_eq!(service(parsed).affinity_seconds, expected, "{fields}");
     }
 }
@@ -204,6 +215,6 @@ fn an_unreadable_creation_time_is_named() {
     let parsed = parse_object(json!({"metadata": {"name": "web", "creationTimestamp": "today"},
         "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}}));
     let reason = "metadata.creationTimestamp: \"today\" is not an RFC 3339 time";
-    assert_eq!(parsed.rejected, [reason]);
+    assert_eq!(reasons(&parsed), [reason]);
     assert_eq!(service(parsed).created, None);
 }

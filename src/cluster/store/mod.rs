@@ -14,7 +14,7 @@ use ipnet::IpNet;
 pub use self::triggers::Trigger;
 use self::triggers::Triggers;
 use super::names::Names;
-use super::{EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Service, Update};
+use super::{EndpointSlice, Kind, Node, Object, ObjectName, Parsed, Reason, Service, Update};
 
 /// What updates changed, so that only that is computed again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Touched {
     pub nodes: bool,
     /// Whether the ranges of service addresses changed.
     pub service_cidrs: bool,
-    /// Objects whose reasons for rejection changed, or went.
+    /// Objects whose reasons not to be programmed as they say changed, or went.
     pub rejected: BTreeSet<(Kind, ObjectName)>,
 }
 
@@ -189,11 +189,11 @@ impl Store {
         })
     }
 
-    /// Objects that cannot be used, in part or whole, with the reasons.
-    pub fn rejected(&self) -> impl Iterator<Item = (Kind, &ObjectName, &[String])> {
+    /// Objects that are not programmed as they say, with the reasons.
+    pub fn unusable(&self) -> impl Iterator<Item = (Kind, &ObjectName, &[Reason])> {
         self.tables.iter().flat_map(|(kind, table)| {
-            let rejected = table.objects.iter().filter(|(_, parsed)| !parsed.rejected.is_empty());
-            rejected.map(|(name, parsed)| (*kind, name, parsed.rejected.as_slice()))
+            let rejected = table.objects.iter().filter(|(_, parsed)| !parsed.reasons.is_empty());
+            rejected.map(|(name, parsed)| (*kind, name, parsed.reasons.as_slice()))
         })
     }
 
@@ -315,7 +315,7 @@ fn difference(kind: Kind, name: &ObjectName, old: &Parsed, new: &Parsed) -> Touc
             touched.add(name, object);
         }
     }
-    if old.rejected != new.rejected {
+    if old.reasons != new.reasons {
         touched.rejected.insert((kind, name.clone()));
     }
     touched

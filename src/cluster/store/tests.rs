@@ -204,12 +204,13 @@ fn reasons_are_kept_until_they_change() {
     let concerned = BTreeSet::from([(Kind::Service, name("default/a"))]);
     assert_eq!(store.apply(bad()), Touched { rejected: concerned.clone(), ..Touched::default() });
     assert!(store.apply(bad()).is_empty());
-    let reasons: Vec<_> = store.rejected().map(|(_, _, reasons)| reasons.to_vec()).collect();
-    assert_eq!(reasons, [["spec.clusterIP: \"x\" is not an IP address"]]);
+    let reasons: Vec<_> = store.unusable().map(|(_, _, reasons)| reasons.to_vec()).collect();
+    let reason = Reason::Rejected("spec.clusterIP: \"x\" is not an IP address".to_owned());
+    assert_eq!(reasons, [[reason]]);
     // Rejected objects take part in lists like all others.
     store.apply(Update::ListStarted(Kind::Service));
     assert_eq!(store.apply(Update::ListDone(Kind::Service)).rejected, concerned);
-    assert_eq!(store.rejected().count(), 0);
+    assert_eq!(store.unusable().count(), 0);
 }
 
 #[test]

@@ -68,6 +68,6 @@ fn once_says_what_still_drains() {
     let report = once_after_an_endpoint_left(1, Duration::from_millis(50));
     assert_eq!((report.is_complete(), report.drains), (true, 1));
     let text = report.to_string();
-    let expected = "1 real servers still drain: a running daemon, or a later run, ends them\n";
+    let expected = "still draining: 1 real server; a running daemon, or a later run, ends that\n";
     assert!(text.ends_with(expected), "{text}");
 }

@@ -137,8 +137,9 @@ fn answers_and_rejections_are_counted() {
     let metrics = Metrics::new();
     metrics.answered_healthz(503);
     metrics.answered_livez(200);
-    metrics.rejected(4);
+    metrics.rejected(4, 2);
     assert_line(&metrics, r#"kubeproxy_proxy_healthz_total{code="503"} 1"#);
     assert_line(&metrics, r#"kubeproxy_proxy_livez_total{code="200"} 1"#);
     assert_line(&metrics, "kubeipvs_rejected 4");
+    assert_line(&metrics, "kubeipvs_defaulted 2");
 }

@@ -132,7 +132,7 @@ mod tests {
         assert!(matches!(parse(Kind::Node, nameless), Ok(Event::Nameless(_))));
         let modified = r#"{"type":"MODIFIED","object":{"metadata":{"name":"n"},"status":7}}"#;
         let Ok(Event::Modified(read)) = parse(Kind::Node, modified) else { panic!("not modified") };
-        assert!(read.parsed.rejected[0].starts_with("does not read as a Node"));
+        assert!(read.parsed.reasons[0].text().starts_with("does not read as a Node"));
         let new = r#"{"type":"TELEPORTED","object":{}}"#;
         assert!(matches!(parse(Kind::Node, new), Ok(Event::Unknown)));
         for broken in ["", "{", r#"{"type":"ADDED"}"#, &modified[..40]] {

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 
 use super::field::{self, Reasons};
 use super::{Family, ServicePort, TrafficPolicy, objects, policy};
+use crate::cluster::Reason;
 
 /// Who may serve clients of the addresses read here.
 ///
@@ -57,7 +58,12 @@ fn ingress_ip(index: usize, ingress: &objects::Ingress) -> Result<Option<IpAddr>
     match (ingress.ip.as_str(), ingress.ip_mode.as_deref()) {
         ("", _) | (_, Some("Proxy")) => Ok(None),
         (text, None | Some("VIP")) => field::address(&format!("{field}.ip"), text).map(Some),
-        (_, Some(other)) => Err(format!("{field}.ipMode: \"{other}\" is not VIP or Proxy")),
+        (_, Some(other)) => Err(field::unknown_name(
+            &format!("{field}.ipMode"),
+            other,
+            &["VIP", "Proxy"],
+            "the address is not served",
+        )),
     }
 }
 
@@ -70,7 +76,8 @@ pub fn source_ranges(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<
     let mut ranges = distinct(reasons.usable(ranges));
     if ranges.is_empty() && !texts.is_empty() {
         // As in the reference; closing the addresses would cost more than the ranges.
-        reasons.0.push(format!("{field}: without a usable range, everybody is let in"));
+        let reason = format!("{field}: without a usable range, everybody is let in");
+        reasons.0.push(Reason::Defaulted(reason));
     }
     let is_open =
         |family| ranges.iter().any(|range| family_of(range) == family && range.prefix_len() == 0);
@@ -84,6 +91,8 @@ fn family_of(range: &IpNet) -> Family {
 }
 
 /// Where a load balancer asks this node for local endpoints; only then does the answer matter.
+///
+/// Without a number there is none: an API server would allocate one.
 pub fn health_check_port(
     spec: &objects::ServiceSpec,
     policy: TrafficPolicy,
@@ -93,9 +102,10 @@ pub fn health_check_port(
     if !is_asked {
         return None;
     }
-    let number = spec.health_check_node_port.unwrap_or_default();
-    let port = field::port("spec.healthCheckNodePort", Some(number));
-    reasons.value_or(port.map(Some), None)
+    match spec.health_check_node_port {
+        None | Some(0) => None,
+        number => reasons.part(field::port("spec.healthCheckNodePort", number)),
+    }
 }
 
 /// The node port of one port; 0 is how Go writers may leave it out.
@@ -113,7 +123,7 @@ pub fn keep_first_node_ports(ports: &mut [ServicePort], reasons: &mut Reasons) {
         let Some(number) = port.node_port else { continue };
         if !claimed.insert((port.protocol, number)) {
             let protocol = port.protocol;
-            reasons.0.push(format!("spec.ports: node port {number}/{protocol} is there twice"));
+            reasons.reject(format!("spec.ports: node port {number}/{protocol} is there twice"));
             port.node_port = None;
         }
     }
