@@ -6,9 +6,10 @@
 use std::time::{Duration, Instant};
 
 use super::Exit;
-use crate::cluster::Kind;
 use crate::cluster::store::Store;
+use crate::cluster::{Kind, ObjectName};
 use crate::config::{Periods, RenderConfig};
+use crate::desired::Rejected;
 use crate::kernel::{Error, Failure, Kernel};
 use crate::model::observed::{Host, Observed, Scope};
 use crate::plan::step::Step;
@@ -19,7 +20,12 @@ use crate::watch::manifests::{self, Content};
 /// A period that no single sync sees the end of.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// Prints what would be programmed; failed if a file, an object, or a part of one, would not be.
+/// Said of a Service of which node ports are not shown.
+const NO_NODE_ADDRESS: &str = "spec.ports: no node port is shown, as no address of the node is \
+    known: name them with --node-addresses, or add the Node that --hostname-override names";
+
+/// Prints what would be programmed; failed if a file, an object, or a part of one, would
+/// not be, or with a default.
 pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
     let node_name = &config.policy.node_name;
     let content = manifests::read_once(&config.manifests, node_name)?;
@@ -41,13 +47,18 @@ pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
         super::complain(&format!("warning: {odd}\n"));
     }
     let rejected = engine.rejected();
-    for rejected in &rejected {
-        let files = places.get(&(rejected.kind, rejected.object.clone())).into_iter().flatten();
-        let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
-        let (object, reason, files) = (&rejected.object, &rejected.reason, files.join(", "));
-        super::complain(&format!("rejected: {files}: {object}: {reason}\n"));
+    let place = |kind: Kind, object: &ObjectName| {
+        let place = places.get(&(kind, object.clone()));
+        place.map(|place| format!("{place}: ")).unwrap_or_default()
+    };
+    for Rejected { kind, object, cause, reason } in &rejected {
+        let (word, place) = (cause.word(), place(*kind, object));
+        super::complain(&format!("{word}: {place}{kind} {object}: {reason}\n"));
     }
-    warn_of_node_ports(&engine, has_addresses);
+    for service in without_node_addresses(&engine, has_addresses) {
+        let place = place(Kind::Service, service);
+        super::complain(&format!("warning: {place}Service {service}: {NO_NODE_ADDRESS}\n"));
+    }
     for fault in &faults {
         super::complain(&format!("error: {fault}\n"));
     }
@@ -55,16 +66,13 @@ pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
     Ok(if is_whole { Exit::Done } else { Exit::Failed })
 }
 
-/// Names the Services whose node ports are open nowhere, as no address of the node is known.
-fn warn_of_node_ports(engine: &Engine, has_addresses: bool) {
+/// The Services whose node ports are open nowhere, as no address of the node is known.
+fn without_node_addresses(
+    engine: &Engine,
+    has_addresses: bool,
+) -> impl Iterator<Item = &ObjectName> {
     let (desired, _) = engine.state();
-    for service in desired.users_of_host().filter(|_| !has_addresses) {
-        super::complain(&format!(
-            "warning: {service}: spec.ports: no node port is shown, as no address of the node is \
-             known: name them with --node-addresses, or add the Node that --hostname-override \
-             names\n"
-        ));
-    }
+    desired.users_of_host().filter(move |_| !has_addresses)
 }
 
 /// The node as it is taken to be.

@@ -365,12 +365,14 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
         format!("ignored: {path}/below: it is no file"),
         format!("ignored: {path}/d.yml: apps/v1 Deployment d is of a kind"),
         format!("ignored: {path}/notes.txt: its name does not end in .yaml"),
-        format!("rejected: {path}/f.yaml: default/x: spec.clusterIP: "),
+        format!("rejected: {path}/f.yaml: line 1: Service default/x: spec.clusterIP: "),
         format!(
             "warning: {path}/f.yaml: Service default/x: spec.prots: no such field; did you mean ports?"
         ),
         format!("warning: {path}/f.yaml: Service default/x: spec.ports: none, "),
-        "warning: default/web: spec.ports: no node port is shown, ".to_string(),
+        format!(
+            "warning: {path}/e.yaml: line 1: Service default/web: spec.ports: no node port is shown, "
+        ),
     ] {
         let lines = run.stderr.lines().filter(|found| found.starts_with(&line));
         assert_eq!(lines.count(), 1, "{line:?} in\n{}", run.stderr);
@@ -378,6 +380,31 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
     assert_eq!(run.stderr.lines().count(), 10, "{}", run.stderr);
     assert_eq!(run.status, Some(1));
     assert!(run.stdout.contains("\n-A -t 10.96.0.10:80 -s rr\n"), "{}", run.stdout);
+}
+
+#[test]
+fn render_tells_defaults_from_rejections() {
+    let odd = format!("{SERVICE}---\n{SERVICE}  sessionAffinity: ClientIp\n");
+    let kind = SERVICE.replace("kind: Service", "kind: Servce");
+    let path = folder_of("render-defaults", &[("a.yaml", &kind), ("b.yaml", &odd)]);
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+        metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}\nports: [{port: 80}]\n\
+        endpoints: [{addresses: [10.244.0.1], conditions: {ready: 'no'}}, {addresses: [10.244.0.2]}]\n";
+    std::fs::write(Path::new(&path).join("c.yaml"), slice).expect("it can be written");
+    let run = run(&["render", "--manifests", &path, "--node-addresses=192.0.2.7"]);
+    for line in [
+        format!("warning: {path}/a.yaml: v1 Servce web does not count; did you mean Service?"),
+        format!("ignored: {path}/b.yaml: Service default/web is on line 1 and on line 9, "),
+        format!(
+            "defaulted: {path}/b.yaml: line 9: Service default/web: spec.sessionAffinity: \"ClientIp\" \
+             is not None or ClientIP; None is used; did you mean ClientIP?"
+        ),
+        format!("rejected: {path}/c.yaml: line 1: EndpointSlice default/web-1: endpoints[0].condi"),
+    ] {
+        assert!(run.stderr.contains(&line), "{line:?} in\n{}", run.stderr);
+    }
+    assert!(run.stdout.contains("-a -t 10.96.0.10:80 -r 10.244.0.2:80 "), "{}", run.stdout);
+    assert_eq!(run.status, Some(1));
 }
 
 #[test]

@@ -4,15 +4,17 @@
 //! Invariant: a document that does not tell which object it is costs only itself; what a single
 //! object lacks is rejected with the object, as it is when an API server sends it.
 
+use std::num::NonZero;
 use std::path::Path;
 
 use serde_json::Value;
 use serde_saphyr::Spanned;
 use tracing::debug;
 
-use super::oddities;
+use super::{oddities, values};
 use crate::cluster::{Kind, ObjectName, Parsed, objects};
 use crate::config::file::document as yaml_file;
+use crate::config::problem::nearest;
 use crate::watch::error::Fault;
 
 /// An object of a file.
@@ -24,7 +26,12 @@ pub struct Found {
     pub name: ObjectName,
     /// What the data plane makes of it.
     pub parsed: Parsed,
+    /// The line on which its document begins, if the reader knows it.
+    pub line: Line,
 }
+
+/// The number of a line, from 1. Cost: kept for each object, in no room of its own.
+pub type Line = Option<NonZero<u32>>;
 
 impl Found {
     /// Which object it is.
@@ -58,7 +65,8 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Content, Fault> {
     let documents = if is_json { json(content)? } else { yaml(content)? };
     let mut found = Content::default();
     for Document { value, line } in documents {
-        if let Err(reason) = collect(&value, &mut found) {
+        let of_object = line.and_then(|line| NonZero::new(u32::try_from(line).ok()?));
+        if let Err(reason) = collect(&value, of_object, &mut found) {
             found.unusable.push(Fault { line, reason });
         }
     }
@@ -116,7 +124,7 @@ fn without_place(reason: &str) -> String {
 }
 
 /// Adds the object of a document, or the objects of a list.
-fn collect(document: &Value, found: &mut Content) -> Result<(), String> {
+fn collect(document: &Value, line: Line, found: &mut Content) -> Result<(), String> {
     let text = |name| document.get(name).and_then(Value::as_str);
     let Some(kind) = text("kind") else {
         return Err("not an object of Kubernetes: kind is missing".to_owned());
@@ -129,14 +137,22 @@ fn collect(document: &Value, found: &mut Content) -> Result<(), String> {
     let Some(kind) = kind_of(version, kind) else {
         debug!(kind, version, "manifest of a kind that does not matter");
         let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        found.ignored.push(format!("{version} {kind} {name}").trim().to_string());
+        let object = format!("{version} {kind} {name}").trim().to_string();
+        match meant(version, kind) {
+            None => found.ignored.push(object),
+            Some(meant) => found.oddities.push(format!("{object} does not count; {meant}")),
+        }
         return Ok(());
     };
-    let object =
-        objects::read(kind, &document.to_string()).map_err(|error| format!("{kind}: {error}"))?;
+    let (usable, defaulted) = values::with_defaults(kind, document);
+    let mut object =
+        objects::read(kind, &usable.to_string()).map_err(|error| format!("{kind}: {error}"))?;
+    if object.parsed.object.is_some() {
+        object.parsed.reasons.extend(defaulted);
+    }
     let of_object = |oddity| format!("{kind} {}: {oddity}", object.name);
     found.oddities.extend(oddities::of(kind, document).into_iter().map(of_object));
-    found.objects.push(Found { kind, name: object.name, parsed: object.parsed });
+    found.objects.push(Found { kind, name: object.name, parsed: object.parsed, line });
     Ok(())
 }
 
@@ -151,7 +167,7 @@ fn collect_items(kind: &str, version: &str, items: &Value, found: &mut Content) 
             fields.entry("kind").or_insert_with(|| kind.into());
             fields.entry("apiVersion").or_insert_with(|| version.into());
         }
-        if let Err(reason) = collect(&item, found) {
+        if let Err(reason) = collect(&item, None, found) {
             found.unusable.push(Fault { line: None, reason: format!("items[{index}]: {reason}") });
         }
     }
@@ -170,9 +186,28 @@ fn kind_of(version: &str, kind: &str) -> Option<Kind> {
     }
 }
 
+/// What was probably meant by a kind that does not count; of groups of others nobody knows.
+fn meant(version: &str, kind: &str) -> Option<String> {
+    if !Kind::ALL.into_iter().any(|known| group(known.api_version()) == group(version)) {
+        return None;
+    }
+    let near = nearest(kind, &Kind::ALL.map(Kind::name))?;
+    let known = Kind::ALL.into_iter().find(|known| known.name() == near)?;
+    Some(match kind == near {
+        false => format!("did you mean {near}?"),
+        true => format!("did you mean apiVersion {}?", known.api_version()),
+    })
+}
+
+/// The group of an API version; the oldest one has no name.
+fn group(version: &str) -> &str {
+    version.rsplit_once('/').map_or("", |(group, _)| group)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Reason;
 
     fn names(file: &str, content: &str) -> Result<Vec<String>, Fault> {
         let found = parse(Path::new(file), content.as_bytes())?;
@@ -259,6 +294,46 @@ mod tests {
         let content = format!("apiVersion: v1\nkind: Service\n---\n{named}");
         let found = parse(Path::new("x.yaml"), content.as_bytes()).unwrap();
         assert_eq!((found.objects.len(), found.unusable.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_kind_that_is_misspelt_is_told_with_what_was_meant() {
+        for (version, kind, meant) in [
+            ("v1", "Servce", Some("did you mean Service?")),
+            ("v1", "service", Some("did you mean Service?")),
+            ("discovery.k8s.io/v1", "EndpointSlices", Some("did you mean EndpointSlice?")),
+            ("''", "Service", Some("did you mean apiVersion v1?")),
+            (
+                "discovery.k8s.io/v1beta1",
+                "EndpointSlice",
+                Some("did you mean apiVersion discovery.k8s.io/v1?"),
+            ),
+            ("v1", "EndpointSlice", Some("did you mean apiVersion discovery.k8s.io/v1?")),
+            ("serving.example/v1", "Service", None),
+            ("serving.example/v1", "Services", None),
+            ("v1", "Secret", None),
+        ] {
+            let text = format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n");
+            let found = parse(Path::new("x.yaml"), text.as_bytes()).unwrap();
+            let object = format!("{} {kind} a", version.trim_matches('\''));
+            let told = meant.map(|meant| format!("{} does not count; {meant}", object.trim()));
+            assert_eq!(found.oddities, Vec::from_iter(told), "{text}");
+            assert_eq!(found.ignored.is_empty(), meant.is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_default_is_told_of_what_is_served_alone() {
+        let reasons = |address: &str| {
+            let text = format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{clusterIP: {address}, \
+                 ports: [{{port: 80}}], sessionAffinity: ClientIp}}\n"
+            );
+            let found = parse(Path::new("x.yaml"), text.as_bytes()).unwrap();
+            found.objects[0].parsed.reasons.clone()
+        };
+        assert!(matches!(&reasons("10.96.0.1")[..], [Reason::Defaulted(_)]));
+        assert_eq!(reasons("None"), []);
     }
 
     #[test]

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Note;
-use super::document::{self, Content, Found};
+use super::document::{self, Content, Found, Line};
 use super::matching::{self, Objects};
 use crate::cluster::{Kind, ObjectName, Parsed, Update};
 use crate::watch::Error;
@@ -50,10 +51,47 @@ pub struct Duplicate {
     pub kind: Kind,
     /// Its name.
     pub name: ObjectName,
-    /// The file whose definition does not count.
-    pub ignored: PathBuf,
-    /// The file whose definition does.
-    pub used: PathBuf,
+    /// The definition that does not count.
+    pub ignored: Place,
+    /// The one that does.
+    pub used: Place,
+}
+
+/// Where an object is defined.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// The line on which its document begins, if the reader knows it.
+    pub line: Line,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.line {
+            Some(line) => write!(f, "{path}: line {line}"),
+            None => write!(f, "{path}"),
+        }
+    }
+}
+
+impl fmt::Display for Duplicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Duplicate { kind, name, ignored, used } = self;
+        let is_same_file = ignored.path == used.path;
+        match (ignored.line, used.line) {
+            (Some(first), Some(last)) if is_same_file => {
+                write!(f, "{kind} {name} is on line {first} and on line {last}, which counts")
+            }
+            _ if is_same_file => write!(f, "{kind} {name} is there twice, the last one counts"),
+            _ => {
+                let line = used.line.map(|line| format!(" line {line},")).unwrap_or_default();
+                let path = used.path.display();
+                write!(f, "{kind} {name} is also in {path},{line} which counts")
+            }
+        }
+    }
 }
 
 impl Folder {
@@ -154,35 +192,38 @@ impl Folder {
         let places = self.places();
         for (kind, name, odd) in matching::mismatches(&self.objects(), node_name) {
             let reason = format!("{kind} {name}: {odd}");
-            let place = places.get(&(kind, name)).and_then(BTreeSet::last).unwrap_or(&self.path);
-            notes.insert(Note { path: place.clone(), reason });
+            let path = places.get(&(kind, name)).map_or(&self.path, |place| &place.path);
+            notes.insert(Note { path: path.clone(), reason });
         }
         notes
     }
 
-    /// The files that define each object.
-    pub fn places(&self) -> BTreeMap<Id, BTreeSet<PathBuf>> {
-        let mut places: BTreeMap<Id, BTreeSet<PathBuf>> = BTreeMap::new();
+    /// Where each object is defined, in the way that counts.
+    pub fn places(&self) -> BTreeMap<Id, Place> {
+        let mut places = BTreeMap::new();
         for (file, known) in &self.files {
-            for found in known.objects() {
-                places.entry(found.id()).or_default().insert(self.path.join(file));
-            }
+            places.extend(known.objects().map(|found| (found.id(), self.place(file, found))));
         }
         places
     }
 
+    fn place(&self, file: &OsStr, found: &Found) -> Place {
+        Place { path: self.path.join(file), line: found.line }
+    }
+
     /// Objects that are defined more than once.
     pub fn duplicates(&self) -> BTreeSet<Duplicate> {
-        let mut definitions: BTreeMap<(Kind, &ObjectName), &OsString> = BTreeMap::new();
+        let mut definitions: BTreeMap<(Kind, &ObjectName), (&OsString, &Found)> = BTreeMap::new();
         let mut duplicates = BTreeSet::new();
         let of_file = |(file, known)| File::objects(known).map(move |found| (file, found));
         for (file, found) in self.files.iter().flat_map(of_file) {
-            if let Some(ignored) = definitions.insert((found.kind, &found.name), file) {
+            let place = (file, found);
+            if let Some((other, ignored)) = definitions.insert((found.kind, &found.name), place) {
                 duplicates.insert(Duplicate {
                     kind: found.kind,
                     name: found.name.clone(),
-                    ignored: self.path.join(ignored),
-                    used: self.path.join(file),
+                    ignored: self.place(other, ignored),
+                    used: self.place(file, found),
                 });
             }
         }

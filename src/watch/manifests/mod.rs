@@ -13,6 +13,7 @@ mod document;
 mod folder;
 mod matching;
 mod oddities;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -26,12 +27,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+pub use self::folder::Place;
 use self::folder::{Duplicate, Folder};
 use super::changes::Changes;
 use super::error::Fault;
 use super::{Error, send};
 use crate::causes;
-use crate::cluster::{Kind, ObjectName, Update};
+use crate::cluster::{Kind, ObjectName, Reason, Update};
 use crate::telemetry::refused::{Files, Refused, Role};
 
 /// How long to wait before looking again for a folder that went away.
@@ -48,8 +50,8 @@ pub struct Content {
     pub ignored: Vec<Note>,
     /// What is odd.
     pub oddities: BTreeSet<Note>,
-    /// The files that define each object.
-    pub places: BTreeMap<(Kind, ObjectName), BTreeSet<PathBuf>>,
+    /// Where each object is defined, in the way that counts.
+    pub places: BTreeMap<(Kind, ObjectName), Place>,
 }
 
 /// Something that its owner should know: it does not count, or is odd.
@@ -75,9 +77,8 @@ pub fn read_once(path: &Path, node_name: &str) -> Result<Content, Error> {
         folder.faults().into_iter().map(|(path, fault)| Error::Manifest { path, fault }).collect();
     let mut ignored = folder.ignored().map_err(|source| Error::folder(path, source))?;
     ignored.extend(folder.duplicates().into_iter().map(|duplicate| {
-        let Duplicate { kind, name, ignored, used } = duplicate;
-        let reason = format!("{kind} {name} is also in {}, which counts", used.display());
-        Note { path: ignored, reason }
+        let reason = duplicate.to_string();
+        Note { path: duplicate.ignored.path, reason }
     }));
     let (oddities, places) = (folder.oddities(node_name), folder.places());
     Ok(Content { updates: folder.lists(), faults, ignored, oddities, places })
@@ -192,7 +193,27 @@ impl Reader {
         told.faults(faults, folder);
         told.duplicates(folder.duplicates());
         told.oddities(folder.oddities(node_name));
-        Ok(Reading { refused, lists: folder.lists() })
+        let mut lists = folder.lists();
+        name_files(&mut lists, folder);
+        Ok(Reading { refused, lists })
+    }
+}
+
+/// Has each reason name the file: who hears of it knows objects alone. Not the line, as a reason is
+/// told again when it changes.
+fn name_files(lists: &mut [Update], folder: &Folder) {
+    let mut places = None;
+    for update in lists {
+        let Update::Applied(kind, name, parsed) = update else { continue };
+        if parsed.reasons.is_empty() {
+            continue;
+        }
+        let places = places.get_or_insert_with(|| folder.places());
+        if let Some(Place { path, .. }) = places.get(&(*kind, name.clone())) {
+            for Reason::Rejected(text) | Reason::Defaulted(text) in &mut parsed.reasons {
+                *text += &format!(" (in {})", path.display());
+            }
+        }
     }
 }
 
@@ -238,8 +259,7 @@ impl Told {
     fn duplicates(&mut self, found: BTreeSet<Duplicate>) {
         for duplicate in found.difference(&self.duplicates) {
             let Duplicate { kind, name, ignored, used } = duplicate;
-            let (ignored, used) = (ignored.display(), used.display());
-            warn!(%kind, %name, %ignored, %used, "object is in two manifests, the last one counts");
+            warn!(%kind, %name, %ignored, %used, "object is there twice, the last one counts");
         }
         self.duplicates = found;
     }

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use super::values;
 use crate::cluster::Kind;
 use crate::config::problem::nearest;
 
@@ -113,7 +114,10 @@ pub fn of(kind: Kind, object: &Value) -> Vec<String> {
     let mut oddities = Vec::new();
     unknown("", "", object, &known, &mut oddities);
     match kind {
-        Kind::Service => oddities.extend(lack_of_service(object)),
+        Kind::Service => {
+            oddities.extend(values::without_effect(object));
+            oddities.extend(lack_of_service(object));
+        }
         Kind::EndpointSlice => oddities.extend(lack_of_slice(object)),
         _ => {}
     }

@@ -92,8 +92,28 @@ fn objects_of_one_name_and_two_kinds_have_their_own_places() {
     let places = scratch.read().places();
     for (kind, file) in [(Kind::Service, "a.yaml"), (Kind::Endpoints, "b.yaml")] {
         let place = &places[&(kind, ObjectName::new("default", "a"))];
-        assert_eq!(*place, BTreeSet::from([scratch.0.join(file)]));
+        assert_eq!(place.to_string(), format!("{}: line 2", scratch.0.join(file).display()));
     }
+}
+
+#[test]
+fn duplicates_are_told_with_their_places() {
+    let scratch = Scratch::new("duplicates");
+    scratch.write("a.yaml", &(service("a", 80) + &service("b", 80) + &service("a", 81)));
+    scratch.write("b.yaml", &service("b", 81));
+    let items = r#"[{"metadata": {"name": "c"}}, {"metadata": {"name": "c"}}]"#;
+    let list = format!(r#"{{"kind": "ServiceList", "apiVersion": "v1", "items": {items}}}"#);
+    scratch.write("c.json", &list);
+    let told: Vec<String> = scratch.read().duplicates().iter().map(ToString::to_string).collect();
+    let used = scratch.0.join("b.yaml").display().to_string();
+    assert_eq!(
+        told,
+        [
+            "Service default/a is on line 2 and on line 12, which counts".to_owned(),
+            format!("Service default/b is also in {used}, line 2, which counts"),
+            "Service default/c is there twice, the last one counts".to_owned(),
+        ]
+    );
 }
 
 #[test]

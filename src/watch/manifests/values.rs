@@ -1,0 +1,267 @@
+//! Values of a Service that an API server would refuse: names that no field of theirs may hold, and
+//! fields that mean nothing with its type.
+//!
+//! What an API server sends has been checked, and a newer one may know more names than are known
+//! here; so only manifests are checked. Invariant: nothing here keeps an object from being served.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::cluster::field::unknown_name;
+use crate::cluster::{Kind, Reason};
+use crate::config::problem::nearest;
+
+/// Types of a Service; without one, the first is meant.
+const TYPES: [&str; 4] = ["ClusterIP", "NodePort", BALANCED, "ExternalName"];
+
+/// The type that has a load balancer.
+const BALANCED: &str = "LoadBalancer";
+
+/// Fields of the spec that decide what is programmed, their values, and what stands in for others.
+const DECISIVE: [(&str, &[&str], &str); 2] = [
+    ("type", &TYPES, "ClusterIP is used"),
+    ("sessionAffinity", &["None", "ClientIP"], "None is used"),
+];
+
+/// Fields of the spec that decide nothing here, and their values.
+const IDLE: [(&str, &[&str]); 2] = [
+    ("ipFamilyPolicy", &["SingleStack", "PreferDualStack", "RequireDualStack"]),
+    ("trafficDistribution", &["PreferClose", "PreferSameZone", "PreferSameNode"]),
+];
+
+/// What annotations of ours begin with, but for a word and a dot.
+const DOMAIN: &str = "kube-ipvs-proxy.io";
+
+/// Annotations of ours.
+const ANNOTATIONS: [&str; 2] =
+    ["ipvs.kube-ipvs-proxy.io/scheduler", "ipvs.kube-ipvs-proxy.io/scheduler-flags"];
+
+/// The object with defaults in the place of values that cannot be used, and what is told of these.
+pub fn with_defaults(kind: Kind, object: &Value) -> (Cow<'_, Value>, Vec<Reason>) {
+    let mut usable = Cow::Borrowed(object);
+    let mut reasons = Vec::new();
+    for (field, names, instead) in DECISIVE.into_iter().filter(|_| kind == Kind::Service) {
+        if let Some(given) = unknown_value(object, field, names) {
+            let path = format!("spec.{field}");
+            reasons.push(Reason::Defaulted(unknown_name(&path, given, names, instead)));
+            usable.to_mut()["spec"][field] = Value::Null;
+        }
+    }
+    (usable, reasons)
+}
+
+/// What has no effect, or another one than its writer may think, each with its field.
+pub fn without_effect(object: &Value) -> Vec<String> {
+    let idle = IDLE.into_iter().filter_map(|(field, names)| {
+        let given = unknown_value(object, field, names)?;
+        Some(unknown_name(&format!("spec.{field}"), given, names, "it has no effect here"))
+    });
+    let mut told: Vec<String> = idle.chain(unknown_annotations(object)).collect();
+    match text(object, "type").unwrap_or(TYPES[0]) {
+        // That it is not served says enough.
+        "ExternalName" => {}
+        _ if text(object, "clusterIP") == Some("None") => {}
+        given if TYPES.contains(&given) => told.extend(alien_to(given, object)),
+        _ => {}
+    }
+    told
+}
+
+/// Annotations by names that are none of ours, and look as if they were.
+fn unknown_annotations(object: &Value) -> impl Iterator<Item = String> {
+    let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
+    let names = annotations.into_iter().flat_map(|all| all.keys());
+    let is_ours = |name: &&String| {
+        let domain = name.split('/').next().unwrap_or_default();
+        domain == DOMAIN || domain.strip_suffix(DOMAIN).is_some_and(|word| word.ends_with('.'))
+    };
+    names.filter(is_ours).filter(|name| !ANNOTATIONS.contains(&name.as_str())).map(|name| {
+        let meant = match nearest(name, &ANNOTATIONS) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => format!("there are {}", ANNOTATIONS.join(" and ")),
+        };
+        format!("metadata.annotations[{name}]: no such annotation, so it has no effect; {meant}")
+    })
+}
+
+/// Fields that mean nothing, or something else, with this type.
+fn alien_to(given: &str, object: &Value) -> Vec<String> {
+    let mut told = Vec::new();
+    if given == TYPES[0] {
+        told.extend(alien_node_ports(object));
+        told.extend(alien_policy(object));
+    }
+    if given != BALANCED {
+        told.extend(alien_ranges(given, object));
+    }
+    told.extend(alien_health_check(given, object));
+    told
+}
+
+fn alien_node_ports(object: &Value) -> impl Iterator<Item = String> {
+    list(object, "ports").iter().enumerate().filter_map(|(index, port)| {
+        let number = port.get("nodePort")?.as_i64().filter(|number| *number != 0)?;
+        Some(format!(
+            "spec.ports[{index}].nodePort: {number} is open all the same, although types NodePort \
+             and LoadBalancer alone have node ports"
+        ))
+    })
+}
+
+fn alien_policy(object: &Value) -> Option<String> {
+    let policy = text(object, "externalTrafficPolicy")?;
+    list(object, "externalIPs").is_empty().then(|| {
+        format!(
+            "spec.externalTrafficPolicy: {policy} has no effect with type ClusterIP and without \
+             externalIPs; Cluster is used"
+        )
+    })
+}
+
+fn alien_ranges(given: &str, object: &Value) -> Option<String> {
+    (!list(object, "loadBalancerSourceRanges").is_empty()).then(|| {
+        format!(
+            "spec.loadBalancerSourceRanges: type {given} has no load balancer; nobody is kept out \
+             but from addresses in status.loadBalancer.ingress"
+        )
+    })
+}
+
+fn alien_health_check(given: &str, object: &Value) -> Option<String> {
+    let number = field(object, "healthCheckNodePort")?.as_i64().filter(|number| *number != 0)?;
+    let is_asked = given == BALANCED && text(object, "externalTrafficPolicy") == Some("Local");
+    (!is_asked).then(|| {
+        format!(
+            "spec.healthCheckNodePort: {number} is not served: that takes type LoadBalancer and \
+             externalTrafficPolicy Local"
+        )
+    })
+}
+
+/// What a field holds that is none of the names; values of a wrong type are told elsewhere.
+fn unknown_value<'a>(object: &'a Value, field: &str, names: &[&str]) -> Option<&'a str> {
+    text(object, field).filter(|given| !names.contains(given))
+}
+
+/// A text of the spec; an empty one is how Go writers may leave it out.
+fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    field(object, name)?.as_str().filter(|text| !text.is_empty())
+}
+
+fn list<'a>(object: &'a Value, name: &str) -> &'a [Value] {
+    field(object, name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object.get("spec")?.get(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn service(spec: Value) -> Value {
+        let mut service = json!({"spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}});
+        for (name, value) in spec.as_object().unwrap() {
+            service["spec"][name] = value.clone();
+        }
+        service
+    }
+
+    #[test]
+    fn a_default_takes_the_place_of_a_name_that_is_none() {
+        for (field, given, told) in [
+            (
+                "sessionAffinity",
+                "ClientIp",
+                "spec.sessionAffinity: \"ClientIp\" is not None or ClientIP; None is used; did you \
+                 mean ClientIP?",
+            ),
+            (
+                "type",
+                "Nodeport",
+                "spec.type: \"Nodeport\" is not ClusterIP, NodePort, LoadBalancer or ExternalName; \
+                 ClusterIP is used; did you mean NodePort?",
+            ),
+        ] {
+            let given = service(json!({field: given}));
+            let (usable, reasons) = with_defaults(Kind::Service, &given);
+            assert_eq!(reasons, [Reason::Defaulted(told.to_owned())]);
+            assert_eq!(*usable, service(json!({field: null})));
+        }
+        let good = json!({"type": "NodePort", "sessionAffinity": "ClientIP"});
+        for good in [service(good), service(json!({"type": "", "sessionAffinity": 7})), json!({})] {
+            assert_eq!(with_defaults(Kind::Service, &good), (Cow::Borrowed(&good), vec![]));
+        }
+    }
+
+    #[test]
+    fn values_and_annotations_without_effect_are_told() {
+        let mut object = service(json!({"ipFamilyPolicy": "SingleStack ", "type": "ClusterIP",
+            "trafficDistribution": "Nearby"}));
+        let ours = "ipvs.kube-ipvs-proxy.io";
+        object["metadata"]["annotations"] = json!({
+            "other.example/scheduler": "x", "kube-router.io/service.schedular": "x",
+            (format!("{ours}/scheduler")): "sh", (format!("{ours}/shceduler")): "sh",
+            "kube-ipvs-proxy.io/colour": "blue",
+        });
+        assert_eq!(
+            without_effect(&object),
+            [
+                "spec.ipFamilyPolicy: \"SingleStack \" is not SingleStack, PreferDualStack or \
+                 RequireDualStack; it has no effect here; did you mean SingleStack?",
+                "spec.trafficDistribution: \"Nearby\" is not PreferClose, PreferSameZone or \
+                 PreferSameNode; it has no effect here",
+                "metadata.annotations[ipvs.kube-ipvs-proxy.io/shceduler]: no such annotation, so \
+                 it has no effect; did you mean ipvs.kube-ipvs-proxy.io/scheduler?",
+                "metadata.annotations[kube-ipvs-proxy.io/colour]: no such annotation, so it has no \
+                 effect; there are ipvs.kube-ipvs-proxy.io/scheduler and \
+                 ipvs.kube-ipvs-proxy.io/scheduler-flags",
+            ]
+        );
+    }
+
+    #[test]
+    fn fields_that_mean_nothing_with_the_type_are_told() {
+        let all = |kind: &str| {
+            service(json!({"type": kind, "ports": [{"port": 80, "nodePort": 30080}],
+                "externalTrafficPolicy": "Local", "healthCheckNodePort": 30790,
+                "loadBalancerSourceRanges": ["10.0.0.0/8"]}))
+        };
+        for (kind, fields) in [
+            (
+                "ClusterIP",
+                &[
+                    "ports[0].nodePort: 30080 is open",
+                    "externalTrafficPolicy: Local has no effect",
+                    "loadBalancerSourceRanges: type ClusterIP",
+                    "healthCheckNodePort: 30790 is not served",
+                ][..],
+            ),
+            (
+                "NodePort",
+                &["loadBalancerSourceRanges: type NodePort", "healthCheckNodePort: 30790"],
+            ),
+            ("LoadBalancer", &[]),
+            ("ExternalName", &[]),
+            // Its own fault is told, and what it should have been is not known.
+            ("Nodeport", &[]),
+        ] {
+            let told = without_effect(&all(kind));
+            assert_eq!(told.len(), fields.len(), "{told:?}");
+            for (told, field) in told.iter().zip(fields) {
+                assert!(told.starts_with(&format!("spec.{field}")), "{told}");
+            }
+        }
+        let outside = json!({"externalIPs": ["192.0.2.1"], "externalTrafficPolicy": "Local"});
+        assert_eq!(without_effect(&service(outside)), [""; 0]);
+        let unset = json!({"externalTrafficPolicy": "", "healthCheckNodePort": 0,
+            "ports": [{"port": 80, "nodePort": 0}], "loadBalancerSourceRanges": []});
+        assert_eq!(without_effect(&service(unset)), [""; 0]);
+        let headless = json!({"clusterIP": "None", "healthCheckNodePort": 30790});
+        assert_eq!(without_effect(&service(headless)), [""; 0]);
+    }
+}
