@@ -167,11 +167,18 @@ mod tests {
     #[test]
     fn causes_are_told_apart() {
         let news = News {
-            rejected: vec![rejected(Cause::Excluded, "a"), rejected(Cause::Scheduler, "b")],
+            rejected: vec![
+                rejected(Cause::Excluded, "a"),
+                rejected(Cause::Scheduler, "b"),
+                rejected(Cause::Defaulted, "c"),
+            ],
             ..News::default()
         };
-        let expected =
-            ["AddressExcluded, Service ns/web: a", "SchedulerMissing, Service ns/web: b"];
+        let expected = [
+            "AddressExcluded, Service ns/web: a",
+            "SchedulerMissing, Service ns/web: b",
+            "DefaultUsed, Service ns/web: c",
+        ];
         assert_eq!(told(&news), expected);
         let node = Rejected { kind: Kind::Node, ..rejected(Cause::Unusable, "c") };
         let news = News { rejected: vec![node], ..News::default() };

@@ -391,6 +391,26 @@ fn each_complaint_is_said_once() {
 }
 
 #[test]
+fn a_default_is_no_rejection() {
+    let events = Events::default();
+    let _recording = events.record();
+    let metrics = Metrics::new();
+    let (wires, ends) = Wires::new(metrics.clone());
+    let mut cycle = Cycle::new(engine(), Stub::default(), wires);
+    let parsed = Parsed { reasons: vec![Reason::Defaulted("spec.x".into())], ..Parsed::default() };
+    ends.updates.try_send(Update::Applied(Kind::Service, name("odd"), parsed)).unwrap();
+    ends.updates.try_send(Update::ListDone(Kind::Service)).unwrap();
+    cycle.take_queued();
+    cycle.sync();
+    let told = events.take();
+    let expected = "WARN object served with a default kind=Service object=default/odd";
+    assert!(told[0].starts_with(expected), "{told:#?}");
+    assert!(told[1].contains(" rejected=0 "), "{told:#?}");
+    let counts = metrics.text();
+    assert!(counts.contains("kubeipvs_rejected 0\n") && counts.contains("kubeipvs_defaulted 1\n"));
+}
+
+#[test]
 fn a_failure_is_named_with_its_operation() {
     let events = Events::default();
     let _recording = events.record();

@@ -198,12 +198,8 @@ impl Metrics {
             ),
             deferred: names
                 .plain("kubeipvs_deferred_rows", "Rows that are changed a few at a time"),
-            rejected: names
-                .plain("kubeipvs_rejected", "Objects, or parts, that are not programmed"),
-            defaulted: names.plain(
-                "kubeipvs_defaulted",
-                "Values of objects that cannot be used, with a default in their place",
-            ),
+            rejected: names.plain("kubeipvs_rejected", "Objects, or parts, not programmed"),
+            defaulted: names.plain("kubeipvs_defaulted", "Values with a default in their place"),
             refused: names.plain("kubeipvs_refused_files", "Files that cannot be used"),
             writes: names
                 .plain("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),

@@ -30,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
         trial("manifests::a_broken_file_keeps_its_last_good_content", broken),
         trial("manifests::a_broken_document_costs_only_itself", broken_in_part),
         trial("manifests::broken_files_are_named_until_they_are_mended", named),
+        trial("manifests::what_is_rejected_is_told_with_its_file", rejected),
         trial("manifests::a_half_written_file_is_left_alone", half_written),
         trial("manifests::editors_write_elsewhere_and_rename", renamed),
         trial("manifests::a_config_map_swaps_all_files_at_once", config_map),
@@ -172,6 +173,21 @@ async fn named() {
     follower.until("named again", |_| count(1)).await;
     follower.stop().await;
     assert!(count(0), "whoever reads another source has no manifests");
+}
+
+async fn rejected() {
+    let path = folder("rejected");
+    fs::write(path.join("a.yaml"), service("a", 80)).unwrap();
+    fs::write(path.join("b.yaml"), service("b", 0)).unwrap();
+    let mut follower = start(&path);
+    follower.until("complete", |store| store.is_complete()).await;
+    let told = follower.store.unusable();
+    let told: Vec<_> = told.map(|(_, name, why)| format!("{name}: {}", why[0].text())).collect();
+    let place = path.join("b.yaml").display().to_string();
+    let expected =
+        format!("default/b: spec.ports[0].port: 0 is not between 1 and 65535 (in {place})");
+    assert_eq!(told, [expected]);
+    follower.stop().await;
 }
 
 async fn half_written() {

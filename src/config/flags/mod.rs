@@ -358,8 +358,8 @@ pub struct ServeFlags {
 pub struct RunFlags {
     /// Sync until all is in place, print a summary and exit.
     ///
-    /// Exit status 1 if anything could not be programmed: a file is broken, an object rejected, or
-    /// the kernel refused.
+    /// Exit status 1 if anything could not be programmed as it says: a file is broken, an object
+    /// rejected or served with a default, or the kernel refused.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub once: String,
