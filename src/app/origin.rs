@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
+use crate::config::RenderConfig;
 use crate::config::file::{self, File};
 use crate::config::flags::{Command, Flags, Given, RenderFlags};
 use crate::config::layers::{self, Loaded, Note};
 use crate::config::problem::{Name, Problems};
-use crate::config::{RenderConfig, resolve};
 
 /// Where the configuration comes from.
 pub(super) struct Origin {
@@ -45,11 +45,8 @@ impl Origin {
 
     /// The configuration as it is now; `problems` were found before.
     pub(super) fn load(&self, problems: Problems) -> Result<Loaded, Problems> {
-        let Some(path) = &self.path else {
-            return layers::load(&self.given, None, &self.host_name, problems);
-        };
-        let (file, problems) = read(path, problems)?;
-        layers::load(&self.given, Some(&file), &self.host_name, problems)
+        let (file, problems) = self.file(problems)?;
+        layers::load(&self.given, file.as_ref(), &self.host_name, problems)
     }
 
     /// What to render; `problems` were found before.
@@ -58,18 +55,16 @@ impl Origin {
         flags: &RenderFlags,
         problems: Problems,
     ) -> Result<RenderConfig, Problems> {
-        let Some(path) = &self.path else {
-            return resolve::render(flags, &self.host_name, problems);
-        };
-        let (file, problems) = read(path, problems)?;
-        let (config, notes) = layers::render(&flags.given, &file, &self.host_name, problems)?;
+        let (file, problems) = self.file(problems)?;
+        let (config, notes) = layers::render(flags, file.as_ref(), &self.host_name, problems)?;
+        let path = self.path.as_deref().unwrap_or(Path::new("")).display();
         for note in notes {
             match note {
                 Note::Oddity(reason) => {
-                    super::complain(&format!("warning: {}: {reason}\n", path.display()));
+                    super::complain(&format!("warning: {path}: {reason}\n"));
                 }
                 Note::Overridden(flags) => {
-                    let (flags, path) = (flags.join(", "), path.display());
+                    let flags = flags.join(", ");
                     super::complain(&format!("warning: {path} counts in place of {flags}\n"));
                 }
                 Note::NoMode | Note::WithoutEffect(_) => {}
@@ -77,6 +72,13 @@ impl Origin {
         }
         Ok(config)
     }
+
+    /// The file as it is now, if there is one.
+    fn file(&self, problems: Problems) -> Result<(Option<File>, Problems), Problems> {
+        let Some(path) = &self.path else { return Ok((None, problems)) };
+        read(path, problems).map(|(file, problems)| (Some(file), problems))
+    }
+
     /// Tells what the owner of the configuration should know.
     pub(super) fn log(&self, notes: &[Note]) {
         let file = self.path.as_deref().unwrap_or(Path::new("")).display();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::file::fields::{self, FIELDS, OF_OTHER_MODES};
 use super::file::{File, write};
-use super::flags::{self, Given};
+use super::flags::{self, Given, RenderFlags};
 use super::problem::{Name, Problems};
 use super::resolve::{self, Origins};
 use super::{Config, RenderConfig};
@@ -56,6 +56,9 @@ const LOGGING: [&str; 8] = [
 const OF_THE_RUN: [&str; 6] =
     ["config", "write-config-to", "cleanup", "init-only", "once", "master"];
 
+/// The flag of the folder that stands for an API server.
+const MANIFESTS: &str = "manifests";
+
 /// The configuration of a command line, and of the file that it names.
 pub fn load(
     given: &Given,
@@ -80,10 +83,7 @@ pub fn load(
     let (flags, mut all) = flags::with_values(&values);
     let notes = notes(&values, &origins, overridden, file);
     let config = resolve::with_origins(&flags, origins, os_host_name, problems);
-    let config = config.map_err(|problems| match file {
-        Some(file) => problems.in_order_of(&file.order),
-        None => problems,
-    })?;
+    let config = config.map_err(|problems| in_order(problems, file))?;
     all.insert("proxy-mode".into(), "ipvs".into());
     for (flag, address) in
         [("healthz-bind-address", config.healthz), ("metrics-bind-address", config.metrics)]
@@ -94,31 +94,35 @@ pub fn load(
     Ok(Loaded { config, effective: write::value(&all, file), flags: all, notes })
 }
 
-/// What to render with a file: which flags count, besides it, is as for the daemon; flags of
-/// `render` alone always do.
+/// What to render: all is checked as for the daemon, and what counts besides a file is the same.
+///
+/// The folder alone may be told in place of the source that the file names.
 pub fn render(
-    given: &Given,
-    file: &File,
+    flags: &RenderFlags,
+    file: Option<&File>,
     os_host_name: &str,
     problems: Problems,
 ) -> Result<(RenderConfig, Vec<Note>), Problems> {
     let (_, of_daemon) = flags::with_values(&Given::new());
-    let counts = |flag: &str, text: &str| !of_daemon.contains_key(flag) || is_kept(flag, text);
-    let given = given.clone().into_iter();
-    let (kept, overridden): (Given, Given) = given.partition(|(flag, text)| counts(flag, text));
-    let said = file.values.iter().map(|(flag, field)| (flag.to_string(), field.text.clone()));
-    let mut values: Given = said.collect();
-    values.extend(kept.clone());
-    let origins = origins(&kept, Some(file));
-    let notes = notes(&values, &origins, overridden, Some(file));
-    let config = resolve::render_with_origins(
-        &flags::render_with_values(&values),
-        origins,
-        os_host_name,
-        problems,
-    );
-    let config = config.map_err(|problems| problems.in_order_of(&file.order))?;
-    Ok((config, notes))
+    let is_daemons = |flag: &str| flag != MANIFESTS && of_daemon.contains_key(flag);
+    let given = flags.given.clone().into_iter().filter(|(flag, _)| is_daemons(flag)).collect();
+    let (policy, notes, problems) = match load(&given, file, os_host_name, problems) {
+        Ok(Loaded { config, notes, .. }) => (Some(config.policy), notes, Problems::default()),
+        Err(problems) => (None, Vec::new(), problems),
+    };
+    let said = file.and_then(|file| file.values.get(MANIFESTS)).map(|field| field.text.as_str());
+    let manifests = Some(flags.manifests.as_str()).filter(|folder| !folder.is_empty()).or(said);
+    let origins = origins(&Given::new(), file);
+    let config = resolve::render(policy, &flags.host, manifests, origins, problems);
+    Ok((config.map_err(|problems| in_order(problems, file))?, notes))
+}
+
+/// Problems as they stand in the file.
+fn in_order(problems: Problems, file: Option<&File>) -> Problems {
+    match file {
+        Some(file) => problems.in_order_of(&file.order),
+        None => problems,
+    }
 }
 
 /// The fields that stand for flags which do not count, whether or not the file has them.

@@ -469,6 +469,23 @@ fn render_takes_the_daemons_configuration_file() {
     assert_refused(&["render", &flag], 2, &words);
 }
 
+/// Whatever the daemon makes of a file, with an API server in it or without.
+#[test]
+fn render_refuses_the_files_that_the_daemon_refuses() {
+    let text = "healthzBindAddress: nowhere\nclientConnection: {kubeconfig: /k}\n\
+                ipvs: {syncPeriod: -1s}\noomScoreAdj: 1001\nmetricsBindAddress: 0.0.0.0:0\n\
+                kubeIpvsProxy: {auditPeriod: 0s, metricsTLSCertFile: /c}\n";
+    let flag = format!("--config={}", config("render-wrong.yaml", text));
+    let path = folder_of("render-wrong", &[("a.yaml", SERVICE)]);
+    let of_daemon = run(&[&flag]);
+    let of_render = run(&["render", &flag, "--manifests", &path]);
+    assert_eq!((of_daemon.status, of_daemon.stderr.lines().count()), (Some(2), 8));
+    assert_eq!((of_render.status, of_render.stderr), (Some(2), of_daemon.stderr));
+    let flag =
+        format!("--config={}", config("render-api.yaml", "clientConnection: {kubeconfig: /k}"));
+    assert_eq!(run(&["render", &flag, "--manifests", &path]).status, Some(0));
+}
+
 #[test]
 fn render_refuses_a_node_that_cannot_be() {
     let args = [

@@ -442,20 +442,6 @@ pub fn with_values(given: &Given) -> (DaemonFlags, Given) {
     (flags, values(&Flags::command(), &matches, false))
 }
 
-/// The flags of `render` with these values, as far as it has such flags.
-///
-/// # Panics
-/// Never, as each value is a text and every flag has a default.
-pub fn render_with_values(given: &Given) -> RenderFlags {
-    let command = RenderFlags::augment_args(clap::Command::new("render"));
-    let has = |flag: &str| command.get_arguments().any(|arg| arg.get_long() == Some(flag));
-    let args = given.iter().filter(|(flag, _)| has(flag));
-    let args = args.map(|(flag, value)| format!("--{flag}={value}"));
-    let args = ["render".to_string()].into_iter().chain(args);
-    let matches = command.clone().try_get_matches_from(args).expect("flags that exist");
-    RenderFlags::from_arg_matches(&matches).expect("every flag has a default")
-}
-
 /// The values of the flags; only of those that the command line names, if asked for.
 fn values(command: &clap::Command, matches: &ArgMatches, are_named: bool) -> Given {
     let named = command.get_arguments().filter_map(|arg| {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::flags::{DaemonFlags, HostFlags, PeriodFlags, RenderFlags, RunFlags, SourceFlags};
+use super::flags::{DaemonFlags, HostFlags, PeriodFlags, RunFlags, SourceFlags};
 use super::problem::{Name, Problem, Problems, nearest};
 use super::{Config, EndpointsSource, Periods, Policy, RenderConfig, Run, SourceConfig, value};
 use crate::model::observed::Host;
@@ -79,26 +79,18 @@ pub fn with_origins(
     config().filter(|_| resolver.problems.is_empty()).ok_or(resolver.problems)
 }
 
-/// Resolves the flags of `render`; `problems` were found before.
+/// Resolves the flags that `render` alone has, beside the policy of a configuration that was right;
+/// `problems` were found before.
 pub fn render(
-    flags: &RenderFlags,
-    os_host_name: &str,
-    problems: Problems,
-) -> Result<RenderConfig, Problems> {
-    render_with_origins(flags, Origins::default(), os_host_name, problems)
-}
-
-/// The same, with problems that name where values come from.
-pub fn render_with_origins(
-    flags: &RenderFlags,
+    policy: Option<Policy>,
+    flags: &HostFlags,
+    manifests: Option<&str>,
     origins: Origins,
-    os_host_name: &str,
     problems: Problems,
 ) -> Result<RenderConfig, Problems> {
     let mut resolver = Resolver { problems, origins };
-    let policy = resolver.policy(&flags.policy, os_host_name);
-    let host = resolver.host(&flags.host);
-    let manifests = path(&flags.manifests);
+    let host = resolver.host(flags);
+    let manifests = manifests.and_then(path);
     if manifests.is_none() {
         resolver.complain("manifests", "", "must name the folder to render");
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::super::flags::{Command, Parsed, parse};
 use super::*;
-use crate::config::{Conntrack, DetectLocal, NodePortAddresses};
+use crate::config::{Conntrack, DetectLocal, NodePortAddresses, layers};
 use crate::model::ipvs::SCHEDULERS;
 use crate::model::net::PerFamily;
 
@@ -305,6 +305,6 @@ fn render_needs_a_folder() {
         panic!("syntax")
     };
     let Some(Command::Render(flags)) = flags.command else { panic!("no render") };
-    let problems = render(&flags, "node", problems).unwrap_err();
+    let problems = layers::render(&flags, None, "node", problems).unwrap_err();
     assert_eq!(problems.to_string(), "--manifests=: must name the folder to render");
 }
