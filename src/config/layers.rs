@@ -64,6 +64,16 @@ pub fn load(
     given: &Given,
     file: Option<&File>,
     os_host_name: &str,
+    problems: Problems,
+) -> Result<Loaded, Problems> {
+    resolved(given, file, os_host_name, problems).map_err(|problems| in_order(problems, file))
+}
+
+/// The same, with problems in the order in which they are found.
+fn resolved(
+    given: &Given,
+    file: Option<&File>,
+    os_host_name: &str,
     mut problems: Problems,
 ) -> Result<Loaded, Problems> {
     if given.get("manifests").is_some_and(String::is_empty) {
@@ -82,8 +92,7 @@ pub fn load(
     default_addresses(&mut values);
     let (flags, mut all) = flags::with_values(&values);
     let notes = notes(&values, &origins, overridden, file);
-    let config = resolve::with_origins(&flags, origins, os_host_name, problems);
-    let config = config.map_err(|problems| in_order(problems, file))?;
+    let config = resolve::with_origins(&flags, origins, os_host_name, problems)?;
     all.insert("proxy-mode".into(), "ipvs".into());
     for (flag, address) in
         [("healthz-bind-address", config.healthz), ("metrics-bind-address", config.metrics)]
@@ -106,7 +115,7 @@ pub fn render(
     let (_, of_daemon) = flags::with_values(&Given::new());
     let is_daemons = |flag: &str| flag != MANIFESTS && of_daemon.contains_key(flag);
     let given = flags.given.clone().into_iter().filter(|(flag, _)| is_daemons(flag)).collect();
-    let (policy, notes, problems) = match load(&given, file, os_host_name, problems) {
+    let (policy, notes, problems) = match resolved(&given, file, os_host_name, problems) {
         Ok(Loaded { config, notes, .. }) => (Some(config.policy), notes, Problems::default()),
         Err(problems) => (None, Vec::new(), problems),
     };
@@ -117,10 +126,11 @@ pub fn render(
     Ok((config.map_err(|problems| in_order(problems, file))?, notes))
 }
 
-/// Problems as they stand in the file.
+/// Problems as they stand in the file, and with them what is odd about it: all of it is looked
+/// through at once.
 fn in_order(problems: Problems, file: Option<&File>) -> Problems {
     match file {
-        Some(file) => problems.in_order_of(&file.order),
+        Some(file) => problems.and(&file.oddities).in_order_of(&file.order),
         None => problems,
     }
 }
@@ -163,7 +173,7 @@ fn default_addresses(values: &mut Given) {
 fn notes(values: &Given, origins: &Origins, overridden: Given, file: Option<&File>) -> Vec<Note> {
     let mut notes = Vec::new();
     if let Some(file) = file {
-        notes.extend(file.oddities.iter().cloned().map(Note::Oddity));
+        notes.extend(file.oddities.iter().map(|odd| Note::Oddity(odd.without_file())));
         if !values.contains_key("proxy-mode") {
             notes.push(Note::NoMode);
         }

@@ -41,6 +41,16 @@ pub struct Problem {
     pub nearest: Option<String>,
 }
 
+impl Problem {
+    /// The same for those who are told the file besides.
+    pub fn without_file(&self) -> String {
+        match &self.name {
+            Name::File(_) => self.complaint.clone(),
+            name => Problem { name: Name::File(name.to_string()), ..self.clone() }.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.name)?;
@@ -78,6 +88,12 @@ impl Problems {
         });
     }
 
+    /// The same and more.
+    pub fn and(mut self, more: &[Problem]) -> Self {
+        self.0.extend_from_slice(more);
+        self
+    }
+
     /// The same, those of fields as the fields stand in their file, before those of flags.
     pub fn in_order_of(mut self, fields: &[String]) -> Self {
         let place = |problem: &Problem| match &problem.name {
@@ -107,15 +123,15 @@ impl fmt::Display for Problems {
 
 /// The name that is nearest to a misspelt one, if one is near at all.
 pub fn nearest<'a>(given: &str, names: &[&'a str]) -> Option<&'a str> {
-    let given = given.to_ascii_lowercase();
-    let distances = names.iter().map(|name| (distance(&given, &name.to_ascii_lowercase()), *name));
+    let distances = names.iter().map(|name| (distance(given, name), *name));
     let (distance, name) = distances.min_by_key(|(distance, _)| *distance)?;
     (distance <= 1 + name.len() / 5).then_some(name)
 }
 
-/// Number of letters to insert, delete or replace to get from one word to the other.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
+/// Number of letters to insert, delete or replace to get from one word to the other, in any case.
+pub fn distance(from: &str, to: &str) -> usize {
+    let from = from.to_ascii_lowercase();
+    let to: Vec<char> = to.to_ascii_lowercase().chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, letter) in from.chars().enumerate() {
         let mut diagonal = row[0];

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::problem::{Name, Problem, Problems, nearest};
+use super::problem::{Name, Problem, Problems, distance, nearest};
 use fields::{FIELDS, Field, OWN};
 
 /// What the file says that it is.
@@ -37,7 +37,7 @@ pub struct File {
     /// Paths of the fields that are there, in their order.
     pub order: Vec<String>,
     /// What is odd about it but no reason to refuse it.
-    pub oddities: Vec<String>,
+    pub oddities: Vec<Problem>,
 }
 
 /// What a field says.
@@ -56,7 +56,8 @@ pub fn read(name: &str, text: &str, problems: Problems) -> (File, Problems) {
     let mut reader = Reader { file, problems };
     match document::read(text) {
         Ok(document) => {
-            reader.file.oddities = document.oddities;
+            let oddities = document.oddities.iter().map(|odd| reader.of_file(odd));
+            reader.file.oddities = oddities.collect();
             reader.document(&document.value);
         }
         Err(complaint) => reader.complain_of_file(&complaint),
@@ -112,7 +113,7 @@ impl Reader {
                 continue;
             }
             if !names.contains(&name.as_str()) {
-                self.unknown(&path, name, &names);
+                self.unknown(prefix, name);
             } else if FIELDS.iter().any(|field| field.path.starts_with(&below)) {
                 match value {
                     Value::Object(section) => self.section(&below, section),
@@ -124,16 +125,17 @@ impl Reader {
     }
 
     /// Parity: kube-proxy does without what it does not know. Our own block holds nothing else.
-    fn unknown(&mut self, path: &str, name: &str, names: &[&str]) {
+    fn unknown(&mut self, prefix: &str, name: &str) {
+        let path = format!("{prefix}{name}");
         let problem = Problem {
-            name: self.field(path),
+            name: self.field(&path),
             given: None,
             complaint: "no such field".to_string(),
-            nearest: nearest(name, names).map(String::from),
+            nearest: meant(prefix, name),
         };
         match path.starts_with(OWN) {
             true => self.problems.add(problem),
-            false => self.file.oddities.push(without_file(problem)),
+            false => self.file.oddities.push(problem),
         }
     }
 
@@ -147,12 +149,16 @@ impl Reader {
     }
 
     fn complain_of_file(&mut self, complaint: &str) {
-        self.problems.add(Problem {
+        self.problems.add(self.of_file(complaint));
+    }
+
+    fn of_file(&self, complaint: &str) -> Problem {
+        Problem {
             name: Name::File(self.file.name.clone()),
             given: None,
             complaint: complaint.to_string(),
             nearest: None,
-        });
+        }
     }
 
     fn field(&self, path: &str) -> Name {
@@ -160,9 +166,22 @@ impl Reader {
     }
 }
 
-/// The problem as told where the file is named besides.
-fn without_file(problem: Problem) -> String {
-    Problem { name: Name::File(problem.name.to_string()), ..problem }.to_string()
+/// What was probably meant by a name below a prefix; of fields that are as near, one of the same
+/// section, else one of the top level, of ipvs, of any section.
+fn meant(prefix: &str, name: &str) -> Option<String> {
+    let paths = names_below("").into_iter().chain(FIELDS.iter().map(|field| field.path));
+    let last = |path: &&'static str| path.rsplit('.').next().unwrap_or(path);
+    let is_below = |path: &str| path.strip_prefix(prefix).is_some_and(|rest| !rest.contains('.'));
+    let path = paths.min_by_key(|path| {
+        let place = (!is_below(path), path.contains('.'), !path.starts_with("ipvs."));
+        (distance(name, last(path)), place)
+    })?;
+    let near = nearest(name, &[last(&path)])?;
+    Some(match path.contains('.') {
+        _ if is_below(path) => near.to_string(),
+        true => path.to_string(),
+        false => format!("{path} at the top level"),
+    })
 }
 
 /// Names that follow a prefix in the paths of fields.

@@ -3,11 +3,14 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::DuplicateKeyPolicy;
 
 /// Paths of the fields of the first document, in its order; none if it does not parse.
 pub fn paths(text: &str) -> Vec<String> {
     let mut bytes = text.as_bytes();
-    let options = serde_saphyr::Options::default();
+    let mut options = serde_saphyr::Options::default();
+    // A field that is there twice stands where it is first.
+    options.duplicate_keys = DuplicateKeyPolicy::LastWins;
     let mut documents = serde_saphyr::read_with_options::<_, Fields>(&mut bytes, options);
     documents.next().and_then(Result::ok).map_or_else(Vec::new, |fields| fields.0)
 }
