@@ -31,6 +31,7 @@ use crate::causes;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Update};
 use crate::config::Config;
+use crate::config::file::changes;
 use crate::config::layers::Loaded;
 use crate::kernel::addresses::Changes;
 use crate::kernel::lock;
@@ -75,8 +76,8 @@ pub(super) fn run(
         };
         let mut source = edges::open_source(&loaded.config, &around.refused).await?;
         let _held = lock::take()?;
+        edges::set_oom_score(loaded.config.oom_score);
         loop {
-            edges::set_oom_score(loaded.config.oom_score);
             let opened = Parts::open(&loaded.config, source, metrics.clone())?;
             let life = Life::start(opened, &loaded, &around)?;
             match life.run(&mut loaded, &mut around).await? {
@@ -100,23 +101,24 @@ struct Around<'a> {
 }
 
 impl Around<'_> {
-    /// Follows what concerns neither the loop nor the servers.
-    fn adopt(&mut self, new: &Loaded) {
+    /// Follows what concerns neither the loop nor the servers; tells what has changed.
+    fn adopt(&mut self, old: &Loaded, new: &Loaded) -> String {
         self.reload.accept();
         (self.set_verbosity)(new.config.verbosity);
         edges::set_oom_score(new.config.oom_score);
         self.origin.log(&new.notes);
-        info!("configuration has changed, and is in force");
+        changes::between(&old.effective, &new.effective)
     }
 
     /// Opens the source of another configuration; without it, the one before stays.
-    async fn open(&mut self, new: &Loaded) -> Option<Source> {
+    async fn open(&mut self, old: &Loaded, new: &Loaded) -> Option<Source> {
         match edges::open_source(&new.config, &self.refused).await {
             Ok(source) => {
-                self.reload.accept();
-                (self.set_verbosity)(new.config.verbosity);
-                self.origin.log(&new.notes);
-                info!("configuration has changed, starting anew, the data plane stays in place");
+                let changes = self.adopt(old, new);
+                info!(
+                    changes,
+                    "configuration has changed, starting anew, the data plane stays in place"
+                );
                 Some(source)
             }
             Err(error) => {
@@ -197,7 +199,7 @@ impl Life {
                 new = around.reload.next(loaded) => {
                     if can_change_live(&loaded.config, &new.config) {
                         self.change(loaded, new, around).await;
-                    } else if let Some(source) = around.open(&new).await {
+                    } else if let Some(source) = around.open(loaded, &new).await {
                         break match self.end_loop().await {
                             true => Ok(End::Anew(Box::new(new), source)),
                             false => Err(anyhow::anyhow!("cannot start anew")),
@@ -212,9 +214,10 @@ impl Life {
     }
 
     async fn change(&mut self, loaded: &mut Loaded, new: Loaded, around: &mut Around<'_>) {
+        let changes = around.adopt(loaded, &new);
+        info!(changes, "configuration has changed, and is in force");
         *loaded = new;
         let Config { policy, periods, .. } = &loaded.config;
-        around.adopt(loaded);
         self.servers.adopt(loaded).await;
         let reconfigured = Reconfigured { policy: policy.clone(), periods: *periods };
         self.tell.send_replace(Some(reconfigured));

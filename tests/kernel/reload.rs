@@ -224,6 +224,10 @@ fn reload_refuses_what_is_wrong_and_goes_on() {
     wait::until("a good file counts", SOON, || {
         in_force(&world, "/oomScoreAdj").as_deref() == Some("5")
     });
+    daemon.wait_for_log("and is in force changes=\"oomScoreAdj: -999 to 5\"", SOON);
+    let other_node = PLAIN.replace("node-1", "node-2");
+    volume.replace(&format!("{other_node}oomScoreAdj: 5\n"));
+    daemon.wait_for_log("in place changes=\"hostnameOverride: node-1 to node-2\"", SOON);
     assert!(daemon.terminate().success());
 }
 

@@ -6,6 +6,7 @@
 //! A field is another way to write a flag, so nothing is checked here that a flag's check sees.
 //! Invariant: nothing is read but the arguments; all problems are found in one go.
 
+pub mod changes;
 pub mod document;
 pub mod fields;
 mod order;
