@@ -13,6 +13,7 @@ use crate::config::layers::Loaded;
 use crate::config::problem::Problems;
 use crate::config::{Config, SourceConfig};
 use crate::telemetry::refused::{Refused, Role};
+use crate::watch::api;
 use crate::watch::files::Files;
 
 /// The file as it is followed.
@@ -20,7 +21,7 @@ pub(super) struct Reload<'a> {
     origin: &'a Origin,
     files: Files,
     /// What a version could not be had for, and is followed, too.
-    lacking: Option<PathBuf>,
+    lacking: Vec<PathBuf>,
     /// Whether the files were read since they are followed.
     is_read: bool,
     /// What was said last of a file that cannot be used.
@@ -32,8 +33,8 @@ pub(super) struct Reload<'a> {
 impl<'a> Reload<'a> {
     /// Follows the file of an origin, if it has one, from now on.
     pub(super) fn new(origin: &'a Origin, told_to: Refused) -> Self {
-        let files = files(origin, None);
-        Reload { origin, files, lacking: None, is_read: false, told: String::new(), told_to }
+        let (files, lacking) = (files(origin, &[]), Vec::new());
+        Reload { origin, files, lacking, is_read: false, told: String::new(), told_to }
     }
 
     /// Waits for another configuration than the current one, which is then either accepted or
@@ -57,7 +58,7 @@ impl<'a> Reload<'a> {
 
     /// The file is in force, whatever was said of it before, and whatever it lacked.
     pub(super) fn accept(&mut self) {
-        self.follow(None);
+        self.follow(Vec::new());
         if !self.told.is_empty() {
             info!(file = %self.file().display(), "configuration can be used again");
             self.told_to.replace(Role::Configuration, Default::default());
@@ -72,9 +73,9 @@ impl<'a> Reload<'a> {
     }
 
     /// Follows the file, and from now on what it lacks beside it.
-    fn follow(&mut self, lacking: Option<PathBuf>) {
+    fn follow(&mut self, lacking: Vec<PathBuf>) {
         if self.lacking != lacking {
-            self.files = files(self.origin, lacking.clone());
+            self.files = files(self.origin, &lacking);
             (self.lacking, self.is_read) = (lacking, false);
         }
     }
@@ -96,19 +97,22 @@ impl<'a> Reload<'a> {
     }
 }
 
-fn files(origin: &Origin, lacking: Option<PathBuf>) -> Files {
-    Files::watch(origin.path().map(Path::to_owned).into_iter().chain(lacking))
+fn files(origin: &Origin, lacking: &[PathBuf]) -> Files {
+    let lacking = lacking.iter().map(PathBuf::as_path);
+    Files::watch(origin.path().into_iter().chain(lacking).map(Path::to_owned))
 }
 
 fn is_other(new: &Loaded, current: &Loaded) -> bool {
     new.config != current.config || new.effective != current.effective
 }
 
-/// What the source of objects is opened with, where that is a file or folder.
-fn source(config: &Config) -> Option<PathBuf> {
+/// What the source of objects is opened with, as far as it is in files.
+fn source(config: &Config) -> Vec<PathBuf> {
     match &config.source {
-        SourceConfig::Manifests(folder) => Some(folder.clone()),
-        SourceConfig::ApiServer { kubeconfig, .. } => kubeconfig.clone(),
+        SourceConfig::Manifests(folder) => vec![folder.clone()],
+        SourceConfig::ApiServer { kubeconfig, .. } => {
+            kubeconfig.iter().flat_map(|path| api::files_of(path)).collect()
+        }
     }
 }
 

@@ -7,8 +7,11 @@ use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
+use crate::app::edges;
+use crate::causes;
 use crate::config::flags::{self, Parsed};
 use crate::telemetry::metrics::Metrics;
+use crate::testing::tls::Authority;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -134,6 +137,58 @@ async fn what_a_configuration_lacks_may_be_mended_alone() {
     nothing_until(&mut reload, &new, || true).await;
 }
 
+/// Opens what a configuration names, as the daemon does.
+async fn open(reload: &mut Reload<'_>, new: &Loaded) {
+    match edges::open_source(&new.config, &reload.told_to).await {
+        Ok(_) => reload.accept(),
+        Err(error) => reload.refuse(&new.config, &causes::in_words(&error)),
+    }
+}
+
+#[tokio::test]
+async fn what_a_kubeconfig_names_may_be_mended_alone() {
+    let folder = Folder::new("names");
+    let authority = Authority::new("reload");
+    let pair = authority.issue("client");
+    let keys = folder.path.join("keys");
+    fs::create_dir(&keys).unwrap();
+    fs::write(folder.kubeconfig(), KUBECONFIG).unwrap();
+    let origin = folder.origin();
+    let current = origin.load(Problems::default()).unwrap();
+    let mut reload = Reload::new(&origin, folder.refused.clone());
+    folder.write(&folder.needs_kubeconfig());
+    // The second time, as the files may have come before they were followed.
+    for _ in 0..2 {
+        let new = next(&mut reload, &current).await;
+        open(&mut reload, &new).await;
+    }
+    assert!(reload.next(&current).now_or_never().is_none(), "nothing has changed");
+    for (name, from) in [
+        ("ca.crt", authority.file("ca.crt")),
+        ("client.crt", pair.certificate),
+        ("client.key", pair.private_key),
+    ] {
+        let before = folder.reason().expect("it is refused");
+        assert!(before.contains(name), "{before}");
+        fs::copy(from, keys.join(name)).unwrap();
+        while folder.reason().as_ref() == Some(&before) {
+            let new = next(&mut reload, &current).await;
+            open(&mut reload, &new).await;
+        }
+    }
+    assert_eq!(folder.reason(), None);
+}
+
+const KUBECONFIG: &str = "apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters:
+- {name: c, cluster: {server: 'https://127.0.0.1:1', certificate-authority: ../keys/ca.crt}}
+users:
+- {name: u, user: {client-certificate: ../keys/client.crt, client-key: ../keys/client.key}}
+";
+
 #[tokio::test]
 async fn what_a_corrected_configuration_lacked_is_followed_no_longer() {
     let folder = Folder::new("corrected");
@@ -143,10 +198,10 @@ async fn what_a_corrected_configuration_lacked_is_followed_no_longer() {
     folder.write(&folder.needs_kubeconfig());
     let new = next(&mut reload, &current).await;
     reload.refuse(&new.config, "no kubeconfig");
-    assert_eq!(reload.lacking, Some(folder.kubeconfig()));
+    assert_eq!(reload.lacking, [folder.kubeconfig()]);
     folder.write("");
     nothing_until(&mut reload, &current, || folder.reason().is_none()).await;
-    assert_eq!(reload.lacking, None);
+    assert!(reload.lacking.is_empty());
     folder.write(&folder.needs_kubeconfig());
     next(&mut reload, &current).await;
 }

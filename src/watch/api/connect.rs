@@ -3,7 +3,7 @@
 //! First step of [`super::ApiSource`]. Invariant: everything that is wrong with the
 //! configuration is found here, before anything runs; the network is not touched.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
@@ -48,6 +48,22 @@ async fn from_file(path: &Path) -> Result<Config, Error> {
     };
     let kubeconfig = Kubeconfig::read_from(path).map_err(error)?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(error)
+}
+
+/// A kubeconfig and the files that it names: without any of them it may be of no use.
+pub fn files_of(kubeconfig: &Path) -> Vec<PathBuf> {
+    let read = Kubeconfig::read_from(kubeconfig).unwrap_or_default();
+    let mut files = vec![Some(kubeconfig.to_owned())];
+    let mut note = |name: &Option<String>| files.push(name.as_ref().map(PathBuf::from));
+    for cluster in read.clusters.iter().filter_map(|named| named.cluster.as_ref()) {
+        note(&cluster.certificate_authority);
+    }
+    for user in read.auth_infos.iter().filter_map(|named| named.auth_info.as_ref()) {
+        for name in [&user.client_certificate, &user.client_key, &user.token_file] {
+            note(name);
+        }
+    }
+    files.into_iter().flatten().collect()
 }
 
 fn parse_master(given: &str) -> Result<hyper::Uri, Error> {

@@ -27,6 +27,7 @@ use tokio::time::sleep;
 use tracing::info;
 
 use self::availability::Availability;
+pub use self::connect::files_of;
 use self::events::Recorder;
 use self::pace::Backoff;
 pub use self::pace::Timing;
