@@ -2,7 +2,9 @@
 //! that.
 //!
 //! It is a plan toward nothing, so what is ours is decided where it always is. Settings stay:
-//! what they were before is not known, and others may rely on them by now.
+//! what they were before is not known, and others may rely on them by now. That goes for estimation
+//! too, which an administrator may have turned off before us; but as no other proxy turns it on
+//! again, the command that does is told.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,6 +14,7 @@ use crate::config::Policy;
 use crate::desired::{Desired, foundation};
 use crate::kernel::{Error, Kernel};
 use crate::model::observed::{Observed, Scope};
+use crate::model::sysctl::RUN_ESTIMATION;
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
 use crate::plan::slow::Slow;
@@ -24,6 +27,12 @@ const ROUNDS: u32 = 3;
 
 /// The kind of step that is told by name, not by number.
 const LEFTOVERS: &str = "leftovers";
+
+/// Kernel: `run_estimation` is 1 in a network namespace where nobody has set it.
+const TURN_ON_ESTIMATION: &str = "\
+to have IPVS gather counts and rates again, for ipvsadm --stats and exporters:
+  sysctl net.ipv4.vs.run_estimation=1
+";
 
 /// What a cleanup came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,6 +106,11 @@ impl Outcome {
     pub fn is_complete(&self) -> bool {
         self.remaining.is_empty()
     }
+
+    /// Whether IPVS is left without counts and rates.
+    fn gathers_nothing(&self) -> bool {
+        self.settings.iter().any(|(path, value)| path == RUN_ESTIMATION && value == "0")
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -133,7 +147,10 @@ impl fmt::Display for Outcome {
         for (path, value) in &self.settings {
             writeln!(f, "  {} = {value}", path.replace('/', "."))?;
         }
-        Ok(())
+        match self.gathers_nothing() {
+            true => f.write_str(TURN_ON_ESTIMATION),
+            false => Ok(()),
+        }
     }
 }
 
@@ -190,8 +207,20 @@ mod tests {
         assert!(text.starts_with("removed:\n  addresses: 1\n  chains: 24\n"), "{text}");
         let kept = "left as they are, since others may rely on them:\n  net.ipv4.ip_forward = 1\n";
         assert!(text.contains(kept), "{text}");
+        assert!(text.contains("  net.ipv4.vs.run_estimation = 0\n"), "{text}");
+        assert!(text.ends_with("\n  sysctl net.ipv4.vs.run_estimation=1\n"), "{text}");
         let again = run(&mut kernel, &objects::policy()).unwrap().to_string();
         assert!(again.starts_with("nothing to remove\n"), "{again}");
+    }
+
+    #[test]
+    fn estimation_that_is_on_needs_no_command() {
+        let policy = Policy { ipvs_estimation: true, ..objects::policy() };
+        let mut kernel = FakeKernel::default();
+        kernel.tables.settings = foundation::tables(&policy, &kernel.host, &[]).settings;
+        let text = run(&mut kernel, &policy).unwrap().to_string();
+        assert!(text.contains("  net.ipv4.vs.run_estimation = 1\n"), "{text}");
+        assert!(!text.contains("sysctl"), "{text}");
     }
 
     #[test]
