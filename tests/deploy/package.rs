@@ -65,6 +65,8 @@ fn installed_package_starts_nothing_by_itself() {
     assert_eq!(unit::property("UnitFileState"), "disabled");
     for file in [
         "man/man8/kube-ipvs-proxy.8.gz",
+        "man/man8/kube-ipvs-proxy-render.8.gz",
+        "man/man8/kube-ipvs-proxy-status.8.gz",
         "bash-completion/completions/kube-ipvs-proxy",
         "fish/vendor_completions.d/kube-ipvs-proxy.fish",
         "zsh/vendor-completions/_kube-ipvs-proxy",

@@ -8,6 +8,8 @@
 mod kubernetes;
 mod monitoring;
 mod packaging;
+#[path = "../../examples/manual/pages.rs"]
+mod pages;
 mod tool;
 
 use std::path::{Path, PathBuf};

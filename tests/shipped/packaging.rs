@@ -1,12 +1,13 @@
 //! The unit, and what the package and the image have in common.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::{shipped, text, tool, trial};
+use crate::{pages, shipped, text, tool, trial};
 
 pub fn tests() -> Vec<Trial> {
     vec![
@@ -14,6 +15,7 @@ pub fn tests() -> Vec<Trial> {
         trial("the_version_is_the_same_everywhere", the_version_is_the_same_everywhere),
         trial("scripts_are_clean", scripts_are_clean),
         trial("shipped_configurations_are_taken", shipped_configurations_are_taken),
+        trial("every_page_of_the_manual_is_in_the_package", every_page_is_in_the_package),
     ]
 }
 
@@ -56,4 +58,26 @@ fn shipped_configurations_are_taken() {
         assert!(output.status.success() && !said.contains("WARN"), "{file}: {said}");
         assert!(fs::read_to_string(written).unwrap().contains("mode: ipvs"), "{file}");
     }
+}
+
+/// What is written is what the package takes, and every page that one of them names is among it.
+fn every_page_is_in_the_package() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shipped-manual");
+    // There only if an earlier run left it.
+    let _ = fs::remove_dir_all(&folder);
+    pages::write(&folder).unwrap();
+    let names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let written: BTreeSet<String> = names.map(|name| name.into_string().unwrap()).collect();
+    let manifest = text("Cargo.toml");
+    let parts = manifest.split("\"target/manual/").skip(1);
+    let packed: BTreeSet<String> =
+        parts.map(|rest| rest.split('"').next().unwrap().to_string()).collect();
+    assert_eq!(written, packed);
+    let mut named = BTreeSet::new();
+    for page in written.iter().filter(|name| name.ends_with(".8")) {
+        let text = fs::read_to_string(folder.join(page)).unwrap().replace("\\-", "-");
+        let pages = text.split_whitespace().filter_map(|word| word.strip_suffix("(8)"));
+        named.extend(pages.map(|name| format!("{name}.8")));
+    }
+    assert!(!named.is_empty() && named.is_subset(&written), "{named:?}");
 }
