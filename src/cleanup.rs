@@ -106,15 +106,20 @@ impl Outcome {
     pub fn is_complete(&self) -> bool {
         self.remaining.is_empty()
     }
-
-    /// Whether IPVS is left without counts and rates.
-    fn gathers_nothing(&self) -> bool {
-        self.settings.iter().any(|(path, value)| path == RUN_ESTIMATION && value == "0")
-    }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_removed(f)?;
+        if !self.is_complete() {
+            self.write_remaining(f)?;
+        }
+        self.write_settings(f)
+    }
+}
+
+impl Outcome {
+    fn write_removed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.report.changes() {
             0 => writeln!(f, "nothing to remove")?,
             _ => writeln!(f, "removed:")?,
@@ -127,20 +132,20 @@ impl fmt::Display for Outcome {
                 writeln!(f, "  {kind}: {number}")?;
             }
         }
-        for leftover in &self.report.taken_away {
-            writeln!(f, "  {leftover}")?;
-        }
-        if !self.remaining.is_empty() {
-            writeln!(f, "still there:")?;
-        }
+        self.report.taken_away.iter().try_for_each(|leftover| writeln!(f, "  {leftover}"))
+    }
+
+    fn write_remaining(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "still there:")?;
         for (kind, number) in &self.remaining {
             writeln!(f, "  {kind}: {number}")?;
         }
         let failed = self.report.failed.iter().chain(&self.report.leftover);
-        let failed: BTreeSet<&str> = failed.map(|failed| failed.error.as_str()).collect();
-        for error in failed.iter().filter(|_| !self.is_complete()) {
-            writeln!(f, "  {error}")?;
-        }
+        let errors: BTreeSet<&str> = failed.map(|failed| failed.error.as_str()).collect();
+        errors.iter().try_for_each(|error| writeln!(f, "  {error}"))
+    }
+
+    fn write_settings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.settings.is_empty() {
             writeln!(f, "left as they are, since others may rely on them:")?;
         }
@@ -151,6 +156,11 @@ impl fmt::Display for Outcome {
             true => f.write_str(TURN_ON_ESTIMATION),
             false => Ok(()),
         }
+    }
+
+    /// Whether IPVS is left without counts and rates.
+    fn gathers_nothing(&self) -> bool {
+        self.settings.iter().any(|(path, value)| path == RUN_ESTIMATION && value == "0")
     }
 }
 

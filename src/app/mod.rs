@@ -27,7 +27,7 @@ use crate::config::file::write;
 use crate::config::flags::{self, Command, Flags, Parsed};
 use crate::config::layers::Loaded;
 use crate::config::problem::Problems;
-use crate::config::{RenderConfig, Run};
+use crate::config::{Config, RenderConfig, Run};
 use crate::kernel::lock;
 use crate::reconcile::log;
 use crate::telemetry;
@@ -43,6 +43,12 @@ pub enum Exit {
     Failed,
     /// The command line, or the configuration, is wrong.
     Usage,
+}
+
+impl Exit {
+    fn done_if(all_went_well: bool) -> Exit {
+        if all_went_well { Exit::Done } else { Exit::Failed }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -114,32 +120,37 @@ fn keep(origin: &Origin, loaded: Loaded) -> anyhow::Result<Exit> {
             );
             daemon::run(origin, loaded, &set_verbosity)
         }
-        Run::Once => {
-            let report = daemon::once(loaded.config)?;
-            show(&report.to_string())?;
-            let is_whole = !report.is_partial && report.rejected.is_empty();
-            let is_done = report.is_complete() && is_whole;
-            Ok(if is_done { Exit::Done } else { Exit::Failed })
-        }
-        Run::InitOnly => {
-            let mut kernel = edges::open_kernel(Metrics::new())?;
-            let init::Outcome { report, leftovers } = init::run(&mut kernel, &config.policy)?;
-            leftovers.iter().for_each(log::leftover);
-            show(&report.to_string())?;
-            Ok(if report.failed.is_empty() { Exit::Done } else { Exit::Failed })
-        }
-        Run::Cleanup => {
-            let _lock = lock::take()?;
-            let mut kernel = edges::open_kernel(Metrics::new())?;
-            let outcome = cleanup::run(&mut kernel, &config.policy)?;
-            show(&outcome.to_string())?;
-            if let Some(path) = edges::state_file(config)? {
-                let forgotten = state::forget(&path);
-                forgotten.with_context(|| format!("cannot remove {}", path.display()))?;
-            }
-            Ok(if outcome.is_complete() { Exit::Done } else { Exit::Failed })
-        }
+        Run::Once => once(loaded.config),
+        Run::InitOnly => init_only(config),
+        Run::Cleanup => clean_up(config),
     }
+}
+
+fn once(config: Config) -> anyhow::Result<Exit> {
+    let report = daemon::once(config)?;
+    show(&report.to_string())?;
+    let is_whole = !report.is_partial && report.rejected.is_empty();
+    Ok(Exit::done_if(report.is_complete() && is_whole))
+}
+
+fn init_only(config: &Config) -> anyhow::Result<Exit> {
+    let mut kernel = edges::open_kernel(Metrics::new())?;
+    let init::Outcome { report, leftovers } = init::run(&mut kernel, &config.policy)?;
+    leftovers.iter().for_each(log::leftover);
+    show(&report.to_string())?;
+    Ok(Exit::done_if(report.failed.is_empty()))
+}
+
+fn clean_up(config: &Config) -> anyhow::Result<Exit> {
+    let _lock = lock::take()?;
+    let mut kernel = edges::open_kernel(Metrics::new())?;
+    let outcome = cleanup::run(&mut kernel, &config.policy)?;
+    show(&outcome.to_string())?;
+    if let Some(path) = edges::state_file(config)? {
+        let forgotten = state::forget(&path);
+        forgotten.with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(Exit::done_if(outcome.is_complete()))
 }
 
 /// Prints help or the version, or refuses a line that cannot be read.

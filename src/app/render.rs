@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Exit;
 use crate::cluster::store::Store;
-use crate::cluster::{Kind, ObjectName};
+use crate::cluster::{Kind, ObjectName, Update};
 use crate::config::{Periods, RenderConfig};
 use crate::desired::Rejected;
 use crate::kernel::{Error, Failure, Kernel};
@@ -30,15 +30,7 @@ pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
     let node_name = &config.policy.node_name;
     let content = manifests::read_once(&config.manifests, node_name)?;
     let Content { updates, faults, ignored, oddities, places } = content;
-    let periods = Periods { sync: NEVER, min_sync: Duration::ZERO, audit: NEVER };
-    let mut engine = Engine::new(config.policy.clone(), periods, Store::new(&Kind::ALL));
-    let now = Instant::now();
-    for update in updates {
-        engine.note(update, now);
-    }
-    let host = host(config, &engine);
-    let has_addresses = !host.addresses.is_empty();
-    engine.sync(&mut Paper { host }, || now);
+    let (engine, has_addresses) = programmed(config, updates);
     super::show(&render::text(engine.state().0.tables()))?;
     for ignored in &ignored {
         super::complain(&format!("ignored: {ignored}\n"));
@@ -63,7 +55,21 @@ pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
         super::complain(&format!("error: {fault}\n"));
     }
     let is_whole = rejected.is_empty() && faults.is_empty();
-    Ok(if is_whole { Exit::Done } else { Exit::Failed })
+    Ok(Exit::done_if(is_whole))
+}
+
+/// The engine after its sync on paper, and whether an address of the node is known.
+fn programmed(config: &RenderConfig, updates: Vec<Update>) -> (Engine, bool) {
+    let periods = Periods { sync: NEVER, min_sync: Duration::ZERO, audit: NEVER };
+    let mut engine = Engine::new(config.policy.clone(), periods, Store::new(&Kind::ALL));
+    let now = Instant::now();
+    for update in updates {
+        engine.note(update, now);
+    }
+    let host = host(config, &engine);
+    let has_addresses = !host.addresses.is_empty();
+    engine.sync(&mut Paper { host }, || now);
+    (engine, has_addresses)
 }
 
 /// The Services whose node ports are open nowhere, as no address of the node is known.

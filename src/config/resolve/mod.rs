@@ -57,23 +57,18 @@ pub fn with_origins(
     let removes_leftovers = resolver.truth("remove-leftovers", &flags.run.remove_leftovers);
     let verbosity = resolver.take("v", &flags.run.v, value::number(&flags.run.v, MOST_VERBOSE));
     let config = || {
-        let (periods, source) = (periods?, source?);
-        let policy = Policy { removes_leftovers: removes_leftovers?, ..policy? };
-        let (oom_score, verbosity, run) = (oom_score?, verbosity?, run?);
-        let state = path(&flags.run.state_dir);
-        let write_to = path(&flags.run.write_config_to);
         Some(Config {
-            policy,
-            periods,
-            source,
+            policy: Policy { removes_leftovers: removes_leftovers?, ..policy? },
+            periods: periods?,
+            source: source?,
             healthz,
             metrics,
             metrics_tls,
-            oom_score,
-            verbosity,
-            run,
-            state,
-            write_to,
+            oom_score: oom_score?,
+            verbosity: verbosity?,
+            run: run?,
+            state: path(&flags.run.state_dir),
+            write_to: path(&flags.run.write_config_to),
         })
     };
     config().filter(|_| resolver.problems.is_empty()).ok_or(resolver.problems)
