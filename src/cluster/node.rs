@@ -17,14 +17,14 @@ pub fn parse(object: &objects::Node) -> Parsed {
         let all = object.status.addresses.iter().enumerate();
         addresses.extend(reasons.usable(all.filter(|(_, address)| address.r#type == wanted).map(
             |(i, address)| {
-                field::address(&format!("status.addresses[{i}].address"), &address.address)
+                field::address(format_args!("status.addresses[{i}].address"), &address.address)
             },
         )));
     }
     let pod_cidrs = reasons.usable(
         pod_cidrs(&object.spec)
             .enumerate()
-            .map(|(i, text)| field::cidr(&format!("spec.podCIDRs[{i}]"), text)),
+            .map(|(i, text)| field::cidr(format_args!("spec.podCIDRs[{i}]"), text)),
     );
     let is_tainted = object.spec.taints.iter().any(|taint| taint.key == LEAVING_TAINT);
     let node = Node {

@@ -12,7 +12,7 @@ pub fn parse(object: &objects::ServiceCidr) -> Parsed {
     let mut reasons = Reasons::default();
     let cidrs = object.spec.cidrs.iter().enumerate();
     let ranges = reasons
-        .usable(cidrs.map(|(index, text)| field::cidr(&format!("spec.cidrs[{index}]"), text)));
+        .usable(cidrs.map(|(index, text)| field::cidr(format_args!("spec.cidrs[{index}]"), text)));
     Parsed {
         object: (!ranges.is_empty()).then_some(Object::ServiceCidr(ranges)),
         reasons: reasons.0,

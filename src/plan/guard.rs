@@ -257,8 +257,9 @@ impl<'a> Guard<'a> {
 
     /// Whether clients of the server are treated as new real servers call for.
     fn may_grow(&self, server: &ServerKey) -> bool {
-        let has_rules = self.is_guarded(server.family());
-        (has_rules || self.seen.serves(server)) && self.halfway.may_grow(server)
+        // Cost: most servers serve already, and rules are compared word by word.
+        (self.seen.serves(server) || self.is_guarded(server.family()))
+            && self.halfway.may_grow(server)
     }
 
     /// Servers that let traffic pass and that the changes would leave without a live real server.

@@ -104,11 +104,11 @@ fn parse_endpoint(
     if let Some(fault) = &endpoint.fault {
         return Err(format!("endpoints[{index}]{fault}; the endpoint is not served"));
     }
-    let field = format!("endpoints[{index}].addresses");
+    let field = format_args!("endpoints[{index}].addresses");
     let Some(text) = endpoint.addresses.first() else {
         return Err(format!("{field}: empty"));
     };
-    let address = field::address(&format!("{field}[0]"), text)?;
+    let address = field::address(format_args!("{field}[0]"), text)?;
     if Family::of(address) != family {
         return Err(format!("{field}[0]: {address} is not of the slice's addressType {family}"));
     }
@@ -168,7 +168,7 @@ fn addresses(path: &str, subset: &objects::Subset, reasons: &mut Reasons) -> Vec
     let all = lists.iter().flat_map(|(path, addresses, ready)| {
         addresses.iter().enumerate().map(move |(index, address)| {
             Ok(Endpoint {
-                address: field::address(&format!("{path}[{index}].ip"), &address.ip)?,
+                address: field::address(format_args!("{path}[{index}].ip"), &address.ip)?,
                 ready: *ready,
                 serving: *ready,
                 terminating: false,
@@ -186,8 +186,8 @@ fn ports(path: &str, ports: &[objects::EndpointPort], reasons: &mut Reasons) -> 
         let protocol = port.protocol.as_deref();
         Ok(EndpointPort {
             name: port.name.as_str().into(),
-            protocol: field::protocol(&format!("{path}[{index}].protocol"), protocol)?,
-            port: field::port(&format!("{path}[{index}].port"), port.port)?,
+            protocol: field::protocol(format_args!("{path}[{index}].protocol"), protocol)?,
+            port: field::port(format_args!("{path}[{index}].port"), port.port)?,
         })
     }))
 }

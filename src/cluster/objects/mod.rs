@@ -48,6 +48,13 @@ pub fn read(kind: Kind, json: &str) -> Result<Read, serde_json::Error> {
     }
 }
 
+/// What a slice comes to that was read already; none if it does not tell its name.
+pub fn of_slice(object: &EndpointSlice) -> Option<Read> {
+    let parsed = endpoints::parse_slice(object);
+    let read = named(Kind::EndpointSlice, &object.metadata, parsed);
+    (!read.name.name.is_empty()).then_some(read)
+}
+
 fn named(kind: Kind, metadata: &Metadata, parsed: Parsed) -> Read {
     let namespace = if kind.is_namespaced() { metadata.namespace_or_default() } else { "" };
     let name = ObjectName::new(namespace, &metadata.name);

@@ -136,10 +136,10 @@ fn service_port(
     Ok(ServicePort {
         name: port.name.as_str().into(),
         protocol: field::protocol(
-            &format!("spec.ports[{index}].protocol"),
+            format_args!("spec.ports[{index}].protocol"),
             port.protocol.as_deref(),
         )?,
-        port: field::port(&format!("spec.ports[{index}].port"), port.port)?,
+        port: field::port(format_args!("spec.ports[{index}].port"), port.port)?,
         // A node port that cannot be used is no reason to lose the port on the service address.
         node_port: reasons.part(external::node_port(index, port)).flatten(),
     })

@@ -57,7 +57,7 @@ fn scheduler(given: Given<'_>) -> Result<Option<&'static str>, String> {
 }
 
 fn not_one_of(annotation: &str, given: &str, names: &[&str], instead: &str) -> String {
-    field::unknown_name(&format!("metadata.annotations[{annotation}]"), given, names, instead)
+    field::unknown_name(format_args!("metadata.annotations[{annotation}]"), given, names, instead)
 }
 
 fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Option<u32>, String> {

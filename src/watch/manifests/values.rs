@@ -55,7 +55,7 @@ pub fn with_defaults(kind: Kind, object: &Value) -> (Cow<'_, Value>, Vec<Reason>
 pub fn without_effect(object: &Value) -> Vec<String> {
     let idle = IDLE.into_iter().filter_map(|(field, names)| {
         let given = unknown_value(object, field, names)?;
-        Some(unknown_name(&format!("spec.{field}"), given, names, "it has no effect here"))
+        Some(unknown_name(format_args!("spec.{field}"), given, names, "it has no effect here"))
     });
     let mut told: Vec<String> = idle.chain(unknown_annotations(object)).collect();
     match text(object, "type").unwrap_or(TYPES[0]) {

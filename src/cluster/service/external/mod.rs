@@ -41,7 +41,8 @@ fn is_external(spec: &objects::ServiceSpec) -> bool {
 /// `spec.externalIPs`.
 pub fn external_ips(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<IpAddr> {
     let texts = spec.external_ips.iter().enumerate().filter(|(_, text)| !text.trim().is_empty());
-    let addresses = texts.map(|(i, text)| field::address(&format!("spec.externalIPs[{i}]"), text));
+    let addresses =
+        texts.map(|(i, text)| field::address(format_args!("spec.externalIPs[{i}]"), text));
     distinct(reasons.usable(addresses))
 }
 
@@ -57,9 +58,9 @@ fn ingress_ip(index: usize, ingress: &objects::Ingress) -> Result<Option<IpAddr>
     let field = format!("status.loadBalancer.ingress[{index}]");
     match (ingress.ip.as_str(), ingress.ip_mode.as_deref()) {
         ("", _) | (_, Some("Proxy")) => Ok(None),
-        (text, None | Some("VIP")) => field::address(&format!("{field}.ip"), text).map(Some),
+        (text, None | Some("VIP")) => field::address(format_args!("{field}.ip"), text).map(Some),
         (_, Some(other)) => Err(field::unknown_name(
-            &format!("{field}.ipMode"),
+            format_args!("{field}.ipMode"),
             other,
             &["VIP", "Proxy"],
             "the address is not served",
@@ -72,7 +73,7 @@ pub fn source_ranges(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<
     let field = "spec.loadBalancerSourceRanges";
     let texts = &spec.load_balancer_source_ranges;
     let ranges =
-        texts.iter().enumerate().map(|(i, text)| field::cidr(&format!("{field}[{i}]"), text));
+        texts.iter().enumerate().map(|(i, text)| field::cidr(format_args!("{field}[{i}]"), text));
     let mut ranges = distinct(reasons.usable(ranges));
     if ranges.is_empty() && !texts.is_empty() {
         // As in the reference; closing the addresses would cost more than the ranges.
@@ -112,7 +113,7 @@ pub fn health_check_port(
 pub fn node_port(index: usize, port: &objects::ServicePort) -> Result<Option<u16>, String> {
     match port.node_port {
         None | Some(0) => Ok(None),
-        number => field::port(&format!("spec.ports[{index}].nodePort"), number).map(Some),
+        number => field::port(format_args!("spec.ports[{index}].nodePort"), number).map(Some),
     }
 }
 
