@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kube_ipvs_proxy::telemetry::FIELDS;
+
 /// Longest file, in lines.
 const LONGEST_FILE: usize = 500;
 
@@ -116,6 +118,51 @@ fn nothing_is_left_over() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn logs_name_fields_of_the_one_list() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&["src"]) {
+        let code: String = code(&text).map(|line| format!("{line}\n")).collect();
+        let unknown = log_fields(&code).into_iter().filter(|name| !FIELDS.contains(&name.as_str()));
+        wrong.extend(unknown.map(|name| format!("{}: `{name}` is not in FIELDS", path.display())));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Names of the fields of all log events of a source.
+fn log_fields(code: &str) -> Vec<String> {
+    let levels = ["error!(", "warn!(", "info!(", "debug!(", "trace!(", "event!("];
+    let events = levels.iter().flat_map(|level| code.split(level).skip(1));
+    events.flat_map(|event| arguments(event).into_iter().filter_map(|text| field(&text))).collect()
+}
+
+/// The arguments of a call, up to its closing bracket; texts are left out.
+fn arguments(call: &str) -> Vec<String> {
+    let (mut arguments, mut depth) = (vec![String::new()], 1);
+    let mut is_text = false;
+    let mut letters = call.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' if is_text => drop(letters.next()),
+            '"' => is_text = !is_text,
+            _ if is_text => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 1 => break,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 1 => arguments.push(String::new()),
+            _ => arguments.last_mut().expect("one at least").push(letter),
+        }
+    }
+    arguments
+}
+
+/// The name of a field that an argument of an event gives, if it is one.
+fn field(argument: &str) -> Option<String> {
+    let name = argument.split('=').next()?.trim().trim_start_matches(['%', '?']);
+    let is_name = name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
+    (is_name && !name.is_empty()).then(|| name.to_owned())
 }
 
 /// The lines that are not comments.

@@ -55,14 +55,14 @@ pub fn recall(path: &Path) -> Vec<Deadline> {
     let read = || match fs::read_to_string(path) {
         Ok(text) => drains::parse(&text, &Clock::read()?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            debug!(path = %path.display(), "no deadlines of drains on record, they start anew");
+            debug!(file = %path.display(), "no deadlines of drains on record, they start anew");
             Ok(Vec::new())
         }
         Err(error) => Err(error.into()),
     };
     read().unwrap_or_else(|error: Error| {
-        let (path, error) = (path.display(), error.to_string());
-        warn!(%path, error, "cannot read the deadlines of drains, they start anew");
+        let (file, error) = (path.display(), error.to_string());
+        warn!(%file, error, "cannot read the deadlines of drains, they start anew");
         Vec::new()
     })
 }
@@ -134,8 +134,8 @@ fn put_on_record(
     // the warning stands for both.
     let _ = forget(path);
     if has_worked {
-        let (path, error) = (path.display(), error.to_string());
-        warn!(%path, error, "cannot keep the deadlines of drains, a restart sets them anew");
+        let (file, error) = (path.display(), error.to_string());
+        warn!(%file, error, "cannot keep the deadlines of drains, a restart sets them anew");
     }
     false
 }

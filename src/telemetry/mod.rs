@@ -18,7 +18,7 @@ use tracing_subscriber::{fmt, registry, reload};
 const FILTER: &str = "RUST_LOG";
 
 /// Names of the fields of log events; no event uses another.
-pub const FIELDS: [&str; 37] = [
+pub const FIELDS: [&str; 42] = [
     // One sync: its number, how long it took, what it did.
     "sync",
     "took",
@@ -31,6 +31,7 @@ pub const FIELDS: [&str; 37] = [
     "rejected",
     "drains",
     "audit",
+    "changes",
     // What something is about.
     "address",
     "count",
@@ -39,12 +40,14 @@ pub const FIELDS: [&str; 37] = [
     "folder",
     "ignored",
     "kind",
+    "leftover",
     "line",
     "module",
     "name",
     "node",
     "object",
     "operation",
+    "port",
     "process",
     "row",
     "server",
@@ -55,8 +58,10 @@ pub const FIELDS: [&str; 37] = [
     "version",
     // Why, and what next.
     "code",
+    "effect",
     "error",
     "failure",
+    "fix",
     "reason",
     "retry",
 ];
