@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchMask};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::watch::Error;
 
@@ -20,16 +20,14 @@ use crate::watch::Error;
 const QUIET: Duration = Duration::from_millis(100);
 /// An endless burst is looked at this often.
 const MAX_BURST: Duration = Duration::from_secs(1);
-/// A file that is open for writing is read anyway when nothing happened for so long.
-const WRITE_PATIENCE: Duration = Duration::from_secs(2);
-/// One that is open for so long is read anyway, whatever happens.
-const LONGEST_WRITE: Duration = Duration::from_secs(5);
+/// A file that is open for writing is read anyway when nothing was written to it for so long.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The watched folder.
 pub struct Changes {
     path: PathBuf,
     events: EventStream<[u8; 4096]>,
-    /// Since when somebody is writing to a file.
+    /// When somebody last wrote to a file that is not closed yet.
     half_written: BTreeMap<OsString, Instant>,
     is_lost: bool,
 }
@@ -62,14 +60,13 @@ impl Changes {
         if self.give_up_on_writers() {
             return;
         }
-        let first = if self.half_written.is_empty() {
-            Some(self.events.next().await)
-        } else {
-            timeout(WRITE_PATIENCE, self.events.next()).await.ok()
+        let next = self.events.next();
+        let first = match self.half_written.values().min() {
+            Some(oldest) => timeout_at(*oldest + WRITE_PATIENCE, next).await.ok(),
+            None => Some(next.await),
         };
         let Some(first) = first else {
-            // A writer that never closes its file, or a hard link: what is there must do.
-            self.half_written.clear();
+            self.give_up_on_writers();
             return;
         };
         self.note(first);
@@ -86,10 +83,12 @@ impl Changes {
         self.half_written.keys().cloned().collect()
     }
 
-    /// Waits no longer for those who have been writing for too long; true if there are any.
+    /// Waits no longer for those who write nothing; true if there are any.
+    ///
+    /// A writer that never closes its file, or a hard link: what is there must do.
     fn give_up_on_writers(&mut self) -> bool {
         let writers = self.half_written.len();
-        self.half_written.retain(|_, since| since.elapsed() < LONGEST_WRITE);
+        self.half_written.retain(|_, last| last.elapsed() < WRITE_PATIENCE);
         self.half_written.len() < writers
     }
 
@@ -110,7 +109,7 @@ impl Changes {
         let Some(name) = event.name else { return };
         let is_written = event.mask.intersects(EventMask::CREATE | EventMask::MODIFY);
         if is_written && !event.mask.contains(EventMask::ISDIR) && !self.is_link(&name) {
-            self.half_written.entry(name).or_insert_with(Instant::now);
+            self.half_written.insert(name, Instant::now());
         } else {
             self.half_written.remove(&name);
         }

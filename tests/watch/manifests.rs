@@ -32,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         trial("manifests::broken_files_are_named_until_they_are_mended", named),
         trial("manifests::what_is_rejected_is_told_with_its_file", rejected),
         trial("manifests::a_half_written_file_is_left_alone", half_written),
+        trial("manifests::a_slowly_written_file_is_left_alone", slowly_written),
         trial("manifests::editors_write_elsewhere_and_rename", renamed),
         trial("manifests::a_config_map_swaps_all_files_at_once", config_map),
         trial("manifests::the_last_file_wins_an_object", duplicates),
@@ -204,6 +205,30 @@ async fn half_written() {
     file.write_all(format!("---\n{}", service("b", 81)).as_bytes()).unwrap();
     drop(file);
     until(&mut follower, &["a:80", "b:81", "c:80"]).await;
+    follower.stop().await;
+}
+
+/// A large file over a slow line: what is not written yet is not gone.
+async fn slowly_written() {
+    let path = folder("slowly-written");
+    let [a, b] = ["a", "b"].map(|name| service(name, 80));
+    fs::write(path.join("a.yaml"), format!("{a}---\n{b}")).unwrap();
+    let mut follower = start(&path);
+    until(&mut follower, &["a:80", "b:80"]).await;
+    let mut file = File::create(path.join("a.yaml")).unwrap();
+    file.write_all(a.as_bytes()).unwrap();
+    let mut pauses = interval(Duration::from_millis(600));
+    for number in 0..11 {
+        pauses.tick().await;
+        file.write_all(b"# more\n").unwrap();
+        // Another file that is read meanwhile shows that this one is not.
+        fs::write(path.join("c.yaml"), service("c", 80 + number)).unwrap();
+        until(&mut follower, &["a:80", "b:80", &format!("c:{}", 80 + number)]).await;
+    }
+    file.write_all(format!("---\n{b}").as_bytes()).unwrap();
+    drop(file);
+    fs::remove_file(path.join("c.yaml")).unwrap();
+    until(&mut follower, &["a:80", "b:80"]).await;
     follower.stop().await;
 }
 
