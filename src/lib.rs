@@ -19,6 +19,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod render;
 pub mod serve;
+pub mod spelling;
 pub mod state;
 pub mod status;
 pub mod telemetry;

@@ -18,8 +18,9 @@ pub type Address = (String, SocketAddr);
 /// Virtual servers of the kernel, whoever made them, and the connections of their real servers.
 pub type Counts = BTreeMap<Address, BTreeMap<SocketAddr, Connections>>;
 
-/// What the daemon has programmed.
+/// What the daemon has programmed; a daemon of another version may tell less.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Picture {
     /// The daemon's version.
     pub version: String,

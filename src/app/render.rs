@@ -3,11 +3,12 @@
 //! The engine runs once on paper: a kernel that takes everything. So what is shown is what the
 //! daemon would do, by the same code. What is wrong with the folder is told beside it, all of it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::Exit;
 use crate::cluster::store::Store;
-use crate::cluster::{Kind, ObjectName, Update};
+use crate::cluster::{Kind, Object, ObjectName, Update};
 use crate::config::{Periods, RenderConfig};
 use crate::desired::Rejected;
 use crate::kernel::{Error, Failure, Kernel};
@@ -30,6 +31,7 @@ pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
     let node_name = &config.policy.node_name;
     let content = manifests::read_once(&config.manifests, node_name)?;
     let Content { updates, faults, ignored, oddities, places } = content;
+    let with_node_ports: BTreeSet<ObjectName> = updates.iter().filter_map(node_ports).collect();
     let (engine, has_addresses) = programmed(config, updates);
     super::show(&render::text(engine.state().0.tables()))?;
     for ignored in &ignored {
@@ -47,7 +49,7 @@ pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
         let (word, place) = (cause.word(), place(*kind, object));
         super::complain(&format!("{word}: {place}{kind} {object}: {reason}\n"));
     }
-    for service in without_node_addresses(&engine, has_addresses) {
+    for service in with_node_ports.iter().filter(|_| !has_addresses) {
         let place = place(Kind::Service, service);
         super::complain(&format!("warning: {place}Service {service}: {NO_NODE_ADDRESS}\n"));
     }
@@ -72,13 +74,11 @@ fn programmed(config: &RenderConfig, updates: Vec<Update>) -> (Engine, bool) {
     (engine, has_addresses)
 }
 
-/// The Services whose node ports are open nowhere, as no address of the node is known.
-fn without_node_addresses(
-    engine: &Engine,
-    has_addresses: bool,
-) -> impl Iterator<Item = &ObjectName> {
-    let (desired, _) = engine.state();
-    desired.users_of_host().filter(move |_| !has_addresses)
+/// The Service that an update tells of, if it has node ports.
+fn node_ports(update: &Update) -> Option<ObjectName> {
+    let Update::Applied(_, name, parsed) = update else { return None };
+    let Some(Object::Service(service)) = &parsed.object else { return None };
+    service.ports.iter().any(|port| port.node_port.is_some()).then(|| name.clone())
 }
 
 /// The node as it is taken to be.

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Reason;
-use crate::config::problem::nearest;
 use crate::model::net::Protocol;
+use crate::spelling::nearest;
 
 /// From so many names on they are a list, and no part of the sentence.
 const MANY: usize = 4;

@@ -31,8 +31,8 @@ pub enum Scope {
 pub struct Observed {
     /// The rows; virtual servers of others are among them.
     ///
-    /// Empty with `Scope::Host`, `Scope::Flows` and `Scope::Schedulers`. With `Scope::Servers` only `servers` is filled,
-    /// and one that is absent there is gone.
+    /// Empty with `Scope::Host`, `Scope::Flows` and `Scope::Schedulers`. With `Scope::Servers`
+    /// only `servers` is filled, and one that is absent there is gone.
     pub tables: Tables,
     /// Connection counts of every real server of weight 0.
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,

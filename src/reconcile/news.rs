@@ -87,8 +87,8 @@ impl News {
         let drift = (self.drift.rows() > 0).then(|| {
             let kinds: Vec<&str> = self.drift.kinds().collect();
             let note = format!(
-                "{} were changed by others, and are set right: the log of this node's \
-                 kube-ipvs-proxy names the rows and their Services",
+                "changed by others, and set right: {}; the log of this node's kube-ipvs-proxy \
+                 names the rows and their Services",
                 kinds.join(", ")
             );
             of_node(Reason::DriftRepaired, note)
@@ -213,7 +213,8 @@ mod tests {
             told(&known.update(&Report { drift, ..Report::default() }, Vec::new()))
         };
         let first = sync(3);
-        let expected = "DriftRepaired, this node: addresses, the device were changed by others, ";
+        let expected =
+            "DriftRepaired, this node: changed by others, and set right: addresses, the device; ";
         assert!(first[0].starts_with(expected), "{first:?}");
         assert_eq!(sync(0), [""; 0]);
         assert_eq!(sync(200), first);

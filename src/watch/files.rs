@@ -35,13 +35,20 @@ impl Files {
         Files { paths, changes, is_missing }
     }
 
-    /// Waits for a change of the folders that lead to the files, or for the time to look again for
-    /// one that cannot be watched; watches those that lead to them then.
+    /// Waits for a change of the folders that lead to the files, or until one can be watched that
+    /// could not; watches those that lead to them then.
     pub async fn settled(&mut self) {
         let limit = if self.is_missing { MISSING_INTERVAL } else { Duration::MAX };
-        let is_changed = timeout(limit, self.changed()).await.is_ok();
-        if !is_changed && self.is_half_written() {
-            self.changed().await;
+        while timeout(limit, self.changed()).await.is_err() {
+            if self.is_half_written() {
+                self.changed().await;
+                break;
+            }
+            let now = watch(&self.paths);
+            if now.0.len() > self.changes.len() {
+                (self.changes, self.is_missing) = now;
+                return;
+            }
         }
         (self.changes, self.is_missing) = watch(&self.paths);
     }
@@ -217,6 +224,15 @@ mod tests {
             }
             assert!(begin.elapsed() > Duration::from_secs(2), "somebody still writes");
         }
+    }
+
+    /// Whoever is woken reads everything again, and may start programs for it.
+    #[tokio::test]
+    async fn a_folder_that_stays_missing_is_no_change() {
+        let root = Root::new("stays-missing");
+        let mut files = Files::watch(["config.conf", "none/file"].map(|name| root.0.join(name)));
+        let limit = MISSING_INTERVAL * 3 / 2;
+        assert!(tokio::time::timeout(limit, files.settled()).await.is_err());
     }
 
     #[tokio::test]

@@ -189,3 +189,27 @@ fn render_refuses_a_node_that_cannot_be() {
     ];
     assert_refused(&args, 2, &words);
 }
+
+/// Reached from outside, but by addresses of its own.
+#[test]
+fn render_misses_no_node_ports_where_there_are_none() {
+    let service = SERVICE.replace("type: NodePort", "externalIPs: [203.0.113.7]");
+    let service = service.replace(", nodePort: 30080", "");
+    let path = folder_of("render-external", &[("a.yaml", &service)]);
+    let run = run(&["render", &format!("--manifests={path}")]);
+    assert_eq!((run.status, run.stderr.contains("warning")), (Some(0), false), "{}", run.stderr);
+}
+
+/// What is misspelt may be why.
+#[test]
+fn render_tells_misspelt_values_where_nothing_is_served() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {type: NodePrt}\n";
+    let path = folder_of("render-unserved", &[("a.yaml", service)]);
+    let run = run(&["render", &format!("--manifests={path}")]);
+    let misspelt = "spec.type: \"NodePrt\" is not";
+    assert!(
+        run.stderr.contains(misspelt) && run.stderr.contains("mean NodePort?"),
+        "{}",
+        run.stderr
+    );
+}

@@ -76,6 +76,8 @@ pub fn parse_slice(object: &objects::EndpointSlice) -> Parsed {
     let family = match object.address_type.as_str() {
         "IPv4" => Family::V4,
         "IPv6" => Family::V6,
+        // Parity: names are for others than proxies, and nothing is wrong with them.
+        "FQDN" => return Parsed::default(),
         other => {
             let (names, instead) = (["IPv4", "IPv6"], "the slice is not served");
             let mut reasons = Reasons::default();

@@ -102,9 +102,14 @@ fn slices_that_mean_nothing_here_are_ignored_without_a_reason() {
 }
 
 #[test]
+fn slices_of_names_are_left_alone() {
+    assert_eq!(slice(json!({"addressType": "FQDN"})), Parsed::default());
+}
+
+#[test]
 fn other_address_types_are_rejected_whole() {
     for (address_type, reason) in [
-        (json!("FQDN"), "addressType: \"FQDN\" is not IPv4 or IPv6; the slice is not served"),
+        (json!("DNS"), "addressType: \"DNS\" is not IPv4 or IPv6; the slice is not served"),
         (json!(null), "addressType: \"\" is not IPv4 or IPv6; the slice is not served"),
         (
             json!("ipv6"),

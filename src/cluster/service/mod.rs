@@ -183,9 +183,12 @@ fn created(metadata: &objects::Metadata) -> Result<Option<i64>, String> {
         return Ok(None);
     };
     let created = text.parse::<jiff::Timestamp>();
-    created
-        .map(|time| Some(time.as_second()))
-        .map_err(|_| format!("metadata.creationTimestamp: \"{text}\" is not an RFC 3339 time"))
+    created.map(|time| Some(time.as_second())).map_err(|_| {
+        format!(
+            "metadata.creationTimestamp: \"{text}\" is not an RFC 3339 time; the Service \
+                 counts as the oldest"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -214,7 +214,7 @@ fn affinity_defaults_and_is_bounded() {
 fn an_unreadable_creation_time_is_named() {
     let parsed = parse_object(json!({"metadata": {"name": "web", "creationTimestamp": "today"},
         "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]}}));
-    let reason = "metadata.creationTimestamp: \"today\" is not an RFC 3339 time";
+    let reason = "metadata.creationTimestamp: \"today\" is not an RFC 3339 time; the Service counts as the oldest";
     assert_eq!(reasons(&parsed), [reason]);
     assert_eq!(service(parsed).created, None);
 }

@@ -17,10 +17,13 @@ const LONGEST_VALUE: usize = 60;
 pub fn between(old: &Value, new: &Value) -> String {
     let change = |path| {
         // A field that is left out on one side gives way to another of the same meaning.
-        let [old, new] = [at(old, path)?, at(new, path)?].map(words);
-        (old != new).then(|| format!("{path}: {} to {}", brief(&old), brief(&new)))
+        let (old, new) = (at(old, path)?, at(new, path)?);
+        (words(old) != words(new)).then(|| format!("{path}: {}", change(old, new)))
     };
     let mut changes: Vec<_> = FIELDS.iter().filter_map(|field| change(field.path)).collect();
+    if changes.is_empty() {
+        return "the same in other words".to_string();
+    }
     let more = changes.len().saturating_sub(MOST_NAMED);
     if more > 0 {
         changes.truncate(MOST_NAMED);
@@ -29,11 +32,31 @@ pub fn between(old: &Value, new: &Value) -> String {
     changes.join("; ")
 }
 
+/// How a value has changed; of two lists, what has come and gone.
+fn change(old: &Value, new: &Value) -> String {
+    let (Value::Array(before), Value::Array(now)) = (old, new) else {
+        return format!("{} to {}", brief(&words(old)), brief(&words(new)));
+    };
+    let lacking = |from: &[Value], other: &[Value]| -> Vec<Value> {
+        from.iter().filter(|item| !other.contains(item)).cloned().collect()
+    };
+    let differences = [("added", lacking(now, before)), ("removed", lacking(before, now))];
+    match differences.iter().all(|(_, items)| items.is_empty()) || before.is_empty() {
+        true => format!("{} to {}", brief(&words(old)), brief(&words(new))),
+        false => {
+            let told = differences.into_iter().filter(|(_, items)| !items.is_empty());
+            let told = told.map(|(what, items)| format!("{what} {}", brief(&words(&items.into()))));
+            told.collect::<Vec<_>>().join(" and ")
+        }
+    }
+}
+
 /// A value as its owner would say it.
 fn words(value: &Value) -> String {
     match value {
         Value::Null => "none".to_string(),
         Value::String(text) if text.is_empty() => "none".to_string(),
+        Value::Array(items) if items.is_empty() => "none".to_string(),
         Value::String(text) => text.clone(),
         Value::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(","),
         other => other.to_string(),
@@ -71,6 +94,11 @@ mod tests {
                 "",
                 "ipvs: {excludeCIDRs: [10.0.0.0/8, 'fd00::/8']}",
                 "ipvs.excludeCIDRs: none to 10.0.0.0/8,fd00::/8",
+            ),
+            (
+                "ipvs: {excludeCIDRs: [10.0.0.0/8, 'fd00::/8']}",
+                "ipvs: {excludeCIDRs: ['fd00::/8', 192.0.2.0/24]}",
+                "ipvs.excludeCIDRs: added 192.0.2.0/24 and removed 10.0.0.0/8",
             ),
             (
                 "",

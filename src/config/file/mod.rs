@@ -17,7 +17,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::problem::{Name, Problem, Problems, distance, nearest};
+use super::problem::{Name, Problem, Problems};
+use crate::spelling::{distance, nearest};
 use fields::{FIELDS, Field, OWN};
 
 /// What the file says that it is.

@@ -7,7 +7,8 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Flags;
-use crate::config::problem::{Name, Problem, Problems, nearest};
+use crate::config::problem::{Name, Problem, Problems};
+use crate::spelling::nearest;
 
 /// Takes out the long flags that do not exist, each a problem of its own.
 pub(super) fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) {

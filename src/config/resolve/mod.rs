@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::flags::{DaemonFlags, HostFlags, PeriodFlags, RunFlags, SourceFlags};
-use super::problem::{Name, Problem, Problems, nearest};
+use super::problem::{Name, Problem, Problems};
 use super::{Config, EndpointsSource, Periods, Policy, RenderConfig, Run, SourceConfig, value};
 use crate::model::observed::Host;
+use crate::spelling::nearest;
 
 const ENDPOINTS_SOURCES: [&str; 3] = ["auto", "endpointslices", "endpoints"];
 

@@ -110,9 +110,9 @@ impl Client {
     /// Whether the kernel neither has a scheduler nor can load it; no if it does not tell.
     pub fn lacks_scheduler(&mut self, name: &str) -> Result<bool, Error> {
         match self.connection.query(self.commands.impossible_service(name)) {
-            Ok(_) => Ok(false),
             Err(error) if error.is_refusal(Errno::ENOENT) => Ok(true),
-            Err(Error::Refused(_)) => Ok(false),
+            // Kernel: EINVAL where it has the scheduler, EAFNOSUPPORT where IPVS is without IPv6.
+            Ok(_) | Err(Error::Refused(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }

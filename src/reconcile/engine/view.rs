@@ -8,8 +8,8 @@ use crate::model::ipset::SetId;
 use crate::model::ipvs::ServerKey;
 use crate::reconcile::view::{Idle, Oddity, View};
 
-/// Fronts and drains in one part, about. Cost: unoptimized, a part took the loop 0.7 ms, and 3.5 ms where no
-/// front had an endpoint; all of 10,000 fronts at once took it 29 ms.
+/// Fronts and drains in one part, about. Cost: unoptimized, a part took the loop 0.7 ms, and
+/// 3.5 ms where no front had an endpoint; all of 10,000 fronts at once took it 29 ms.
 const PART: usize = 500;
 
 impl Engine {

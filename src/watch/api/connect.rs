@@ -50,15 +50,27 @@ async fn from_file(path: &Path) -> Result<Config, Error> {
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(error)
 }
 
-/// A kubeconfig and the files that it names: without any of them it may be of no use.
+/// A kubeconfig and the files that its current context names: without any of them it may be of no
+/// use.
 pub fn files_of(kubeconfig: &Path) -> Vec<PathBuf> {
     let read = Kubeconfig::read_from(kubeconfig).unwrap_or_default();
+    let current =
+        read.contexts.iter().find(|named| Some(&named.name) == read.current_context.as_ref());
+    let context = current.and_then(|named| named.context.as_ref());
+    let cluster = read
+        .clusters
+        .iter()
+        .find(|named| context.is_some_and(|context| context.cluster == named.name));
+    let user = read
+        .auth_infos
+        .iter()
+        .find(|named| context.is_some_and(|context| context.user.as_ref() == Some(&named.name)));
     let mut files = vec![Some(kubeconfig.to_owned())];
     let mut note = |name: &Option<String>| files.push(name.as_ref().map(PathBuf::from));
-    for cluster in read.clusters.iter().filter_map(|named| named.cluster.as_ref()) {
+    if let Some(cluster) = cluster.and_then(|named| named.cluster.as_ref()) {
         note(&cluster.certificate_authority);
     }
-    for user in read.auth_infos.iter().filter_map(|named| named.auth_info.as_ref()) {
+    if let Some(user) = user.and_then(|named| named.auth_info.as_ref()) {
         for name in [&user.client_certificate, &user.client_key, &user.token_file] {
             note(name);
         }

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{oddities, values};
 use crate::cluster::{Kind, ObjectName, Parsed, objects};
 use crate::config::file::document as yaml_file;
-use crate::config::problem::nearest;
+use crate::spelling::nearest;
 use crate::watch::error::Fault;
 
 /// An object of a file.
@@ -147,10 +147,11 @@ fn collect(document: &Value, line: Line, found: &mut Content) -> Result<(), Stri
     let (usable, defaulted) = values::with_defaults(kind, document);
     let mut object =
         objects::read(kind, &usable.to_string()).map_err(|error| format!("{kind}: {error}"))?;
-    if object.parsed.object.is_some() {
-        object.parsed.reasons.extend(defaulted);
+    let of_object = |oddity: String| format!("{kind} {}: {oddity}", object.name);
+    match object.parsed.object.is_some() {
+        true => object.parsed.reasons.extend(defaulted),
+        false => found.oddities.extend(defaulted.iter().map(|r| of_object(r.text().to_owned()))),
     }
-    let of_object = |oddity| format!("{kind} {}: {oddity}", object.name);
     found.oddities.extend(oddities::of(kind, document).into_iter().map(of_object));
     found.objects.push(Found { kind, name: object.name, parsed: object.parsed, line });
     Ok(())

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::values;
 use crate::cluster::Kind;
-use crate::config::problem::nearest;
+use crate::spelling::nearest;
 
 /// Fields of metadata (`k8s.io/apimachinery`, `meta/v1`); labels and annotations hold any name.
 const METADATA: [&str; 15] = [

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cluster::field::unknown_name;
 use crate::cluster::{Kind, Reason};
-use crate::config::problem::nearest;
+use crate::spelling::nearest;
 
 /// Types of a Service; without one, the first is meant.
 const TYPES: [&str; 4] = ["ClusterIP", "NodePort", BALANCED, "ExternalName"];
