@@ -57,7 +57,9 @@ fn status_tells_services_connections_and_drains() {
     for line in [
         "\ndefault/web\n".to_string(),
         format!("  cluster IP tcp {front}\n    {real}  weight 1, 1 active, 0 inactive\n"),
-        format!("  default/web2: tcp {front} belongs to default/web, as old and first by name\n"),
+        format!(
+            "  Service default/web2: tcp {front} belongs to default/web, as old and first by name\n"
+        ),
     ] {
         assert!(all.1.contains(&line), "{line:?} is not in {all:?}");
     }
