@@ -1,7 +1,7 @@
 //! `status`: what the daemon has programmed, Service by Service, as text.
 //!
-//! The daemon hands out a [`Picture`]; whoever prints it adds the connection counts, which it reads
-//! from the kernel itself.
+//! The daemon hands out a [`Picture`]; whoever prints it adds what it reads from the kernel
+//! itself: connection counts, and what is otherwise than the daemon has it.
 //! Invariant: equal pictures and counts give equal text.
 
 use std::collections::BTreeMap;
@@ -10,13 +10,13 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::counted;
-use crate::model::ipvs::Connections;
+use crate::model::ipvs::{Connections, Glimpse};
 
 /// The protocol and the address of a virtual server.
 pub type Address = (String, SocketAddr);
 
-/// Virtual servers of the kernel, whoever made them, and the connections of their real servers.
-pub type Counts = BTreeMap<Address, BTreeMap<SocketAddr, Connections>>;
+/// Virtual servers of the kernel, whoever made them, and their real servers.
+pub type Counts = BTreeMap<Address, BTreeMap<SocketAddr, Glimpse>>;
 
 /// What the daemon has programmed; a daemon of another version may tell less.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,17 +168,28 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
     format!("  {kind} {protocol} {address}{state}{note}\n{}", reals.collect::<String>())
 }
 
-fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Connections>>) -> String {
+fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Glimpse>>) -> String {
     let weight = match (real.weight, real.seconds_left) {
         (0, Some(left)) => format!("draining, {left} s left at most"),
         (0, None) => "draining".to_string(),
         (weight, _) => format!("weight {weight}"),
     };
-    let connections = counts.map(|counts| match counts.get(&real.address) {
-        Some(Connections { active, inactive }) => format!(", {active} active, {inactive} inactive"),
+    let there = counts.map(|counts| match counts.get(&real.address) {
+        Some(glimpse) => glimpse_words(real, glimpse),
         None => GONE.to_string(),
     });
-    format!("    {}  {weight}{}\n", real.address, connections.unwrap_or_default())
+    format!("    {}  {weight}{}\n", real.address, there.unwrap_or_default())
+}
+
+/// What the kernel has of a real server; of its weight only what is not as it was programmed.
+fn glimpse_words(real: &Real, glimpse: &Glimpse) -> String {
+    let Glimpse { weight, connections: Connections { active, inactive } } = *glimpse;
+    let other = match weight == real.weight {
+        true => String::new(),
+        false if real.weight == 0 => format!(", but weight {weight} in the kernel"),
+        false => format!(", but {weight} in the kernel"),
+    };
+    format!("{other}, {active} active, {inactive} inactive")
 }
 
 #[cfg(test)]

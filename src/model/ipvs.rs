@@ -159,6 +159,15 @@ pub struct Connections {
     pub inactive: u32,
 }
 
+/// A real server as the kernel has it at one moment, for whoever looks from outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Glimpse {
+    /// Its share of new connections.
+    pub weight: u32,
+    /// Its connections.
+    pub connections: Connections,
+}
+
 impl Connections {
     /// All connections, whatever their state.
     pub fn total(self) -> u64 {

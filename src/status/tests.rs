@@ -37,10 +37,13 @@ fn picture() -> Picture {
 }
 
 fn counts() -> Counts {
-    let connections = |active, inactive| Connections { active, inactive };
+    let glimpse = |weight, active, inactive| Glimpse {
+        weight,
+        connections: Connections { active, inactive },
+    };
     let reals = [
-        (address("10.244.1.9:8080"), connections(3, 1)),
-        (address("10.244.3.2:8080"), connections(0, 12)),
+        (address("10.244.1.9:8080"), glimpse(0, 3, 1)),
+        (address("10.244.3.2:8080"), glimpse(1, 0, 12)),
     ];
     [
         (("tcp".into(), address("10.96.0.7:80")), reals.into()),
@@ -87,6 +90,21 @@ fn what_the_kernel_has_lost_is_told() {
         assert!(text.contains(&format!("{row}{GONE}\n")), "{text}");
     }
     assert_eq!(text.matches(GONE).count(), 2);
+}
+
+#[test]
+fn a_weight_that_the_kernel_has_otherwise_is_told() {
+    let mut counts = counts();
+    let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
+    web.get_mut(&address("10.244.1.9:8080")).unwrap().weight = 5;
+    web.get_mut(&address("10.244.3.2:8080")).unwrap().weight = 0;
+    let text = text(&picture(), Some(&counts));
+    for line in [
+        "  draining, 872 s left at most, but weight 5 in the kernel, 3 active, 1 inactive\n",
+        "  weight 1, but 0 in the kernel, 0 active, 12 inactive\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
 }
 
 #[test]

@@ -65,6 +65,15 @@ fn status_tells_services_connections_and_drains() {
     }
     assert_eq!((all.0, all.2.as_str()), (Some(0), ""));
 
+    let change = |weight| {
+        world.node.output("ipvsadm", &["-e", "-t", &front, "-r", &real, "-m", "-w", weight]);
+    };
+    change("0");
+    let changed = format!("    {real}  weight 1, but 0 in the kernel, 1 active, 0 inactive\n");
+    let (_, text, _) = status(&world, &[]);
+    assert!(text.contains(&changed), "{changed:?} is not in {text}");
+    change("1");
+
     let whose = |address: &str| status(&world, &[address]);
     let (code, text, _) = whose(&front);
     assert_eq!((code, text.contains("default/web\n")), (Some(0), true), "{text}");

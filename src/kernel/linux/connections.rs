@@ -1,4 +1,4 @@
-//! Connection counts of all real servers, for whoever looks from outside the daemon.
+//! Weights and connection counts of all real servers, for whoever looks from outside the daemon.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use super::{convert, refused};
 use crate::kernel::ipvs::{Client, Destination, ServiceKey, proc};
 use crate::kernel::{Error, netlink};
-use crate::model::ipvs::{Connections, ServerKey};
+use crate::model::ipvs::{Glimpse, ServerKey};
 
-/// The kernel's virtual servers, whoever made them, and the connections of their real servers.
-pub type Listing = BTreeMap<ServerKey, BTreeMap<SocketAddr, Connections>>;
+/// The kernel's virtual servers, whoever made them, and their real servers.
+pub type Listing = BTreeMap<ServerKey, BTreeMap<SocketAddr, Glimpse>>;
 
 /// Reads them all, and changes nothing.
 ///
@@ -32,13 +32,14 @@ pub fn read() -> Result<Listing, Error> {
             None => client.destinations(&service.key).map_err(failed)?,
         };
         if let Some(key) = convert::server_key(&service.key) {
-            listing.insert(key, destinations.iter().map(counts).collect());
+            listing.insert(key, destinations.iter().map(glimpse).collect());
         }
     }
     Ok(listing)
 }
 
-fn counts(destination: &Destination) -> (SocketAddr, Connections) {
-    let Destination { key, active, inactive, .. } = *destination;
-    (SocketAddr::new(key.address, key.port), Connections { active, inactive })
+fn glimpse(destination: &Destination) -> (SocketAddr, Glimpse) {
+    let connections = convert::connections(destination);
+    let Destination { key, weight, .. } = *destination;
+    (SocketAddr::new(key.address, key.port), Glimpse { weight, connections })
 }
