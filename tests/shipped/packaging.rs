@@ -73,6 +73,10 @@ fn every_page_is_in_the_package() {
     let packed: BTreeSet<String> =
         parts.map(|rest| rest.split('"').next().unwrap().to_string()).collect();
     assert_eq!(written, packed);
+    let main = fs::read_to_string(folder.join("kube-ipvs-proxy.8")).unwrap();
+    for section in ["\n.SH EXIT STATUS\n", "\n.SH FILES\n"] {
+        assert_eq!(main.matches(section).count(), 1, "{section}");
+    }
     let mut named = BTreeSet::new();
     for page in written.iter().filter(|name| name.ends_with(".8")) {
         let text = fs::read_to_string(folder.join(page)).unwrap().replace("\\-", "-");
