@@ -80,8 +80,9 @@ impl Refused {
 fn without_path(path: &Path, reason: &str) -> String {
     let path = path.display();
     let [field, whole, first] = [format!(" in {path}:"), format!(" {path}:"), format!("{path}: ")];
+    let flag = format!("--config={first}");
     let line = |line: &str| {
-        let line = line.strip_prefix(&first).unwrap_or(line);
+        let line = line.strip_prefix(&flag).or_else(|| line.strip_prefix(&first)).unwrap_or(line);
         line.replace(&field, ":").replace(&whole, ":")
     };
     reason.lines().map(line).collect::<Vec<_>>().join("; ")
@@ -99,6 +100,7 @@ mod tests {
                 "mode=x in /a.yaml: must be ipvs\nnode in /a.yaml: none",
                 "mode=x: must be ipvs; node: none",
             ),
+            ("--config=/a.yaml: cannot be read: gone", "cannot be read: gone"),
             ("/a.yaml: line 2: not YAML", "line 2: not YAML"),
             ("cannot use the manifest /a.yaml: line 2", "cannot use the manifest: line 2"),
             (

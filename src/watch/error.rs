@@ -86,7 +86,8 @@ pub enum Error {
 fn of_folder(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::NotADirectory => "it must be a folder with manifests in it, not a file",
-        _ => "it must exist when the program starts",
+        io::ErrorKind::NotFound => "create it, or name another",
+        _ => "it must be readable for this program",
     }
 }
 

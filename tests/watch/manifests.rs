@@ -335,10 +335,8 @@ async fn missing() {
     let (sender, _updates) = mpsc::channel(4);
     let source = source(&path, &Refused::new(Metrics::new()));
     let error = source.run(sender, CancellationToken::new()).await.unwrap_err();
-    let expected = format!(
-        "cannot read the manifest folder {}: it must exist when the program starts",
-        path.display()
-    );
+    let expected =
+        format!("cannot read the manifest folder {}: create it, or name another", path.display());
     assert_eq!(error.to_string(), expected);
     assert!(matches!(manifests::read_once(&path, "node-1"), Err(Error::Folder { .. })));
 }
