@@ -77,6 +77,12 @@ impl Reader {
         let Some(top) = document.as_object() else {
             return self.complain_of_file("must be a KubeProxyConfiguration in YAML or JSON");
         };
+        if top.get("kind").and_then(Value::as_str) == Some("ConfigMap") {
+            return self.complain_of_file(
+                "is a ConfigMap that has the configuration in it: take the text of its config.conf \
+                 out of it, into a file of its own",
+            );
+        }
         for (path, expected) in KIND {
             let found = top.get(path).unwrap_or(&Value::Null);
             if found.as_str() != Some(expected) {
