@@ -34,6 +34,12 @@ use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::{causes, cleanup, init, state};
 
+/// What else there is for a cleanup whose file is wrong.
+const WITHOUT_FILE: &str = "\
+Cleanup needs no file: leave --config out, and give what the file says of these by \
+--ipvs-exclude-cidrs and --state-dir.
+";
+
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -71,7 +77,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
                 Ok(Task::Render(config)) => render::run(&config),
                 Ok(Task::Status(address)) => status::run(address),
                 Ok(Task::Keep(loaded)) => keep(&origin, *loaded),
-                Err(problems) => return refuse(origin.what(), &problems),
+                Err(problems) => return refuse(&flags, &origin, &problems),
             }
         }
     };
@@ -165,8 +171,11 @@ fn reply(answer: &clap::Error, problems: &Problems) -> Exit {
     show(&answer.render().to_string()).unwrap_or(Exit::Failed)
 }
 
-fn refuse(what: &str, problems: &Problems) -> Exit {
-    let text = format!("error: the {what} is wrong\n{problems}\n");
+fn refuse(flags: &Flags, origin: &Origin, problems: &Problems) -> Exit {
+    let mut text = format!("error: the {} is wrong\n{problems}\n", origin.what());
+    if origin.path().is_some() && flags.given.get("cleanup").is_some_and(|text| text == "true") {
+        text += WITHOUT_FILE;
+    }
     complain(&(text + "See kube-ipvs-proxy --help.\n"));
     Exit::Usage
 }

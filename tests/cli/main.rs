@@ -203,9 +203,23 @@ fn a_wrong_file_is_told_exactly() {
          ipvs.syncPeriod=-1s in {path}: must be a duration of 0 or more, such as 500ms, 30s or \
          1m30s\n\
          --once=true: cannot go with --cleanup\n\
+         Cleanup needs no file: leave --config out, and give what the file says of these by \
+         --ipvs-exclude-cidrs and --state-dir.\n\
          See kube-ipvs-proxy --help.\n"
     );
     assert_eq!((run.status, run.stderr), (Some(2), expected));
+}
+
+#[test]
+fn a_cleanup_with_a_wrong_file_says_how_to_do_without() {
+    let words = "Cleanup needs no file: leave --config out";
+    let flag = format!("--config={}", config("to-clean-up.yaml", "mode: iptables\n"));
+    assert_refused(&[&flag, "--cleanup"], 2, &["mode=iptables in ", words]);
+    assert_refused(&["--config=/nowhere/config.yaml", "--cleanup"], 2, &["cannot be read", words]);
+    for args in [&[flag.as_str()][..], &[&flag, "--cleanup=false"], &["--cleanup", "--v=x"]] {
+        let run = run(args);
+        assert!(run.status == Some(2) && !run.stderr.contains(words), "{args:?}: {}", run.stderr);
+    }
 }
 
 #[test]
@@ -222,6 +236,7 @@ fn problems_come_in_the_order_of_the_file_and_all_at_once() {
         "ipvs.excludeCIDRs=v,10.0.0.0/8,w in ",
         "detectLocalMode=ClusterCidr in ",
         "--once=true: ",
+        "Cleanup needs no file: ",
         "See ",
     ];
     assert_eq!(run.stderr.lines().count(), starts.len(), "{}", run.stderr);
