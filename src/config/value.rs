@@ -23,7 +23,7 @@ pub(super) const NO_DURATION: &str = "must be a duration of 0 or more, such as 5
 pub(super) const NO_TRUTH: &str = "must be true or false";
 
 /// Stands for the addresses by which the cluster knows the node.
-const PRIMARY: &str = "primary";
+pub(super) const PRIMARY: &str = "primary";
 
 /// A truth value, in the spellings of Go's `strconv.ParseBool`.
 pub(super) fn truth(text: &str) -> Result<bool, String> {
@@ -142,7 +142,9 @@ pub(super) fn node_port_addresses(text: &str) -> Result<NodePortAddresses, Strin
     }
     let (words, others): (Vec<&str>, Vec<&str>) = parts.partition(|part| *part == PRIMARY);
     match (words.len(), others.is_empty()) {
-        (0, _) => ranges(text).map(NodePortAddresses::Cidrs),
+        (0, _) => ranges(text)
+            .map(NodePortAddresses::Cidrs)
+            .map_err(|complaint| format!("{complaint}; allowed are ranges, or {PRIMARY} alone")),
         (1, true) => Ok(NodePortAddresses::Primary),
         _ => Err(format!("{PRIMARY} must stand alone; allowed is it, or ranges")),
     }

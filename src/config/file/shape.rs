@@ -35,7 +35,13 @@ fn of_shape(shape: Shape, value: &Value) -> Result<String, String> {
         (Shape::Any, other) => Some(other.to_string()),
         _ => None,
     };
-    text.ok_or_else(|| allowed(shape).to_string())
+    text.ok_or_else(|| match (shape, value) {
+        (Shape::List, Value::String(text)) if !text.is_empty() => {
+            let items: Vec<&str> = parts(text).collect();
+            format!("{}, such as [{}]", allowed(shape), items.join(", "))
+        }
+        _ => allowed(shape).to_string(),
+    })
 }
 
 fn allowed(shape: Shape) -> &'static str {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{LONGEST_INTERFACE, Resolver};
+use super::{LONGEST_INTERFACE, Problem, Resolver, nearest};
 use crate::config::flags::{ConntrackFlags, DrainFlags, PolicyFlags, TimeoutFlags};
 use crate::config::{
     Conntrack, DetectLocal, DrainTimeouts, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
@@ -82,7 +82,19 @@ impl Resolver {
     }
 
     fn node_port_addresses(&mut self, text: &str) -> Option<NodePortAddresses> {
-        self.take("nodeport-addresses", text, value::node_port_addresses(text))
+        let flag = "nodeport-addresses";
+        value::node_port_addresses(text)
+            .map_err(|complaint| {
+                let others = text.split(',').map(str::trim).filter(|part| *part != value::PRIMARY);
+                let meant = others.filter_map(|part| nearest(part, &[value::PRIMARY])).next();
+                self.problems.add(Problem {
+                    name: self.name(flag),
+                    given: Some(text.to_string()),
+                    complaint,
+                    nearest: meant.map(String::from),
+                });
+            })
+            .ok()
     }
 
     fn ipvs_timeouts(&mut self, flags: &TimeoutFlags) -> Option<IpvsTimeouts> {

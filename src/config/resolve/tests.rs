@@ -156,6 +156,24 @@ fn other_values_resolve() {
 }
 
 #[test]
+fn bad_addresses_of_node_ports_are_named() {
+    const RANGES: &str = "is not a range such as 10.244.0.0/16 or fd00::/64; allowed are ranges, \
+                          or primary alone";
+    const ALONE: &str = "primary must stand alone; allowed is it, or ranges";
+    for (given, complaint) in [
+        ("primary,10.0.0.0/8", ALONE.to_string()),
+        ("10.0.0.0/8,primary", ALONE.to_string()),
+        ("::0", format!("::0 {RANGES}")),
+        ("10.20.30.40", format!("10.20.30.40 {RANGES}")),
+        ("10.0.0.0/8,2001:db8:xyz/64", format!("2001:db8:xyz/64 {RANGES}")),
+        ("10.0.0.0/8,pimary", format!("pimary {RANGES}; did you mean primary?")),
+    ] {
+        let arg = format!("--nodeport-addresses={given}");
+        assert_eq!(resolved(&[&arg]), Err(format!("{arg}: {complaint}")));
+    }
+}
+
+#[test]
 fn bad_values_are_named_with_what_is_allowed() {
     const ADDRESS: &str =
         "must be IP, IP:PORT or [IPv6]:PORT with a port from 1 to 65535, or empty";
@@ -190,23 +208,6 @@ fn bad_values_are_named_with_what_is_allowed() {
         (
             "--cluster-cidr=10.0.0.0/8,11.0.0.0/8",
             "names two IPv4 ranges; allowed is one per family",
-        ),
-        (
-            "--nodeport-addresses=primary,10.0.0.0/8",
-            "primary must stand alone; allowed is it, or ranges",
-        ),
-        (
-            "--nodeport-addresses=10.0.0.0/8,primary",
-            "primary must stand alone; allowed is it, or ranges",
-        ),
-        ("--nodeport-addresses=::0", "::0 is not a range such as 10.244.0.0/16 or fd00::/64"),
-        (
-            "--nodeport-addresses=10.20.30.40",
-            "10.20.30.40 is not a range such as 10.244.0.0/16 or fd00::/64",
-        ),
-        (
-            "--nodeport-addresses=10.0.0.0/8,2001:db8:xyz/64",
-            "2001:db8:xyz/64 is not a range such as 10.244.0.0/16 or fd00::/64",
         ),
         ("--service-cidr=10.96.0.1", "10.96.0.1 is not a range such as 10.244.0.0/16 or fd00::/64"),
         ("--ipvs-sync-period=30", DURATION),
