@@ -27,7 +27,6 @@ fn of_shape(shape: Shape, value: &Value) -> Result<String, String> {
         (Shape::Text | Shape::Any | Shape::Duration, Value::String(text)) => Some(text.clone()),
         (Shape::Text, Value::Number(number)) => Some(number.to_string()),
         (Shape::Text | Shape::Truth, Value::Bool(truth)) => Some(truth.to_string()),
-        (Shape::Truth, Value::String(word)) => truth(word).map(String::from),
         (Shape::Whole, Value::Number(number)) if !number.is_f64() => Some(number.to_string()),
         (Shape::Number, Value::Number(number)) => Some(number.to_string()),
         (Shape::List, Value::Array(items)) => list(items),
@@ -39,6 +38,9 @@ fn of_shape(shape: Shape, value: &Value) -> Result<String, String> {
         (Shape::List, Value::String(text)) if !text.is_empty() => {
             let items: Vec<&str> = parts(text).collect();
             format!("{}, such as [{}]", allowed(shape), items.join(", "))
+        }
+        (_, Value::String(text)) if is_quoted(shape, text) => {
+            format!("{}, without quotes", allowed(shape))
         }
         _ => allowed(shape).to_string(),
     })
@@ -56,12 +58,16 @@ fn allowed(shape: Shape) -> &'static str {
     }
 }
 
-/// Parity: kube-proxy reads YAML 1.1, which has more words for truth.
-fn truth(word: &str) -> Option<&'static str> {
-    match word.to_ascii_lowercase().as_str() {
-        "y" | "yes" | "on" => Some("true"),
-        "n" | "no" | "off" => Some("false"),
-        _ => None,
+/// Whether a text would be no text without its quotes.
+///
+/// Parity: kube-proxy refuses it with them, and reads YAML 1.1, which has more words for truth.
+fn is_quoted(shape: Shape, text: &str) -> bool {
+    let words = ["y", "yes", "on", "true", "n", "no", "off", "false"];
+    match shape {
+        Shape::Truth => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
+        Shape::Whole => text.parse::<i64>().is_ok(),
+        Shape::Number => text.parse::<f64>().is_ok(),
+        _ => false,
     }
 }
 
