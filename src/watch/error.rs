@@ -72,8 +72,8 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A manifest file cannot be read.
-    #[error("cannot use the manifest {}: {fault}", path.display())]
+    /// A manifest file, or a part of it, cannot be used.
+    #[error("{}: {fault}", of_manifest(path, fault))]
     Manifest {
         /// The file.
         path: PathBuf,
@@ -88,6 +88,15 @@ fn of_folder(source: &io::Error) -> &'static str {
         io::ErrorKind::NotADirectory => "it must be a folder with manifests in it, not a file",
         io::ErrorKind::NotFound => "create it, or name another",
         _ => "it must be readable for this program",
+    }
+}
+
+/// How much of a manifest cannot be used.
+fn of_manifest(path: &Path, fault: &Fault) -> String {
+    let path = path.display();
+    match fault.is_part {
+        true => format!("cannot use a part of the manifest {path}, the rest counts"),
+        false => format!("cannot use the manifest {path}"),
     }
 }
 
@@ -120,6 +129,8 @@ pub struct Fault {
     pub line: Option<u64>,
     /// The reason.
     pub reason: String,
+    /// Whether it is about one object, so that the rest of the file counts.
+    pub is_part: bool,
 }
 
 impl fmt::Display for Fault {

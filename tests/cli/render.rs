@@ -37,6 +37,7 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
                 "kind: Service\napiVersion: v1\nmetadata: {name: x}\nspec: {clusterIP: nowhere, prots: []}\n",
             ),
             ("notes.txt", ""),
+            ("part.yaml", "kind: Service\napiVersion: v1\nmetadata: {nam: x}\n"),
             (".hidden", ""),
         ],
     );
@@ -44,6 +45,10 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
     for line in [
         format!("error: cannot use the manifest {path}/a.yaml: line 1: "),
         format!("error: cannot use the manifest {path}/c.json: line 1: "),
+        format!(
+            "error: cannot use a part of the manifest {path}/part.yaml, the rest counts: line 1: \
+             Service: metadata.name is missing"
+        ),
         format!("ignored: {path}/b.yaml: Service default/web is also in {path}/e.yaml, "),
         format!("ignored: {path}/below: it is no file"),
         format!("ignored: {path}/d.yml: apps/v1 Deployment d is of a kind"),
@@ -60,7 +65,7 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
         let lines = run.stderr.lines().filter(|found| found.starts_with(&line));
         assert_eq!(lines.count(), 1, "{line:?} in\n{}", run.stderr);
     }
-    assert_eq!(run.stderr.lines().count(), 10, "{}", run.stderr);
+    assert_eq!(run.stderr.lines().count(), 11, "{}", run.stderr);
     assert_eq!(run.status, Some(1));
     assert!(run.stdout.contains("\n-A -t 10.96.0.10:80 -s rr\n"), "{}", run.stdout);
 }

@@ -360,10 +360,13 @@ async fn read_once() {
     fs::write(path.join("d.yaml"), "a: b").unwrap();
     let content = manifests::read_once(&path, "node-1").unwrap();
     let faults: Vec<_> = content.faults.iter().map(ToString::to_string).collect();
-    let start = |file: &str, fault: &str| {
-        format!("cannot use the manifest {}: {fault}", path.join(file).display())
-    };
-    let expected = [start("c.yaml", "line 3: "), start("d.yaml", "line 1: not an object")];
+    let [broken, nameless] = ["c.yaml", "d.yaml"].map(|file| path.join(file).display().to_string());
+    let expected = [
+        format!("cannot use the manifest {broken}: line 3: "),
+        format!(
+            "cannot use a part of the manifest {nameless}, the rest counts: line 1: not an object"
+        ),
+    ];
     assert_eq!(faults.len(), expected.len(), "{faults:?}");
     for (fault, start) in faults.iter().zip(&expected) {
         assert!(fault.starts_with(start), "{fault}");

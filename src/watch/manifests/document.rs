@@ -67,7 +67,7 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Content, Fault> {
     for Document { value, line } in documents {
         let of_object = line.and_then(|line| NonZero::new(u32::try_from(line).ok()?));
         if let Err(reason) = collect(&value, of_object, &mut found) {
-            found.unusable.push(Fault { line, reason });
+            found.unusable.push(Fault { line, reason, is_part: true });
         }
     }
     Ok(found)
@@ -83,7 +83,8 @@ fn json(content: &[u8]) -> Result<Vec<Document>, Fault> {
             Some(Ok(value)) => documents.push(Document { value, line: Some(line) }),
             Some(Err(error)) => {
                 let line = u64::try_from(error.line()).ok().filter(|line| *line > 0);
-                return Err(Fault { line, reason: without_place(&error.to_string()) });
+                let reason = without_place(&error.to_string());
+                return Err(Fault { line, reason, is_part: false });
             }
         }
     }
@@ -115,6 +116,7 @@ fn yaml(content: &[u8]) -> Result<Vec<Document>, Fault> {
     documents.map_err(|error: serde_saphyr::Error| Fault {
         line: error.location().map(|location| location.line()),
         reason: without_place(&yaml_file::reason(&error)),
+        is_part: false,
     })
 }
 
@@ -169,7 +171,8 @@ fn collect_items(kind: &str, version: &str, items: &Value, found: &mut Content) 
             fields.entry("apiVersion").or_insert_with(|| version.into());
         }
         if let Err(reason) = collect(&item, None, found) {
-            found.unusable.push(Fault { line: None, reason: format!("items[{index}]: {reason}") });
+            let reason = format!("items[{index}]: {reason}");
+            found.unusable.push(Fault { line: None, reason, is_part: true });
         }
     }
 }

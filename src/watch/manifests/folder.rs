@@ -132,11 +132,20 @@ impl Folder {
         self.files.iter().flat_map(of_file).collect()
     }
 
-    /// What becomes of what a broken file of the folder tells of, in words.
-    pub fn consequence(&self, path: &Path) -> &'static str {
+    /// What becomes of what a file with a fault tells of, in words.
+    pub fn consequence(&self, path: &Path, fault: &Fault) -> &'static str {
         let file = path.file_name().and_then(|name| self.files.get(name));
-        match file.is_some_and(|file| file.was_good) {
-            true => "its last good content stays",
+        let keeps = file.is_some_and(|file| !file.kept.is_empty());
+        let was_good = file.is_some_and(|file| file.was_good);
+        match fault.is_part {
+            true if keeps => {
+                "the rest counts, and what it names no longer stays until it is mended"
+            }
+            true if self.is_partial() => {
+                "the rest counts, and what that part may tell of stays until it is mended"
+            }
+            true => "the rest counts",
+            false if was_good || keeps => "its last good content stays",
             false if self.is_partial() => "what it may tell of stays until it is mended",
             false => "what it tells of is not served until it is mended",
         }
@@ -286,7 +295,7 @@ impl File {
         self.fingerprint = fingerprint;
         self.kept.append(&mut self.content.objects);
         let parsed = content
-            .map_err(|error| Fault { line: None, reason: error.to_string() })
+            .map_err(|error| Fault { line: None, reason: error.to_string(), is_part: false })
             .and_then(|content| document::parse(path, &content));
         match parsed {
             Ok(content) => {

@@ -13,6 +13,8 @@ mod document;
 mod folder;
 mod matching;
 mod oddities;
+#[cfg(test)]
+mod scratch;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +46,7 @@ const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Content {
     /// The objects, as lists of every kind; incomplete ones if there are faults.
     pub updates: Vec<Update>,
-    /// Files that cannot be used, each an [`Error::Manifest`].
+    /// Files, and parts of files, that cannot be used, each an [`Error::Manifest`].
     pub faults: Vec<Error>,
     /// What is there and does not count.
     pub ignored: Vec<Note>,
@@ -185,11 +187,7 @@ impl Reader {
         let Reader { folder, node_name, told } = self;
         folder.read_again(except)?;
         let faults = folder.faults();
-        let mut refused = Files::new();
-        for (path, fault) in &faults {
-            let reasons = refused.entry(path.clone()).or_default();
-            *reasons += &format!("{}{fault}", if reasons.is_empty() { "" } else { "; " });
-        }
+        let refused = refused(&faults);
         told.faults(faults, folder);
         told.duplicates(folder.duplicates());
         told.oddities(folder.oddities(node_name));
@@ -197,6 +195,20 @@ impl Reader {
         name_files(&mut lists, folder);
         Ok(Reading { refused, lists })
     }
+}
+
+/// Each file with all that is wrong with it.
+fn refused(faults: &[(PathBuf, Fault)]) -> Files {
+    let mut refused = Files::new();
+    for (path, fault) in faults {
+        let start = match fault.is_part {
+            true => "a part cannot be used, the rest counts: ",
+            false => "",
+        };
+        let told = |reasons: &mut String| *reasons += &format!("; {fault}");
+        refused.entry(path.clone()).and_modify(told).or_insert_with(|| format!("{start}{fault}"));
+    }
+    refused
 }
 
 /// Has each reason name the file: who hears of it knows objects alone. Not the line, as a reason is
@@ -242,10 +254,14 @@ struct Told {
 
 impl Told {
     fn faults(&mut self, found: Vec<(PathBuf, Fault)>, folder: &Folder) {
-        for known @ (path, Fault { line, reason }) in &found {
-            if !self.faults.contains(known) {
-                let (file, consequence) = (path.display(), folder.consequence(path));
-                warn!(%file, line, reason, "manifest is broken, {consequence}");
+        for (path, fault) in found.iter().filter(|known| !self.faults.contains(known)) {
+            let (file, Fault { line, reason, is_part }) = (path.display(), fault);
+            let consequence = folder.consequence(path, fault);
+            match is_part {
+                true => {
+                    warn!(%file, line, reason, "manifest cannot be used in part, {consequence}")
+                }
+                false => warn!(%file, line, reason, "manifest is broken, {consequence}"),
             }
         }
         let broken: BTreeSet<&PathBuf> = found.iter().map(|(path, _)| path).collect();
@@ -271,3 +287,6 @@ impl Told {
         self.oddities = found;
     }
 }
+
+#[cfg(test)]
+mod tests;

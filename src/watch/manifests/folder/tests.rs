@@ -2,32 +2,13 @@
 
 use super::*;
 use crate::cluster::Object;
+use crate::watch::manifests::scratch::Scratch;
 
-/// A folder of a test's own, which goes with it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("folder-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Scratch(path)
-    }
-
-    fn write(&self, file: &str, content: &str) {
-        fs::write(self.0.join(file), content).unwrap();
-    }
-
-    fn read(&self) -> Folder {
-        let mut folder = Folder::new(&self.0);
-        folder.read_again(&BTreeSet::new()).unwrap();
-        folder
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap();
-    }
+/// What is in a folder.
+fn read(scratch: &Scratch) -> Folder {
+    let mut folder = Folder::new(&scratch.0);
+    folder.read_again(&BTreeSet::new()).unwrap();
+    folder
 }
 
 fn object(kind: &str, name: &str, port: u16) -> String {
@@ -52,7 +33,7 @@ fn services(folder: &Folder) -> Vec<String> {
 fn what_was_moved_out_of_a_file_that_broke_counts_where_it_is_now() {
     let scratch = Scratch::new("moved");
     scratch.write("z.yaml", &(service("a", 80) + &service("b", 80)));
-    let mut folder = scratch.read();
+    let mut folder = read(&scratch);
     scratch.write("z.yaml", "kind: [");
     scratch.write("m.yaml", &service("a", 81));
     folder.read_again(&BTreeSet::new()).unwrap();
@@ -74,7 +55,7 @@ fn a_file_that_breaks_keeps_what_other_files_said_before() {
     let scratch = Scratch::new("kept");
     scratch.write("a.yaml", &service("a", 80));
     scratch.write("z.yaml", &service("a", 81));
-    let mut folder = scratch.read();
+    let mut folder = read(&scratch);
     scratch.write("z.yaml", "kind: [");
     scratch.write("a.yaml", &(service("a", 80) + &service("b", 80)));
     folder.read_again(&BTreeSet::new()).unwrap();
@@ -89,7 +70,7 @@ fn objects_of_one_name_and_two_kinds_have_their_own_places() {
     let scratch = Scratch::new("places");
     scratch.write("a.yaml", &service("a", 80));
     scratch.write("b.yaml", &object("Endpoints", "a", 80));
-    let places = scratch.read().places();
+    let places = read(&scratch).places();
     for (kind, file) in [(Kind::Service, "a.yaml"), (Kind::Endpoints, "b.yaml")] {
         let place = &places[&(kind, ObjectName::new("default", "a"))];
         assert_eq!(place.to_string(), format!("{}: line 2", scratch.0.join(file).display()));
@@ -104,7 +85,7 @@ fn duplicates_are_told_with_their_places() {
     let items = r#"[{"metadata": {"name": "c"}}, {"metadata": {"name": "c"}}]"#;
     let list = format!(r#"{{"kind": "ServiceList", "apiVersion": "v1", "items": {items}}}"#);
     scratch.write("c.json", &list);
-    let told: Vec<String> = scratch.read().duplicates().iter().map(ToString::to_string).collect();
+    let told: Vec<String> = read(&scratch).duplicates().iter().map(ToString::to_string).collect();
     let used = scratch.0.join("b.yaml").display().to_string();
     assert_eq!(
         told,
@@ -120,7 +101,7 @@ fn duplicates_are_told_with_their_places() {
 fn a_folder_is_whole_only_once_nothing_of_it_is_being_written() {
     let scratch = Scratch::new("whole");
     scratch.write("a.yaml", "kind: [");
-    let mut folder = scratch.read();
+    let mut folder = read(&scratch);
     assert!(folder.is_partial());
     // What the broken file told of is moved to a new one.
     fs::remove_file(scratch.0.join("a.yaml")).unwrap();
@@ -132,15 +113,23 @@ fn a_folder_is_whole_only_once_nothing_of_it_is_being_written() {
     assert!(!folder.is_partial());
 }
 
+/// What becomes of a file with one fault.
+fn consequence(folder: &Folder, path: &Path) -> &'static str {
+    let faults = folder.faults();
+    let mut faults = faults.iter().filter(|(file, _)| file == path);
+    let (Some((_, fault)), None) = (faults.next(), faults.next()) else { panic!("{path:?}") };
+    folder.consequence(path, fault)
+}
+
 #[test]
 fn what_becomes_of_a_broken_file_is_told_of_each() {
     let scratch = Scratch::new("told");
     scratch.write("a.yaml", &service("a", 80));
     scratch.write("b.yaml", "kind: [");
-    let mut folder = scratch.read();
+    let mut folder = read(&scratch);
     scratch.write("a.yaml", "kind: [");
     folder.read_again(&BTreeSet::new()).unwrap();
-    let consequence = |folder: &Folder, file: &str| folder.consequence(&scratch.0.join(file));
+    let consequence = |folder: &Folder, file: &str| consequence(folder, &scratch.0.join(file));
     assert_eq!(consequence(&folder, "a.yaml"), "its last good content stays");
     let unread = "what it may tell of stays until it is mended";
     assert_eq!(consequence(&folder, "b.yaml"), unread);
@@ -153,4 +142,28 @@ fn what_becomes_of_a_broken_file_is_told_of_each() {
     assert_eq!(consequence(&folder, "b.yaml"), "its last good content stays");
     let unserved = "what it tells of is not served until it is mended";
     assert_eq!(consequence(&folder, "c.yaml"), unserved);
+}
+
+#[test]
+fn what_becomes_of_a_file_that_is_broken_in_part_is_told_of_each() {
+    let scratch = Scratch::new("told-in-part");
+    let file = scratch.0.join("a.yaml");
+    let nameless = "---\napiVersion: v1\nkind: Service\nmetadata: {nam: x}\n";
+    scratch.write("a.yaml", &(service("a", 80) + nameless));
+    let mut folder = read(&scratch);
+    let unread = "the rest counts, and what that part may tell of stays until it is mended";
+    assert_eq!(consequence(&folder, &file), unread);
+    let mut becomes = |content: &str, services_now: &[&str]| {
+        scratch.write("a.yaml", content);
+        folder.read_again(&BTreeSet::new()).unwrap();
+        assert_eq!(services(&folder), services_now);
+        (!folder.faults().is_empty()).then(|| consequence(&folder, &file))
+    };
+    assert_eq!(becomes(&service("a", 80), &["a:80"]), None);
+    let counts = Some("the rest counts");
+    assert_eq!(becomes(&(service("a", 81) + nameless), &["a:81"]), counts);
+    let keeps = Some("the rest counts, and what it names no longer stays until it is mended");
+    assert_eq!(becomes(&(service("b", 80) + nameless), &["a:81", "b:80"]), keeps);
+    assert_eq!(becomes("kind: [", &["a:81", "b:80"]), Some("its last good content stays"));
+    assert_eq!(becomes(&service("b", 80), &["b:80"]), None);
 }
