@@ -286,7 +286,10 @@ impl Desired {
         let losers = contested.flat_map(|(front, ranks)| {
             ranks.iter().skip(1).zip(std::iter::repeat(&ranks[0])).map(move |(rank, winner)| {
                 let reason = match rank.created == winner.created {
-                    true => format!("{front} belongs to {}, as old and first by name", winner.name),
+                    true => format!(
+                        "{front} belongs to {}, which is as old, and comes first by name",
+                        winner.name
+                    ),
                     false => format!("{front} belongs to the older Service {}", winner.name),
                 };
                 rejected(&rank.name, Cause::Contested, reason)

@@ -181,7 +181,7 @@ fn the_losers_are_rejected_with_the_name_of_the_winner() {
     let reasons: Vec<_> = rejected.map(|rejected| (rejected.object, rejected.reason)).collect();
     let front = "tcp 10.96.0.1:80 belongs to";
     let expected = [
-        (name("c/old"), format!("{front} b/old, as old and first by name")),
+        (name("c/old"), format!("{front} b/old, which is as old, and comes first by name")),
         (name("a/young"), format!("{front} the older Service b/old")),
     ];
     assert_eq!(reasons, expected);

@@ -58,7 +58,8 @@ fn status_tells_services_connections_and_drains() {
         "\ndefault/web\n".to_string(),
         format!("  cluster IP tcp {front}\n    {real}  weight 1, 1 active, 0 inactive\n"),
         format!(
-            "  Service default/web2: tcp {front} belongs to default/web, as old and first by name\n"
+            "  Service default/web2: tcp {front} belongs to default/web, which is as old, and \
+             comes first by name\n"
         ),
     ] {
         assert!(all.1.contains(&line), "{line:?} is not in {all:?}");
