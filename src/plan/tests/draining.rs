@@ -45,9 +45,14 @@ fn it_goes_as_soon_as_its_connections_are_gone() {
     }
 }
 
+fn unready_now() -> Update {
+    slice_of_web(&[on_node(endpoint("10.244.0.1")), unready(endpoint("10.244.1.2"))])
+}
+
 #[test]
 fn its_deadline_is_short_once_it_vanished_and_long_while_it_leaves() {
-    for (update, deadline) in [(vanished(), 10), (leaving(), 15 * 60)] {
+    let long = 15 * 60;
+    for (update, deadline) in [(vanished(), 10), (leaving(), long), (unready_now(), long)] {
         let mut node = draining(update);
         node.wait(deadline - 1);
         assert_eq!(node.changes(), "");
