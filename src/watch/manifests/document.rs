@@ -4,6 +4,7 @@
 //! Invariant: a document that does not tell which object it is costs only itself; what a single
 //! object lacks is rejected with the object, as it is when an API server sends it.
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
 
@@ -47,8 +48,11 @@ pub struct Content {
     pub objects: Vec<Found>,
     /// Version, kind and name of the objects that do not matter.
     pub ignored: Vec<String>,
-    /// What is odd about objects and no reason to refuse them.
-    pub oddities: Vec<String>,
+    /// What is odd about objects and no reason to refuse them; of a name that comes twice, about
+    /// the last one.
+    pub oddities: BTreeMap<(Kind, ObjectName), Vec<String>>,
+    /// Objects of kinds that do not count, with what was probably meant.
+    pub misspelt: Vec<String>,
     /// Documents that do not tell which object they are.
     pub unusable: Vec<Fault>,
 }
@@ -142,19 +146,24 @@ fn collect(document: &Value, line: Line, found: &mut Content) -> Result<(), Stri
         let object = format!("{version} {kind} {name}").trim().to_string();
         match meant(version, kind) {
             None => found.ignored.push(object),
-            Some(meant) => found.oddities.push(format!("{object} does not count; {meant}")),
+            Some(meant) => found.misspelt.push(format!("{object} does not count; {meant}")),
         }
         return Ok(());
     };
     let (usable, defaulted) = values::with_defaults(kind, document);
     let mut object =
         objects::read(kind, &usable.to_string()).map_err(|error| format!("{kind}: {error}"))?;
-    let of_object = |oddity: String| format!("{kind} {}: {oddity}", object.name);
+    let mut oddities = oddities::of(kind, document);
     match object.parsed.object.is_some() {
         true => object.parsed.reasons.extend(defaulted),
-        false => found.oddities.extend(defaulted.iter().map(|r| of_object(r.text().to_owned()))),
+        false => oddities.extend(defaulted.iter().map(|reason| reason.text().to_owned())),
     }
-    found.oddities.extend(oddities::of(kind, document).into_iter().map(of_object));
+    let of_object = |oddity| format!("{kind} {}: {oddity}", object.name);
+    let oddities: Vec<_> = oddities.into_iter().map(of_object).collect();
+    match oddities.is_empty() {
+        true => found.oddities.remove(&(kind, object.name.clone())),
+        false => found.oddities.insert((kind, object.name.clone()), oddities),
+    };
     found.objects.push(Found { kind, name: object.name, parsed: object.parsed, line });
     Ok(())
 }
@@ -321,7 +330,7 @@ mod tests {
             let found = parse(Path::new("x.yaml"), text.as_bytes()).unwrap();
             let object = format!("{} {kind} a", version.trim_matches('\''));
             let told = meant.map(|meant| format!("{} does not count; {meant}", object.trim()));
-            assert_eq!(found.oddities, Vec::from_iter(told), "{text}");
+            assert_eq!(found.misspelt, Vec::from_iter(told), "{text}");
             assert_eq!(found.ignored.is_empty(), meant.is_some(), "{text}");
         }
     }

@@ -188,17 +188,19 @@ impl Folder {
 
     /// What is odd about files and objects, on a node of this name.
     pub fn oddities(&self, node_name: &str) -> BTreeSet<Note> {
+        let places = self.places();
         let mut notes = BTreeSet::new();
-        for (name, file) in &self.files {
+        for (name, File { content, .. }) in &self.files {
             let path = self.path.join(name);
-            let note = |reason: &String| Note { path: path.clone(), reason: reason.clone() };
-            notes.extend(file.content.oddities.iter().map(note));
+            let counts = |id: &Id| places.get(id).is_some_and(|place| place.path == path);
+            let of_objects = content.oddities.iter().filter(|(id, _)| counts(id));
+            let reasons = of_objects.flat_map(|(_, reasons)| reasons).chain(&content.misspelt);
+            notes.extend(reasons.map(|reason| Note { path: path.clone(), reason: reason.clone() }));
         }
         if self.is_partial() {
             // What nothing matches may be matched by what could not be read.
             return notes;
         }
-        let places = self.places();
         for (kind, name, odd) in matching::mismatches(&self.objects(), node_name) {
             let reason = format!("{kind} {name}: {odd}");
             let path = places.get(&(kind, name)).map_or(&self.path, |place| &place.path);

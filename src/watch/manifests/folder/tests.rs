@@ -98,6 +98,29 @@ fn duplicates_are_told_with_their_places() {
 }
 
 #[test]
+fn what_does_not_count_is_not_told_to_be_odd() {
+    let scratch = Scratch::new("odd");
+    let odd =
+        |field: &str, port| service("a", port).replace("ports:", &format!("{field}: x, ports:"));
+    let told = |folder: &Folder| -> Vec<String> {
+        let notes = folder.oddities("node-1").into_iter();
+        notes.map(|note| note.reason.split_once("spec.").unwrap().1[..3].to_owned()).collect()
+    };
+    scratch.write("b.yaml", &(odd("one", 80) + &service("a", 81)));
+    let mut folder = read(&scratch);
+    assert_eq!(told(&folder), [""; 0]);
+    let mut tells = |file: &str, content: &str| {
+        scratch.write(file, content);
+        folder.read_again(&BTreeSet::new()).unwrap();
+        told(&folder)
+    };
+    assert_eq!(tells("b.yaml", &(service("a", 80) + &odd("two", 81))), ["two"]);
+    assert_eq!(tells("a.yaml", &odd("one", 80)), ["two"]);
+    assert_eq!(tells("b.yaml", "kind: ["), ["two"], "what stays is odd still");
+    assert_eq!(tells("b.yaml", ""), ["one"]);
+}
+
+#[test]
 fn a_folder_is_whole_only_once_nothing_of_it_is_being_written() {
     let scratch = Scratch::new("whole");
     scratch.write("a.yaml", "kind: [");
