@@ -262,6 +262,31 @@ impl Folder {
         Ok(ignored.into_iter().collect())
     }
 
+    /// Files that do not count because of their names, but for hidden ones and those named.
+    pub fn misnamed(&self, except: &BTreeSet<OsString>) -> Result<BTreeSet<PathBuf>, Error> {
+        let mut misnamed = BTreeSet::new();
+        let failed = |source| Error::folder(&self.path, source);
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let is_other = !is_hidden(&name) && !is_manifest(&name) && !except.contains(&name);
+            if is_other && self.is_file(&name) {
+                misnamed.insert(self.path.join(&name));
+            }
+        }
+        Ok(misnamed)
+    }
+
+    /// Files with an object.
+    pub fn with_objects(&self) -> BTreeSet<PathBuf> {
+        let with_objects = self.files.iter().filter(|(_, file)| file.objects().next().is_some());
+        with_objects.map(|(name, _)| self.path.join(name)).collect()
+    }
+
+    /// Whether there is a manifest of this path.
+    pub fn has(&self, path: &Path) -> bool {
+        path.file_name().is_some_and(|name| self.files.contains_key(name))
+    }
+
     fn names(&self) -> io::Result<BTreeSet<OsString>> {
         let mut names = BTreeSet::new();
         for entry in fs::read_dir(&self.path)? {

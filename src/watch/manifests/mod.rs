@@ -186,9 +186,12 @@ impl Reader {
     fn read(&mut self, except: &BTreeSet<OsString>) -> Result<Reading, Error> {
         let Reader { folder, node_name, told } = self;
         folder.read_again(except)?;
+        let misnamed = folder.misnamed(except)?;
         let faults = folder.faults();
         let refused = refused(&faults);
         told.faults(faults, folder);
+        told.with_objects(folder.with_objects(), folder);
+        told.misnamed(misnamed);
         told.duplicates(folder.duplicates());
         told.oddities(folder.oddities(node_name));
         let mut lists = folder.lists();
@@ -248,6 +251,8 @@ async fn read_if_there(reader: Reader, except: BTreeSet<OsString>) -> (Reader, O
 #[derive(Debug, Default)]
 struct Told {
     faults: Vec<(PathBuf, Fault)>,
+    with_objects: BTreeSet<PathBuf>,
+    misnamed: BTreeSet<PathBuf>,
     duplicates: BTreeSet<Duplicate>,
     oddities: BTreeSet<Note>,
 }
@@ -270,6 +275,26 @@ impl Told {
             info!(file = %mended.display(), "manifest is mended, or gone");
         }
         self.faults = found;
+    }
+
+    /// A manifest may be emptied by mistake, and nothing else tells which one was.
+    fn with_objects(&mut self, found: BTreeSet<PathBuf>, folder: &Folder) {
+        for path in self.with_objects.difference(&found) {
+            let file = path.display();
+            match folder.has(path) {
+                true => warn!(%file, "manifest has no object that counts any more"),
+                false => info!(%file, "manifest that had objects is gone"),
+            }
+        }
+        self.with_objects = found;
+    }
+
+    fn misnamed(&mut self, found: BTreeSet<PathBuf>) {
+        for path in found.difference(&self.misnamed) {
+            let file = path.display();
+            info!(%file, "file is ignored, as its name does not end in .yaml, .yml or .json");
+        }
+        self.misnamed = found;
     }
 
     fn duplicates(&mut self, found: BTreeSet<Duplicate>) {

@@ -49,3 +49,37 @@ fn a_part_that_cannot_be_used_is_told_apart_from_a_whole_file() {
     assert!(lines[0].starts_with("WARN manifest is broken, its last good content stays file="));
     assert!(lines.len() == 1 && refused[&file].starts_with("line 1: "), "{lines:?} {refused:?}");
 }
+
+#[test]
+fn a_file_that_loses_its_objects_is_told_once() {
+    let scratch = Scratch::new("loses");
+    let file = |name: &str| scratch.0.join(name).display().to_string();
+    scratch.write("a.yaml", SERVICE);
+    scratch.write(".draft.txt", "");
+    let mut reader = reader(&scratch);
+    let mut told = || look(&mut reader).0;
+    assert_eq!(told(), [""; 0]);
+    scratch.write("a.yaml", "");
+    let emptied = "WARN manifest has no object that counts any more file=";
+    assert_eq!(told(), [format!("{emptied}{}", file("a.yaml"))]);
+    assert_eq!(told(), [""; 0]);
+    scratch.write("a.yaml", SERVICE);
+    assert_eq!(told(), [""; 0]);
+    std::fs::rename(file("a.yaml"), file("a.YML")).unwrap();
+    let gone = "INFO manifest that had objects is gone file=";
+    let ignored = "INFO file is ignored, as its name does not end in .yaml, .yml or .json file=";
+    let both = [format!("{gone}{}", file("a.yaml")), format!("{ignored}{}", file("a.YML"))];
+    assert_eq!(told(), both);
+    assert_eq!(told(), [""; 0]);
+}
+
+#[test]
+fn a_file_that_is_being_written_is_not_told_to_be_ignored() {
+    let scratch = Scratch::new("being-written");
+    scratch.write("a.new", SERVICE);
+    let mut reader = reader(&scratch);
+    let except = BTreeSet::from(["a.new".into()]);
+    let lines = logged(Level::INFO, || drop(reader.read(&except).unwrap()));
+    assert_eq!(lines, [""; 0]);
+    assert_eq!(look(&mut reader).0.len(), 1);
+}
