@@ -35,7 +35,7 @@ pub struct Found {
     pub suspects: BTreeSet<ServerKey>,
     /// Rows that were otherwise than in the mirror, which has been corrected.
     pub corrected: Touched,
-    /// The rows of the foundation, and those that have been corrected, one by one.
+    /// Those rows one by one.
     pub drift: Vec<(Row, State)>,
 }
 
@@ -73,8 +73,9 @@ impl Audit {
         match part {
             Part::Foundation(_) if self.wrote_foundation => Found::default(),
             Part::Foundation(observed) => {
-                let drift = foundation(wanted, seen, &observed.tables);
-                Found { foundation: !drift.is_empty(), drift, ..Found::default() }
+                // The whole reading that follows tells which rows.
+                let foundation = !foundation(wanted, seen, &observed.tables).is_empty();
+                Found { foundation, ..Found::default() }
             }
             Part::Entries(set, there) => {
                 let entries = self.entries(seen, *set, there);
@@ -154,19 +155,19 @@ fn on_one_side<T: Ord>(left: impl Iterator<Item = T>, right: impl Iterator<Item 
 }
 
 /// What all rows stand on and is otherwise than in the mirror.
-fn foundation(wanted: &Tables, seen: &Tables, there: &Tables) -> Vec<(Row, State)> {
+pub fn foundation(wanted: &Tables, seen: &Tables, there: &Tables) -> Vec<(Row, State)> {
     // Only what is wanted counts: each interface that comes or goes has settings of its own.
     let settings = wanted.settings.keys().filter_map(|path| {
         let state = State::of(seen.settings.get(path), there.settings.get(path))?;
         Some((Row::Setting(path.clone()), state))
     });
     let sets = drift::differing(&seen.sets, &there.sets);
-    let rules = drift::differing(&seen.rulesets, &there.rulesets);
+    let rules = drift::of_rules(&seen.rulesets, &there.rulesets);
     let device = [seen, there].map(|tables| tables.device.then_some(()));
     let device = State::of(device[0], device[1]).map(|state| (Row::Device, state));
     settings
         .chain(sets.map(|(set, state)| (Row::Set(*set), state)))
-        .chain(rules.map(|(family, state)| (Row::Rules(*family), state)))
+        .chain(rules)
         .chain(device)
         .collect()
 }

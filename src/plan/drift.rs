@@ -10,12 +10,18 @@ use super::halfway::fronts_of;
 use crate::cluster::ObjectName;
 use crate::desired::Desired;
 use crate::model::ipset::{Entries, Entry, Member, SetKey};
+use crate::model::iptables::Ruleset;
 use crate::model::ipvs::{RealKey, Server, ServerKey};
 use crate::model::link::{Binding, DEVICE};
 use crate::model::net::Family;
 
+pub mod rules;
+
 /// Most rows that are named; where a set was flushed there may be thousands.
 const MOST_NAMED: usize = 10;
+
+/// Most chains that are named, of a family or in all; where a table was flushed it is each.
+const MOST_CHAINS: usize = 5;
 
 /// A row of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +30,8 @@ pub enum Row {
     Setting(String),
     /// A set, without its entries.
     Set(SetKey),
-    /// The rules of a family.
-    Rules(Family),
+    /// The rules of a family, and the chains that differ where not all of them are gone.
+    Rules(Family, Vec<rules::Chain>),
     /// The device that service addresses are bound to.
     Device,
     /// A virtual server, without its real servers if it is there.
@@ -37,6 +43,9 @@ pub enum Row {
     /// An address that is bound.
     Address(IpAddr),
 }
+
+/// The kind of rows that are rules.
+const RULES: &str = "rules";
 
 /// In what way a row is otherwise than it was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +74,8 @@ pub struct Drifted {
 pub struct Drift {
     rows: usize,
     kinds: BTreeSet<&'static str>,
+    /// Chains that differ, without a family, each as its table and name.
+    chains: BTreeSet<String>,
     named: Vec<Drifted>,
 }
 
@@ -79,6 +90,9 @@ impl Drift {
         for (row, state) in rows {
             self.rows += 1;
             self.kinds.insert(row.kind());
+            if let Row::Rules(_, chains) = &row {
+                self.chains.extend(chains.iter().map(rules::Chain::place));
+            }
             if self.named.len() < MOST_NAMED {
                 let service = row.owner(desired, host_addresses).cloned();
                 self.named.push(Drifted { row, state, service });
@@ -91,9 +105,13 @@ impl Drift {
         self.rows
     }
 
-    /// What kinds of rows they are, in words.
-    pub fn kinds(&self) -> impl Iterator<Item = &'static str> {
-        self.kinds.iter().copied()
+    /// What kinds of rows they are, in words; of rules also the first few chains.
+    pub fn kinds(&self) -> impl Iterator<Item = String> {
+        let chains = a_few(&self.chains.iter().collect::<Vec<_>>(), ", ");
+        self.kinds.iter().map(move |kind| match *kind {
+            RULES if !chains.is_empty() => format!("{RULES} ({chains})"),
+            kind => kind.to_owned(),
+        })
     }
 
     /// The first few of them.
@@ -107,7 +125,7 @@ impl Row {
         match self {
             Row::Setting(_) => "settings",
             Row::Set(_) => "sets",
-            Row::Rules(_) => "rules",
+            Row::Rules(..) => RULES,
             Row::Device => "the device",
             Row::Server(_) => "virtual servers",
             Row::Real(..) => "real servers",
@@ -129,7 +147,7 @@ impl Row {
             Row::Entry(entry) => {
                 fronts_of(entry, host_addresses).find_map(|front| desired.owner(&front))
             }
-            Row::Setting(_) | Row::Set(_) | Row::Rules(_) | Row::Device => None,
+            Row::Setting(_) | Row::Set(_) | Row::Rules(..) | Row::Device => None,
         }
     }
 }
@@ -139,7 +157,10 @@ impl fmt::Display for Row {
         match self {
             Row::Setting(path) => write!(f, "setting {path}"),
             Row::Set(set) => write!(f, "set {set}"),
-            Row::Rules(family) => write!(f, "rules of {family}"),
+            Row::Rules(family, chains) if chains.is_empty() => write!(f, "rules of {family}"),
+            Row::Rules(family, chains) => {
+                write!(f, "rules of {family}: {}", a_few(chains, "; "))
+            }
             Row::Device => write!(f, "device {DEVICE}"),
             Row::Server(server) => write!(f, "virtual server {server}"),
             Row::Real(server, real) => write!(f, "real server {server} > {real}"),
@@ -206,6 +227,30 @@ pub fn of_addresses<'a>(
     })
 }
 
+/// Rules that are otherwise, with their chains.
+pub fn of_rules<'a>(
+    left: &'a BTreeMap<Family, Ruleset>,
+    there: &'a BTreeMap<Family, Ruleset>,
+) -> impl Iterator<Item = (Row, State)> {
+    differing(left, there).map(move |(family, state)| {
+        let chains = match (left.get(family), there.get(family)) {
+            (Some(left), Some(there)) => rules::chains(left, there),
+            _ => Vec::new(),
+        };
+        (Row::Rules(*family, chains), state)
+    })
+}
+
+/// The first few, and how many more.
+fn a_few(chains: &[impl fmt::Display], separator: &str) -> String {
+    let mut parts: Vec<String> = chains.iter().take(MOST_CHAINS).map(ToString::to_string).collect();
+    let more = chains.len() - parts.len();
+    if more > 0 {
+        parts.push(format!("{more} more"));
+    }
+    parts.join(separator)
+}
+
 /// Keys whose values differ, or that only one of two tables has.
 pub fn differing<'a, K: Ord, V: PartialEq>(
     left: &'a BTreeMap<K, V>,
@@ -221,6 +266,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::model::iptables::{Rules, TableName};
     use crate::model::ipvs::RealServer;
     use crate::testing::node::Node;
     use crate::testing::objects::*;
@@ -267,5 +313,26 @@ mod tests {
         drift.extend([(Row::Device, State::Missing)], &Desired::default(), &BTreeSet::new());
         assert_eq!((drift.rows(), drift.named().len()), (201, MOST_NAMED));
         assert_eq!(drift.kinds().collect::<Vec<_>>(), ["addresses", "the device"]);
+    }
+
+    #[test]
+    fn a_few_chains_are_named_and_the_others_counted() {
+        let rules = |count: usize| {
+            let nat = |chains| Rules { chains, ..Rules::default() };
+            let chains = (0..count).map(|number| (format!("KUBE-{number}"), Vec::new())).collect();
+            Ruleset { tables: [(TableName::Nat, nat(chains))].into() }
+        };
+        let [left, there] = [7, 0].map(|count| [(Family::V4, rules(count))].into());
+        let rows: Vec<_> = of_rules(&left, &there).collect();
+        let named = "rules of IPv4: nat KUBE-0 is missing; nat KUBE-1 is missing; \
+                     nat KUBE-2 is missing; nat KUBE-3 is missing; nat KUBE-4 is missing; 2 more";
+        assert_eq!(rows[0].0.to_string(), named);
+        let mut drift = Drift::default();
+        drift.extend(rows, &Desired::default(), &BTreeSet::new());
+        let kinds = "rules (nat KUBE-0, nat KUBE-1, nat KUBE-2, nat KUBE-3, nat KUBE-4, 2 more)";
+        assert_eq!(drift.kinds().collect::<Vec<_>>(), [kinds]);
+        let gone: Vec<_> = of_rules(&left, &BTreeMap::new()).collect();
+        assert_eq!(gone, [(Row::Rules(Family::V4, Vec::new()), State::Missing)]);
+        assert_eq!(gone[0].0.to_string(), "rules of IPv4", "all of them");
     }
 }

@@ -83,9 +83,10 @@ impl News {
         let of_node = |reason, note| Event { regarding: Regarding::ThisNode, reason, note };
         let missing = self.missing.iter();
         let missing = missing.map(|what| of_node(Reason::KernelFeatureMissing, what.clone()));
-        // No number and no row: the same words make it the same Event, which then has a count.
+        // No number of rows and, but for chains, no row: the same words make it the same Event,
+        // which then has a count.
         let drift = (self.drift.rows() > 0).then(|| {
-            let kinds: Vec<&str> = self.drift.kinds().collect();
+            let kinds: Vec<String> = self.drift.kinds().collect();
             let note = format!(
                 "changed by others, and set right: {}; the log of this node's kube-ipvs-proxy \
                  names the rows and their Services",

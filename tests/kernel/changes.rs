@@ -147,7 +147,7 @@ fn changes_by_others_are_repaired() {
     let pods = [&pod];
     let service = Service::new("web", 128, &pods);
     manifests.put("web.yaml", &service.manifest());
-    let _daemon = cluster::start(&world, &manifests, &["--audit-period=500ms"]);
+    let daemon = cluster::start(&world, &manifests, &["--audit-period=500ms"]);
     let front = service.front(Family::Ipv4);
     let answers = || client::connect_tcp(&client.namespace, front).is_ok();
     assert!(answers());
@@ -159,12 +159,16 @@ fn changes_by_others_are_repaired() {
         let words = "dev lo table local proto 73 metric 73".split(' ');
         unbinding = ["route", "del", "local", &address].into_iter().chain(words).collect();
     }
-    let damages: [(&str, &[&str]); 5] = [
-        ("ipvsadm", &["-D", "-t", &front_text]),
-        ("ipvsadm", &["-E", "-t", &front_text, "-s", "sh"]),
-        ("iptables", &["-t", "nat", "-F", "KUBE-SERVICES"]),
-        ("ipset", &["flush", "KUBE-IPVS-PASS"]),
-        ("ip", &unbinding),
+    let server = format!("virtual server tcp {front_text} ");
+    let foreign_rule = ["-I", "KUBE-FORWARD", "-s", "192.0.2.0/24", "-j", "DROP"];
+    let damages: [(&str, &[&str], &str); 7] = [
+        ("ipvsadm", &["-D", "-t", &front_text], &server),
+        ("ipvsadm", &["-E", "-t", &front_text, "-s", "sh"], &server),
+        ("iptables", &["-t", "nat", "-F", "KUBE-SERVICES"], "nat KUBE-SERVICES lacks "),
+        ("iptables", &["-t", "nat", "-F", "PREROUTING"], "nat PREROUTING lacks 1 jump"),
+        ("iptables", &foreign_rule, "KUBE-FORWARD has 1 foreign rule (-s 192.0.2.0/24 -j DROP)"),
+        ("ipset", &["flush", "KUBE-IPVS-PASS"], "entry KUBE-IPVS-PASS "),
+        ("ip", &unbinding, &format!("address {} ", front.ip())),
     ];
     let state = || {
         let rules = dump::rules(&world.node, Family::Ipv4);
@@ -175,10 +179,12 @@ fn changes_by_others_are_repaired() {
         (dump::servers(&world.node), rules, sets, dump::addresses(&world.node).contains(&address))
     };
     let sound = state();
-    for (program, arguments) in damages {
+    for (program, arguments, row) in damages {
+        let before = daemon.log().len();
         world.node.output(program, arguments);
         wait::until(&format!("repair of {program} {arguments:?}"), SOON, || state() == sound);
         assert!(answers(), "{program} {arguments:?}");
+        wait::until(&format!("{row} to be named"), SOON, || daemon.log()[before..].contains(row));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::observed::{Host, Observed, Scope};
 use crate::model::tables::Tables;
 use crate::plan::drift::{self, Row, State};
 use crate::plan::mirror::Trust;
-use crate::plan::{Extent, owned};
+use crate::plan::{Extent, audit, owned};
 use crate::reconcile::report::{Failed, Report};
 
 impl Engine {
@@ -177,7 +177,8 @@ impl Engine {
         let addresses =
             drift::of_addresses(&noted.addresses, &there.addresses, &differing.addresses);
         let servers = self.drift_of_servers(&differing.servers, there);
-        let rows = servers.into_iter().chain(entries).chain(addresses);
+        let foundation = audit::foundation(self.desired.tables(), noted, there);
+        let rows = foundation.into_iter().chain(servers).chain(entries).chain(addresses);
         self.drift.extend(rows, &self.desired, &self.mirror.host_addresses);
     }
 

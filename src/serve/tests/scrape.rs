@@ -83,7 +83,7 @@ fn work(metrics: &Metrics) {
     metrics.heard(Kind::EndpointSlice, true);
     let took = Duration::from_millis(3);
     let mut report = Report { is_audit: true, ..Report::default() };
-    let drift = [Row::Device, Row::Rules(Family::V4)].map(|row| (row, State::Missing));
+    let drift = [Row::Device, Row::Rules(Family::V4, Vec::new())].map(|row| (row, State::Missing));
     report.drift.extend(drift, &Desired::default(), &BTreeSet::new());
     report.counts.insert("reals", Counts { added: 2, changed: 1, removed: 1 });
     report.failed.push(Failed { operation: "servers", error: "no".into(), ..Failed::default() });

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::cluster::{Kind, Update};
 use crate::kernel::Error;
 use crate::model::ipset::{Entry, SetId};
+use crate::model::iptables::TableName;
 use crate::model::ipvs::RealServer;
+use crate::model::net::Family;
 use crate::plan::drift::Drifted;
 use crate::reconcile::report::Report;
 use crate::testing::node::Node;
@@ -129,6 +131,30 @@ fn what_a_whole_reading_finds_is_named_too() {
         "virtual server tcp 10.96.0.1:80: missing, of default/service-1".to_owned(),
     ];
     assert_eq!(named(&report), expected);
+}
+
+#[test]
+fn chains_that_others_changed_are_named() {
+    for is_read_beside in [true, false] {
+        let mut node = due(3);
+        let rules = node.kernel.tables.rulesets.get_mut(&Family::V4).unwrap();
+        let nat = rules.tables.get_mut(&TableName::Nat).unwrap();
+        nat.chains.remove("KUBE-MARK-MASQ");
+        nat.chains.get_mut("KUBE-SERVICES").unwrap().insert(0, "-j ACCEPT".to_owned());
+        nat.jumps.remove("PREROUTING");
+        if is_read_beside {
+            assert!(node.engine.begin_audit(node.now));
+            node.tell_parts(|_| {});
+        }
+        let report = node.sync();
+        let expected = "rules of IPv4: nat KUBE-MARK-MASQ is missing; nat KUBE-SERVICES has 1 \
+                        foreign rule (-j ACCEPT); nat PREROUTING lacks 1 jump: changed, of nobody";
+        assert_eq!(named(&report), [expected]);
+        let kinds = "rules (nat KUBE-MARK-MASQ, nat KUBE-SERVICES, nat PREROUTING)";
+        assert_eq!(report.drift.kinds().collect::<Vec<_>>(), [kinds]);
+        assert_eq!(report.drift.rows(), 1, "a family counts as one");
+        assert_eq!(node.sync().drift.rows(), 0, "each is told once");
+    }
 }
 
 #[test]

@@ -1,0 +1,179 @@
+//! Rules that others changed, chain by chain.
+//!
+//! Cost: looked for only where the rules of a family are known to differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::counted;
+use crate::model::iptables::{Rules, Ruleset, TableName};
+
+/// Letters of a rule that are told, enough for who made it and what it does.
+const LONGEST_RULE: usize = 120;
+
+/// A chain that is otherwise than it was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// In which table.
+    pub table: TableName,
+    /// Its name.
+    pub name: String,
+    /// In what way, in words.
+    how: String,
+}
+
+impl Chain {
+    /// Its table and name.
+    pub fn place(&self) -> String {
+        format!("{} {}", self.table.name(), self.name)
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.place(), self.how)
+    }
+}
+
+/// The chains that differ, by table; of built-in ones only jumps to ours count.
+pub fn chains(left: &Ruleset, there: &Ruleset) -> Vec<Chain> {
+    let of_table = |table| {
+        let [left, there] = [left, there].map(|ruleset| ruleset.table(table));
+        let names: BTreeSet<&String> = [left, there].into_iter().flat_map(names).collect();
+        let chain = move |name: &String| {
+            let how = of_chain(name, left, there)?;
+            Some(Chain { table, name: name.clone(), how })
+        };
+        names.into_iter().filter_map(chain).collect::<Vec<_>>()
+    };
+    TableName::ALL.into_iter().flat_map(of_table).collect()
+}
+
+fn names(rules: &Rules) -> impl Iterator<Item = &String> {
+    rules.chains.keys().chain(rules.jumps.keys()).chain(&rules.displaced)
+}
+
+/// In what way a chain differs, if it does.
+fn of_chain(name: &String, left: &Rules, there: &Rules) -> Option<String> {
+    match (left.chains.get(name), there.chains.get(name)) {
+        (Some(_), None) => return Some("is missing".to_owned()),
+        (None, Some(_)) => return Some("is surplus".to_owned()),
+        (Some(left), Some(there)) => return of_rules("rule", left, there),
+        (None, None) => {}
+    }
+    let [old, new] =
+        [left, there].map(|rules| rules.jumps.get(name).map_or(&[][..], Vec::as_slice));
+    let is_behind = !left.displaced.contains(name) && there.displaced.contains(name);
+    let behind = is_behind.then(|| "has rules of others before jumps of ours".to_owned());
+    of_rules("jump", old, new).or(behind)
+}
+
+/// In what way the rules of a chain differ: what is foreign, as it may tell who was there, and
+/// how many are missing.
+fn of_rules(noun: &str, left: &[String], there: &[String]) -> Option<String> {
+    if left == there {
+        return None;
+    }
+    let foreign = beyond(there, left);
+    let missing = beyond(left, there);
+    let told = foreign.first().map(|first| {
+        let count = counted::of(foreign.len(), &format!("foreign {noun}"));
+        let first_of = if foreign.len() > 1 { ", the first" } else { "" };
+        format!("has {count}{first_of} ({})", in_brief(first))
+    });
+    let lacks =
+        (!missing.is_empty()).then(|| format!("lacks {}", counted::of(missing.len(), noun)));
+    let parts: Vec<String> = lacks.into_iter().chain(told).collect();
+    Some(match parts.is_empty() {
+        true => format!("has its {noun}s in another order"),
+        false => parts.join(" and "),
+    })
+}
+
+/// What the first list has more often than the second.
+fn beyond<'a>(these: &'a [String], those: &[String]) -> Vec<&'a String> {
+    let mut left: BTreeMap<&String, usize> = BTreeMap::new();
+    those.iter().for_each(|rule| *left.entry(rule).or_default() += 1);
+    let is_beyond = |rule: &&String| match left.get_mut(*rule) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            false
+        }
+        _ => true,
+    };
+    these.iter().filter(is_beyond).collect()
+}
+
+fn in_brief(rule: &str) -> String {
+    match rule.char_indices().nth(LONGEST_RULE) {
+        Some((end, _)) => format!("{}...", &rule[..end]),
+        None => rule.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(chains: &[(&str, &[&str])], jumps: &[(&str, &[&str])]) -> Rules {
+        let lines = |lines: &[(&str, &[&str])]| {
+            let line = |(chain, rules): &(&str, &[&str])| {
+                (chain.to_string(), rules.iter().map(ToString::to_string).collect())
+            };
+            lines.iter().map(line).collect()
+        };
+        Rules { chains: lines(chains), jumps: lines(jumps), displaced: BTreeSet::new() }
+    }
+
+    fn lines(left: &Rules, there: &Rules) -> Vec<String> {
+        let ruleset = |rules: &Rules| Ruleset { tables: [(TableName::Nat, rules.clone())].into() };
+        chains(&ruleset(left), &ruleset(there)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn each_chain_tells_in_what_way_it_differs() {
+        let left = rules(
+            &[
+                ("KUBE-A", &["-j DROP"]),
+                ("KUBE-B", &["-j ONE", "-j ONE", "-j TWO"]),
+                ("KUBE-C", &["-j ONE", "-j TWO"]),
+                ("KUBE-D", &["-j ONE"]),
+                ("KUBE-E", &["-j ONE"]),
+                ("KUBE-SAME", &["-j ONE"]),
+            ],
+            &[("OUTPUT", &["-j KUBE-A"]), ("INPUT", &["-j KUBE-A"])],
+        );
+        let mut there = rules(
+            &[
+                ("KUBE-B", &["-j ONE"]),
+                ("KUBE-C", &["-j TWO", "-j ONE"]),
+                ("KUBE-D", &["-j ONE", "-s 192.0.2.0/24 -j ACCEPT", "-j RETURN"]),
+                ("KUBE-E", &["-j ONE", "-j ONE"]),
+                ("KUBE-SAME", &["-j ONE"]),
+                ("KUBE-Z", &[]),
+            ],
+            &[("OUTPUT", &["-p udp -j KUBE-A"]), ("INPUT", &["-j KUBE-A"])],
+        );
+        there.displaced.insert("INPUT".to_owned());
+        let expected = [
+            "nat INPUT has rules of others before jumps of ours",
+            "nat KUBE-A is missing",
+            "nat KUBE-B lacks 2 rules",
+            "nat KUBE-C has its rules in another order",
+            "nat KUBE-D has 2 foreign rules, the first (-s 192.0.2.0/24 -j ACCEPT)",
+            "nat KUBE-E has 1 foreign rule (-j ONE)",
+            "nat KUBE-Z is surplus",
+            "nat OUTPUT lacks 1 jump and has 1 foreign jump (-p udp -j KUBE-A)",
+        ];
+        assert_eq!(lines(&left, &there), expected);
+        assert_eq!(lines(&left, &left), [""; 0]);
+    }
+
+    #[test]
+    fn long_rules_are_cut() {
+        let rule = format!("-m comment --comment {}", "é".repeat(200));
+        let there = rules(&[("KUBE-A", &[&rule])], &[]);
+        let told = &lines(&rules(&[("KUBE-A", &[])], &[]), &there)[0];
+        assert!(told.ends_with("éé...)") && told.chars().count() < 170, "{told}");
+    }
+}
