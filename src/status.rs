@@ -1,7 +1,8 @@
 //! `status`: what the daemon has programmed, Service by Service, as text.
 //!
 //! The daemon hands out a [`Picture`]; whoever prints it adds what it reads from the kernel
-//! itself: connection counts, and what is otherwise than the daemon has it.
+//! itself: connection counts, and what is otherwise than the daemon has it. The daemon is asked
+//! before and after the kernel is read, and what it changed between is no difference ([`settle`]).
 //! Invariant: equal pictures and counts give equal text.
 
 use std::collections::BTreeMap;
@@ -10,13 +11,22 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::counted;
-use crate::model::ipvs::{Connections, Glimpse};
+use crate::model::ipvs::{Connections, Glimpse, VirtualServer};
 
 /// The protocol and the address of a virtual server.
 pub type Address = (String, SocketAddr);
 
-/// Virtual servers of the kernel, whoever made them, and their real servers.
-pub type Counts = BTreeMap<Address, BTreeMap<SocketAddr, Glimpse>>;
+/// Virtual servers of the kernel, whoever made them.
+pub type Counts = BTreeMap<Address, There>;
+
+/// A virtual server as the kernel has it at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct There {
+    /// How it chooses real servers.
+    pub scheduling: Scheduling,
+    /// Its real servers.
+    pub reals: BTreeMap<SocketAddr, Glimpse>,
+}
 
 /// What the daemon has programmed; a daemon of another version may tell less.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +55,29 @@ pub struct Front {
     pub address: SocketAddr,
     /// Why it does not serve everybody, if so.
     pub note: Option<String>,
+    /// How it is to choose real servers, if the daemon tells.
+    pub scheduling: Option<Scheduling>,
     /// Its real servers; none if it is not in the kernel, or not yet.
     pub reals: Option<Vec<Real>>,
+}
+
+/// How a virtual server chooses and remembers real servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// The scheduler.
+    pub scheduler: String,
+    /// Its flags, bits of `IP_VS_SVC_F_*`.
+    pub flags: u32,
+    /// Seconds a client sticks to its real server, if it does.
+    pub persistence: Option<u32>,
+}
+
+impl From<&VirtualServer> for Scheduling {
+    fn from(server: &VirtualServer) -> Self {
+        let VirtualServer { scheduler, scheduler_flags, persistence } = server;
+        let (flags, persistence) = (*scheduler_flags, *persistence);
+        Scheduling { scheduler: scheduler.to_string(), flags, persistence }
+    }
 }
 
 /// One real server.
@@ -70,7 +101,48 @@ pub struct Owner {
 }
 
 /// What the daemon has programmed and the kernel does not have.
-const GONE: &str = ": gone from the kernel, by somebody else or a moment ago; an audit repairs it";
+const GONE: &str = ": gone from the kernel, by somebody else; an audit repairs it";
+
+impl Front {
+    fn key(&self) -> Address {
+        (self.protocol.clone(), self.address)
+    }
+}
+
+/// Takes out of what the kernel was read to have what the daemon changed meanwhile: it is taken
+/// to be as the daemon has it now.
+pub fn settle(counts: &mut Counts, before: &Picture, now: &Picture) {
+    let [before, now] = [before, now].map(|picture| {
+        let fronts = picture.services.values().flatten();
+        fronts.map(|front| (front.key(), front)).collect::<BTreeMap<Address, &Front>>()
+    });
+    counts.retain(|key, _| now.contains_key(key) || !before.contains_key(key));
+    for (key, front) in &now {
+        settle_front(counts, before.get(key).copied(), front);
+    }
+}
+
+fn settle_front(counts: &mut Counts, before: Option<&Front>, now: &Front) {
+    let Some(reals) = &now.reals else { return };
+    let weights = |reals: &[Real]| -> BTreeMap<SocketAddr, u32> {
+        reals.iter().map(|real| (real.address, real.weight)).collect()
+    };
+    let old = before.and_then(|front| front.reals.as_deref());
+    let (is_new, old) = (old.is_none(), weights(old.unwrap_or_default()));
+    let is_set = before.is_none_or(|before| before.scheduling != now.scheduling);
+    if is_new {
+        counts.entry(now.key()).or_default();
+    }
+    let Some(there) = counts.get_mut(&now.key()) else { return };
+    if let (true, Some(scheduling)) = (is_new || is_set, &now.scheduling) {
+        there.scheduling = scheduling.clone();
+    }
+    for (address, weight) in weights(reals) {
+        if old.get(&address) != Some(&weight) {
+            there.reals.entry(address).or_default().weight = weight;
+        }
+    }
+}
 
 /// All Services, and what is rejected.
 pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
@@ -154,18 +226,44 @@ fn summary(picture: &Picture) -> String {
 
 /// A front and its real servers.
 fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
-    let Front { kind, protocol, address, note, reals } = front;
-    // Whether the kernel has it, and what of it, was looked up after the daemon was asked.
-    let there = counts.map(|counts| counts.get(&(protocol.clone(), *address)));
+    let Front { kind, protocol, address, note, scheduling, reals } = front;
+    let there = counts.map(|counts| counts.get(&front.key()));
     let state = match reals {
         None => ": not in the kernel",
         Some(_) if there == Some(None) => GONE,
         Some(reals) if reals.iter().all(|real| real.weight == 0) => ": takes no new connections",
         Some(_) => "",
     };
-    let reals = reals.iter().flatten().map(|real| real_line(real, there.flatten()));
-    let note = note.iter().map(|note| format!(": {note}")).collect::<String>();
-    format!("  {kind} {protocol} {address}{state}{note}\n{}", reals.collect::<String>())
+    let there = there.flatten();
+    let other = there.zip(scheduling.as_ref()).and_then(|(there, wanted)| {
+        // What is not there yet is not otherwise.
+        reals.as_ref().and_then(|_| scheduling_words(wanted, &there.scheduling))
+    });
+    let reals = reals.iter().flatten().map(|real| real_line(real, there.map(|there| &there.reals)));
+    let more = other.iter().chain(note).map(|more| format!(": {more}")).collect::<String>();
+    format!("  {kind} {protocol} {address}{state}{more}\n{}", reals.collect::<String>())
+}
+
+/// What the kernel has of how real servers are chosen that is not as it is wanted.
+fn scheduling_words(wanted: &Scheduling, there: &Scheduling) -> Option<String> {
+    let persistence = |scheduling: &Scheduling| match scheduling.persistence {
+        Some(seconds) => format!("{seconds} s"),
+        None => "none".to_owned(),
+    };
+    let flags = |scheduling: &Scheduling| match scheduling.flags {
+        0 => "none".to_owned(),
+        flags => format!("{flags:#x}"),
+    };
+    let different = [
+        ("scheduler", wanted.scheduler.clone(), there.scheduler.clone()),
+        ("scheduler flags", flags(wanted), flags(there)),
+        ("persistence", persistence(wanted), persistence(there)),
+    ];
+    let different = different.into_iter().filter(|(_, wanted, there)| wanted != there);
+    let words: Vec<String> = different
+        .map(|(what, wanted, there)| format!("{what} {wanted}, but {there} in the kernel"))
+        .collect();
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Glimpse>>) -> String {

@@ -1,4 +1,7 @@
 //! `status`: asks the daemon of this network namespace, counts connections, and prints.
+//!
+//! The daemon is asked once more after the kernel was read: what it changed between is no
+//! difference between the two.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
@@ -13,15 +16,19 @@ use crate::kernel::linux::connections;
 use crate::kernel::lock;
 use crate::model::ipvs::ServerKey;
 use crate::serve::status as socket;
-use crate::status::{self, Counts, Picture};
+use crate::status::{self, Counts, Picture, Scheduling, There};
 
 /// How long the daemon may take to say anything: a sync may be under way.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Prints all Services, or whose an address is; failed if it is no Service's.
 pub(super) fn run(address: Option<SocketAddr>) -> anyhow::Result<Exit> {
+    let before = ask()?;
+    let mut counts = read_counts();
     let picture = ask()?;
-    let counts = read_counts();
+    if let Some(counts) = &mut counts {
+        status::settle(counts, &before, &picture);
+    }
     let Some(address) = address else {
         return show(&status::text(&picture, counts.as_ref()));
     };
@@ -76,7 +83,8 @@ fn read_counts() -> Option<Counts> {
         Ok(listing) => {
             let key =
                 |key: ServerKey| (key.protocol.to_string(), SocketAddr::new(key.address, key.port));
-            Some(listing.into_iter().map(|(server, reals)| (key(server), reals)).collect())
+            let there = |(config, reals)| There { scheduling: Scheduling::from(&config), reals };
+            Some(listing.into_iter().map(|(server, row)| (key(server), there(row))).collect())
         }
         Err(error) => {
             let error = causes::in_words(&error);

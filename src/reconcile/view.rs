@@ -15,7 +15,7 @@ use crate::cluster::{EndpointSlice, ObjectName, Service};
 use crate::desired::front::AddressKind;
 use crate::desired::{Rejected, idle};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
-use crate::status::{Front, Picture, Real};
+use crate::status::{Front, Picture, Real, Scheduling};
 
 /// A question to the loop about a part of what is programmed.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub struct View {
     pub fronts: Vec<(ServerKey, ObjectName, AddressKind)>,
     /// The kernel's virtual servers, as last seen or made.
     pub servers: BTreeMap<ServerKey, Arc<Server>>,
+    /// The same as the Services want them.
+    pub wanted: BTreeMap<ServerKey, Arc<Server>>,
     /// How long each drain lasts at most.
     pub drains: BTreeMap<(ServerKey, RealKey), Duration>,
     /// Fronts that do not serve everybody.
@@ -88,6 +90,7 @@ impl View {
     fn append(&mut self, mut part: View) {
         self.fronts.append(&mut part.fronts);
         self.servers.append(&mut part.servers);
+        self.wanted.append(&mut part.wanted);
         self.drains.append(&mut part.drains);
         self.oddities.append(&mut part.oddities);
         self.idle.append(&mut part.idle);
@@ -145,6 +148,7 @@ impl View {
             protocol: key.protocol.to_string(),
             address: SocketAddr::new(key.address, key.port),
             note,
+            scheduling: self.wanted.get(key).map(|server| Scheduling::from(&server.config)),
             reals: self.servers.get(key).map(|server| server.reals.iter().map(real).collect()),
         }
     }

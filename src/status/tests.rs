@@ -7,7 +7,22 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn front(kind: &str, at: &str, reals: Option<Vec<Real>>) -> Front {
-    Front { kind: kind.into(), protocol: "tcp".into(), address: address(at), note: None, reals }
+    Front {
+        kind: kind.into(),
+        protocol: "tcp".into(),
+        address: address(at),
+        note: None,
+        scheduling: Some(scheduling()),
+        reals,
+    }
+}
+
+fn scheduling() -> Scheduling {
+    Scheduling { scheduler: "rr".into(), flags: 0, persistence: None }
+}
+
+fn there(reals: impl Into<BTreeMap<SocketAddr, Glimpse>>) -> There {
+    There { scheduling: scheduling(), reals: reals.into() }
 }
 
 fn real(at: &str, weight: u32, seconds_left: Option<u64>) -> Real {
@@ -46,10 +61,10 @@ fn counts() -> Counts {
         (address("10.244.3.2:8080"), glimpse(1, 0, 12)),
     ];
     [
-        (("tcp".into(), address("10.96.0.7:80")), reals.into()),
-        (("udp".into(), address("10.96.0.7:80")), BTreeMap::new()),
-        (("tcp".into(), address("[2001:db8::1]:30080")), BTreeMap::new()),
-        (("tcp".into(), address("203.0.113.1:443")), BTreeMap::new()),
+        (("tcp".into(), address("10.96.0.7:80")), there(reals)),
+        (("udp".into(), address("10.96.0.7:80")), there([])),
+        (("tcp".into(), address("[2001:db8::1]:30080")), there([])),
+        (("tcp".into(), address("203.0.113.1:443")), there([])),
     ]
     .into()
 }
@@ -84,7 +99,7 @@ fn what_the_kernel_has_lost_is_told() {
     let mut counts = counts();
     counts.remove(&("tcp".into(), address("[2001:db8::1]:30080")));
     let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
-    web.remove(&address("10.244.3.2:8080"));
+    web.reals.remove(&address("10.244.3.2:8080"));
     let text = text(&picture(), Some(&counts));
     for row in ["node port tcp [2001:db8::1]:30080", "10.244.3.2:8080  weight 1"] {
         assert!(text.contains(&format!("{row}{GONE}\n")), "{text}");
@@ -96,8 +111,8 @@ fn what_the_kernel_has_lost_is_told() {
 fn a_weight_that_the_kernel_has_otherwise_is_told() {
     let mut counts = counts();
     let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
-    web.get_mut(&address("10.244.1.9:8080")).unwrap().weight = 5;
-    web.get_mut(&address("10.244.3.2:8080")).unwrap().weight = 0;
+    web.reals.get_mut(&address("10.244.1.9:8080")).unwrap().weight = 5;
+    web.reals.get_mut(&address("10.244.3.2:8080")).unwrap().weight = 0;
     let text = text(&picture(), Some(&counts));
     for line in [
         "  draining, 872 s left at most, but weight 5 in the kernel, 3 active, 1 inactive\n",
@@ -105,6 +120,75 @@ fn a_weight_that_the_kernel_has_otherwise_is_told() {
     ] {
         assert!(text.contains(line), "{text}");
     }
+}
+
+#[test]
+fn scheduling_that_the_kernel_has_otherwise_is_told() {
+    let mut counts = counts();
+    let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
+    web.scheduling = Scheduling { scheduler: "mh".into(), flags: 0x18, persistence: Some(300) };
+    let late = Scheduling { scheduler: "sh".into(), ..scheduling() };
+    let late = There { scheduling: late, ..There::default() };
+    counts.insert(("tcp".into(), address("10.96.0.8:80")), late);
+    let text = text(&picture(), Some(&counts));
+    for line in [
+        "  cluster IP tcp 10.96.0.7:80: scheduler rr, but mh in the kernel; scheduler flags none, \
+         but 0x18 in the kernel; persistence none, but 300 s in the kernel\n",
+        "  cluster IP tcp 10.96.0.8:80: not in the kernel\n",
+        "  node port tcp [2001:db8::1]:30080: takes no new connections\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+/// Of a kernel that was read before the daemon changed it, or after.
+#[test]
+fn what_the_daemon_changed_meanwhile_is_no_difference() {
+    let key = |at: &str| ("tcp".to_owned(), address(at));
+    let mut other = picture();
+    let fronts = other.services.get_mut("default/web").unwrap();
+    let web = &mut fronts[0];
+    web.scheduling.as_mut().unwrap().scheduler = "sh".into();
+    let reals = web.reals.as_mut().unwrap();
+    reals[0].weight = 3;
+    reals[1].address = address("10.244.3.3:8080");
+    fronts.remove(1);
+    let new = front("cluster IP", "10.96.0.9:80", Some(vec![real("10.244.3.2:8080", 1, None)]));
+    other.services.insert("default/new".into(), vec![new]);
+    let mut of_other = counts();
+    of_other.remove(&key("[2001:db8::1]:30080"));
+    let web = of_other.get_mut(&key("10.96.0.7:80")).unwrap();
+    web.scheduling.scheduler = "sh".into();
+    web.reals.get_mut(&address("10.244.1.9:8080")).unwrap().weight = 3;
+    let gone = web.reals.remove(&address("10.244.3.2:8080")).unwrap();
+    web.reals.insert(address("10.244.3.3:8080"), gone);
+    of_other.insert(key("10.96.0.9:80"), there([(address("10.244.3.2:8080"), gone)]));
+    for (before, now) in [(&picture(), &other), (&other, &picture())] {
+        for mut counts in [counts(), of_other.clone()] {
+            settle(&mut counts, before, now);
+            let text = text(now, Some(&counts));
+            assert!(!text.contains(", but "), "{text}");
+            assert!(!text.contains(GONE), "{text}");
+            let of_gone = owner(now, Some(&counts), address("[2001:db8::1]:30080"));
+            assert!(!of_gone.text.contains("foreign"), "{of_gone:?}");
+        }
+    }
+}
+
+#[test]
+fn what_the_daemon_did_not_change_stays_a_difference() {
+    let mut counts = counts();
+    let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
+    web.scheduling.scheduler = "sh".into();
+    web.reals.get_mut(&address("10.244.3.2:8080")).unwrap().weight = 9;
+    web.reals.remove(&address("10.244.1.9:8080"));
+    counts.remove(&("tcp".into(), address("[2001:db8::1]:30080")));
+    let mut settled = counts.clone();
+    let mut now = picture();
+    let of_web = now.services.get_mut("default/web").unwrap();
+    of_web[0].reals.as_mut().unwrap()[0].seconds_left = Some(871);
+    settle(&mut settled, &picture(), &now);
+    assert_eq!(settled, counts);
 }
 
 #[test]
@@ -132,7 +216,10 @@ fn a_refused_file_is_named_and_may_be_what_looks_foreign() {
     let picture = Picture { refused: vec![file], ..picture() };
     let text = text(&picture, None);
     assert!(
-        text.lines().next().unwrap().ends_with(", 1 served with a default, 1 file refused"),
+        text.lines()
+            .next()
+            .unwrap()
+            .ends_with(", 1 served with a default, 1 file refused"),
         "{text}"
     );
     assert!(text.ends_with("\nrefused files\n  /m/a.yaml: line 3: odd\n"), "{text}");

@@ -75,6 +75,17 @@ fn status_tells_services_connections_and_drains() {
     assert!(text.contains(&changed), "{changed:?} is not in {text}");
     change("1");
 
+    world.node.output("ipvsadm", &["-E", "-t", &front, "-s", "sh", "-b", "sh-port", "-p", "77"]);
+    let changed = format!(
+        "  cluster IP tcp {front}: scheduler rr, but sh in the kernel; scheduler flags none, but \
+         0x10 in the kernel; persistence none, but 77 s in the kernel\n"
+    );
+    let (_, text, _) = status(&world, &[]);
+    assert!(text.contains(&changed), "{changed:?} is not in {text}");
+    world.node.output("ipvsadm", &["-E", "-t", &front, "-s", "rr"]);
+    let (_, text, _) = status(&world, &[]);
+    assert!(!text.contains(" in the kernel"), "{text}");
+
     let whose = |address: &str| status(&world, &[address]);
     let (code, text, _) = whose(&front);
     assert_eq!((code, text.contains("default/web\n")), (Some(0), true), "{text}");

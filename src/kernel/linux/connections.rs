@@ -1,4 +1,5 @@
-//! Weights and connection counts of all real servers, for whoever looks from outside the daemon.
+//! All virtual servers, with weights and connection counts of their real servers, for whoever looks
+//! from outside the daemon.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,10 +7,10 @@ use std::net::SocketAddr;
 use super::{convert, refused};
 use crate::kernel::ipvs::{Client, Destination, ServiceKey, proc};
 use crate::kernel::{Error, netlink};
-use crate::model::ipvs::{Glimpse, ServerKey};
+use crate::model::ipvs::{Glimpse, ServerKey, VirtualServer};
 
 /// The kernel's virtual servers, whoever made them, and their real servers.
-pub type Listing = BTreeMap<ServerKey, BTreeMap<SocketAddr, Glimpse>>;
+pub type Listing = BTreeMap<ServerKey, (VirtualServer, BTreeMap<SocketAddr, Glimpse>)>;
 
 /// Reads them all, and changes nothing.
 ///
@@ -32,7 +33,8 @@ pub fn read() -> Result<Listing, Error> {
             None => client.destinations(&service.key).map_err(failed)?,
         };
         if let Some(key) = convert::server_key(&service.key) {
-            listing.insert(key, destinations.iter().map(glimpse).collect());
+            let reals = destinations.iter().map(glimpse).collect();
+            listing.insert(key, (convert::virtual_server(&service), reals));
         }
     }
     Ok(listing)

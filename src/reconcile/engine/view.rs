@@ -22,9 +22,9 @@ impl Engine {
         {
             view.fronts.push((*key, name.clone(), kind));
             view.drains.extend(self.drains.time_left(*key, now));
-            if let Some(server) = self.mirror.tables.servers.get(key) {
-                view.servers.insert(*key, server.clone());
-            }
+            let (there, wanted) = (&self.mirror.tables, self.desired.tables());
+            view.servers.extend(there.servers.get(key).map(|server| (*key, server.clone())));
+            view.wanted.extend(wanted.servers.get(key).map(|server| (*key, server.clone())));
             if let Some(oddity) = self.oddity(key) {
                 view.oddities.insert(*key, oddity);
                 if oddity == Oddity::Idle && !view.idle.contains_key(name) {
