@@ -184,7 +184,7 @@ pub fn owner(picture: &Picture, counts: Option<&Counts>, address: SocketAddr) ->
             None => format!("{protocol} {at} is foreign: in the kernel, and of no Service\n"),
             Some((file, _)) => format!(
                 "{protocol} {at} is in the kernel, and of no Service that is known: it may be \
-                 foreign, or of {file}, which is refused\n"
+                 foreign, or of what cannot be used of {file}\n"
             ),
         };
     }
@@ -219,7 +219,7 @@ fn summary(picture: &Picture) -> String {
         counts.push(format!("{} served with a default", picture.defaulted.len()));
     }
     if !picture.refused.is_empty() {
-        counts.push(counted::of(picture.refused.len(), "file") + " refused");
+        counts.push(counted::of(picture.refused.len(), "file") + " refused, whole or in part");
     }
     format!("kube-ipvs-proxy {}: {}\n", picture.version, counts.join(", "))
 }

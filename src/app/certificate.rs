@@ -132,7 +132,7 @@ impl Certificate {
         let (file, fix) = (error.path().to_owned(), error.fix());
         let error = causes::in_words(&error);
         let reason = format!("{error}: {fix}");
-        self.refused.replace(Role::Certificate, [(file, reason)].into());
+        self.refused.replace(Role::Certificate, [(file, reason.into())].into());
         if self.told == error {
             return;
         }

@@ -12,7 +12,7 @@ use super::origin::Origin;
 use crate::config::layers::Loaded;
 use crate::config::problem::Problems;
 use crate::config::{Config, SourceConfig};
-use crate::telemetry::refused::{Refused, Role};
+use crate::telemetry::refused::{Refused, Role, without_path};
 use crate::watch::api;
 use crate::watch::files::Files;
 
@@ -84,11 +84,12 @@ impl<'a> Reload<'a> {
         if self.told == why {
             return;
         }
-        for reason in why.lines() {
+        for reason in without_path(self.file(), why) {
             let file = self.file().display();
             warn!(%file, reason, "configuration cannot be used, the one before stays");
         }
-        self.told_to.replace(Role::Configuration, [(self.file().to_owned(), why.into())].into());
+        let files = [(self.file().to_owned(), why.to_owned().into())];
+        self.told_to.replace(Role::Configuration, files.into());
         self.told = why.to_owned();
     }
 

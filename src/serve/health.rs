@@ -10,7 +10,7 @@
 //! load balancers ask `/healthz`. Rows of Services that fail turn none of them bad.
 //!
 //! A bad answer says why in a line, and the log all of it; each answer names files that are refused,
-//! but not what is wrong with them, as anybody on the network may ask. They turn nothing bad, either.
+//! whole or in part, but not what is wrong with them, as anybody on the network may ask. They turn nothing bad, either.
 //!
 //! Parity: kube-proxy is healthy before its first sync, and a sync that fails with nothing queued
 //! never makes it unhealthy; ours is not ready before it can serve, and not healthy when it no
@@ -115,8 +115,8 @@ impl Health {
     /// How things are, in one line.
     pub fn words(&self) -> String {
         let text = words(&self.state(), &self.status.borrow());
-        match self.refused.lines().first() {
-            Some((file, reason)) => format!("{text}; {file} is refused: {reason}"),
+        match self.refused.first() {
+            Some(refused) => format!("{text}; {refused}"),
             None => text,
         }
     }
@@ -136,7 +136,7 @@ impl Health {
             node_eligible,
             healthy,
             reason: (!is_ok).then(|| words(&self.state(), &self.status.borrow())),
-            refused_files: self.refused.lines().into_iter().map(|(file, _)| file).collect(),
+            refused_files: self.refused.names(),
         };
         Answer {
             status: if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },

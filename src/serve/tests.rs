@@ -20,7 +20,7 @@ use super::tls::Transport;
 use crate::plan::step::Step;
 use crate::reconcile::status::Status;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::refused::{Refused, Role};
+use crate::telemetry::refused::{Refusal, Refused, Role};
 use crate::testing::fake_kernel::{Fault, Faults};
 use crate::testing::node::Node;
 use crate::testing::objects::{endpoint, service, slice_applied};
@@ -127,9 +127,13 @@ async fn a_bad_answer_says_why_and_each_names_files_that_are_refused() {
     assert_eq!(ask()["reason"], "waiting for the first complete lists and sync");
     publish.send_replace(ready());
     assert!(ask().get("reason").is_none() && ask().get("refusedFiles").is_none());
-    refused.replace(Role::Manifest, [(file.into(), "line 1:\nodd".into())].into());
+    refused.replace(Role::Manifest, [(file.into(), "line 1:\nodd".to_owned().into())].into());
     assert_eq!((&ask()["healthy"], &ask()["refusedFiles"][0]), (&true.into(), &file.into()));
     assert_eq!(health.words(), "serving; /m/a.yaml is refused: line 1:; odd");
+    let part = Refusal { reason: "line 3: odd".into(), is_part: true };
+    refused.replace(Role::Manifest, [(file.into(), part)].into());
+    assert_eq!(ask()["refusedFiles"][0], "/m/a.yaml (in part)");
+    assert_eq!(health.words(), "serving; /m/a.yaml is refused in part: line 3: odd");
 }
 
 #[tokio::test]

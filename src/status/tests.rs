@@ -219,12 +219,12 @@ fn a_refused_file_is_named_and_may_be_what_looks_foreign() {
         text.lines()
             .next()
             .unwrap()
-            .ends_with(", 1 served with a default, 1 file refused"),
+            .ends_with(", 1 served with a default, 1 file refused, whole or in part"),
         "{text}"
     );
     assert!(text.ends_with("\nrefused files\n  /m/a.yaml: line 3: odd\n"), "{text}");
     let owner = owner(&picture, Some(&counts()), address("203.0.113.1:443"));
-    assert!(owner.text.ends_with("foreign, or of /m/a.yaml, which is refused\n"), "{owner:?}");
+    assert!(owner.text.ends_with("foreign, or of what cannot be used of /m/a.yaml\n"), "{owner:?}");
 }
 
 #[test]

@@ -36,8 +36,23 @@ impl Role {
     }
 }
 
-/// Files and why they cannot be used, each reason on one line.
-pub type Files = BTreeMap<PathBuf, String>;
+/// Files and why they cannot be used.
+pub type Files = BTreeMap<PathBuf, Refusal>;
+
+/// Why a file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason, on one line once it is taken in.
+    pub reason: String,
+    /// Whether it is about a part of the file, and the rest counts.
+    pub is_part: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(reason: String) -> Self {
+        Refusal { reason, is_part: false }
+    }
+}
 
 /// The files that cannot be used now; clones share them.
 #[derive(Debug, Clone)]
@@ -59,9 +74,9 @@ impl Refused {
     /// Takes in all files of a role that cannot be used now.
     pub fn replace(&self, role: Role, files: Files) {
         self.metrics.refused(role.name(), files.len());
-        let one_line = |(path, reason): (PathBuf, String)| {
-            let reason = without_path(&path, &reason);
-            (path, reason)
+        let one_line = |(path, Refusal { reason, is_part }): (PathBuf, Refusal)| {
+            let reason = without_path(&path, &reason).join("; ");
+            (path, Refusal { reason, is_part })
         };
         let files = files.into_iter().map(one_line).collect();
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(role, files);
@@ -69,15 +84,38 @@ impl Refused {
 
     /// All of them, each as its path and the reason.
     pub fn lines(&self) -> Vec<(String, String)> {
+        self.each(|path, Refusal { reason, is_part }| {
+            let start = if *is_part { "a part cannot be used, the rest counts: " } else { "" };
+            (path.to_owned(), format!("{start}{reason}"))
+        })
+    }
+
+    /// All of them by their paths, and whether only a part is meant.
+    pub fn names(&self) -> Vec<String> {
+        self.each(|path, refusal| match refusal.is_part {
+            true => format!("{path} (in part)"),
+            false => path.to_owned(),
+        })
+    }
+
+    /// The first of them in a sentence.
+    pub fn first(&self) -> Option<String> {
+        let sentences = self.each(|path, Refusal { reason, is_part }| {
+            let how = if *is_part { " in part" } else { "" };
+            format!("{path} is refused{how}: {reason}")
+        });
+        sentences.into_iter().next()
+    }
+
+    fn each<T>(&self, tell: impl Fn(&str, &Refusal) -> T) -> Vec<T> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-        let line =
-            |(path, reason): (&PathBuf, &String)| (path.display().to_string(), reason.clone());
-        files.values().flatten().map(line).collect()
+        let told = files.values().flatten();
+        told.map(|(path, refusal)| tell(&path.display().to_string(), refusal)).collect()
     }
 }
 
-/// A reason on one line, without the name of its file, which is told besides.
-fn without_path(path: &Path, reason: &str) -> String {
+/// A reason line by line, without the name of its file, which is told besides.
+pub fn without_path(path: &Path, reason: &str) -> Vec<String> {
     let path = path.display();
     let [field, whole, first] = [format!(" in {path}:"), format!(" {path}:"), format!("{path}: ")];
     let flag = format!("--config={first}");
@@ -85,7 +123,7 @@ fn without_path(path: &Path, reason: &str) -> String {
         let line = line.strip_prefix(&flag).or_else(|| line.strip_prefix(&first)).unwrap_or(line);
         line.replace(&field, ":").replace(&whole, ":")
     };
-    reason.lines().map(line).collect::<Vec<_>>().join("; ")
+    reason.lines().map(line).collect()
 }
 
 #[cfg(test)]
@@ -108,8 +146,31 @@ mod tests {
                 "cannot read the folder /a.yaml.d: it is gone",
             ),
         ] {
-            refused.replace(Role::Configuration, [("/a.yaml".into(), reason.to_owned())].into());
+            let files = [("/a.yaml".into(), reason.to_owned().into())];
+            refused.replace(Role::Configuration, files.into());
             assert_eq!(refused.lines(), [("/a.yaml".to_owned(), told.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn a_file_of_which_the_rest_counts_is_not_called_refused() {
+        let refused = Refused::new(Metrics::new());
+        for (is_part, names, first, line) in [
+            (false, "/a.yaml", "/a.yaml is refused: line 2", "line 2"),
+            (
+                true,
+                "/a.yaml (in part)",
+                "/a.yaml is refused in part: line 2",
+                "a part cannot be used, the rest counts: line 2",
+            ),
+        ] {
+            let refusal = Refusal { reason: "line 2".to_owned(), is_part };
+            refused.replace(Role::Manifest, [("/a.yaml".into(), refusal)].into());
+            assert_eq!(
+                (refused.names(), refused.first().unwrap()),
+                (vec![names.into()], first.into())
+            );
+            assert_eq!(refused.lines(), [("/a.yaml".to_owned(), line.to_owned())]);
         }
     }
 }

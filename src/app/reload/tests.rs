@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::Level;
 
 use super::*;
 use crate::app::edges;
 use crate::causes;
 use crate::config::flags::{self, Parsed};
 use crate::telemetry::metrics::Metrics;
+use crate::testing::log::logged;
 use crate::testing::tls::Authority;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -114,6 +116,22 @@ async fn what_is_told_is_about_the_file_as_it_is() {
     assert_eq!(folder.reason().unwrap(), "no kubeconfig");
     folder.write("");
     nothing_until(&mut reload, &current, || folder.reason().is_none()).await;
+}
+
+#[tokio::test]
+async fn the_file_is_named_once_in_a_line() {
+    let folder = Folder::new("once");
+    let origin = folder.origin();
+    let mut reload = Reload::new(&origin, folder.refused.clone());
+    let path = reload.file().display().to_string();
+    let why = format!("mode=x in {path}: must be ipvs\n--config={path}: cannot be read: gone");
+    let lines = logged(Level::WARN, || reload.tell(&why));
+    let line = |reason| {
+        format!(
+            "WARN configuration cannot be used, the one before stays file={path} reason=\"{reason}\""
+        )
+    };
+    assert_eq!(lines, [line("mode=x: must be ipvs"), line("cannot be read: gone")]);
 }
 
 #[tokio::test]

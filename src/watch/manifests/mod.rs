@@ -36,7 +36,7 @@ use super::error::Fault;
 use super::{Error, send};
 use crate::causes;
 use crate::cluster::{Kind, ObjectName, Reason, Update};
-use crate::telemetry::refused::{Files, Refused, Role};
+use crate::telemetry::refused::{Files, Refusal, Refused, Role};
 
 /// How long to wait before looking again for a folder that went away.
 const MISSING_INTERVAL: Duration = Duration::from_secs(1);
@@ -152,7 +152,8 @@ impl ManifestSource {
                     let error = error.source().map(causes::in_words).unwrap_or_default();
                     warn!(%folder, error, "manifest folder is gone, its last content stays");
                     let reason = format!("the folder is gone, its last content stays: {error}");
-                    self.refused.replace(Role::Manifest, [(self.folder.clone(), reason)].into());
+                    self.refused
+                        .replace(Role::Manifest, [(self.folder.clone(), reason.into())].into());
                     is_told = true;
                 }
                 Err(_) => {}
@@ -204,12 +205,9 @@ impl Reader {
 fn refused(faults: &[(PathBuf, Fault)]) -> Files {
     let mut refused = Files::new();
     for (path, fault) in faults {
-        let start = match fault.is_part {
-            true => "a part cannot be used, the rest counts: ",
-            false => "",
-        };
-        let told = |reasons: &mut String| *reasons += &format!("; {fault}");
-        refused.entry(path.clone()).and_modify(told).or_insert_with(|| format!("{start}{fault}"));
+        let told = |refusal: &mut Refusal| refusal.reason += &format!("; {fault}");
+        let first = || Refusal { reason: fault.to_string(), is_part: fault.is_part };
+        refused.entry(path.clone()).and_modify(told).or_insert_with(first);
     }
     refused
 }

@@ -41,13 +41,15 @@ fn a_part_that_cannot_be_used_is_told_apart_from_a_whole_file() {
         )
     };
     assert_eq!(lines, [line(6), line(9)]);
-    let reason = "a part cannot be used, the rest counts: line 6: Service: metadata.name is \
-        missing; line 9: Service: metadata.name is missing";
-    assert_eq!(refused, Files::from([(file.clone(), reason.to_owned())]));
+    let reason = "line 6: Service: metadata.name is missing; line 9: Service: metadata.name is \
+                  missing";
+    let refusal = Refusal { reason: reason.to_owned(), is_part: true };
+    assert_eq!(refused, Files::from([(file.clone(), refusal)]));
     scratch.write("a.yaml", "kind: [");
     let (lines, refused) = look(&mut reader);
     assert!(lines[0].starts_with("WARN manifest is broken, its last good content stays file="));
-    assert!(lines.len() == 1 && refused[&file].starts_with("line 1: "), "{lines:?} {refused:?}");
+    assert!(refused[&file].reason.starts_with("line 1: ") && !refused[&file].is_part);
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }
 
 #[test]
