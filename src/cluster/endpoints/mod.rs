@@ -169,6 +169,9 @@ fn addresses(path: &str, subset: &objects::Subset, reasons: &mut Reasons) -> Vec
     ];
     let all = lists.iter().flat_map(|(path, addresses, ready)| {
         addresses.iter().enumerate().map(move |(index, address)| {
+            if let Some(fault) = &address.fault {
+                return Err(format!("{path}[{index}]{fault}; the endpoint is not served"));
+            }
             Ok(Endpoint {
                 address: field::address(format_args!("{path}[{index}].ip"), &address.ip)?,
                 ready: *ready,

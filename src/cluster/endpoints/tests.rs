@@ -229,6 +229,40 @@ fn an_endpoint_that_does_not_read_costs_only_itself() {
 }
 
 #[test]
+fn an_address_that_does_not_read_costs_only_itself() {
+    for (bad, reason) in [
+        (json!({"ip": 7}), "[1].ip: the number 7 in place of text"),
+        (
+            json!({"ip": "10.0.0.3", "nodeName": true}),
+            "[1].nodeName: the truth value \"true\" in place of text",
+        ),
+        (json!("10.0.0.3"), "[1]: the text \"10.0.0.3\" in place of fields"),
+    ] {
+        for (list, mark) in [("addresses", ""), ("notReadyAddresses", "!")] {
+            let good = |ip: &str| json!({"ip": ip});
+            let subset =
+                json!({"ports": [{"port": 80}], list: [good("10.0.0.1"), bad, good("pod")]});
+            let other = json!({"ports": [{"port": 81}], "addresses": [good("10.0.0.2")]});
+            let parsed = endpoints(json!([other, subset]));
+            let Some(Object::Endpoints(slices)) = &parsed.object else { panic!("{parsed:?}") };
+            let expected = [
+                "shop/web IPv4 [:81/tcp] [10.0.0.2]".to_owned(),
+                format!("shop/web IPv4 [:80/tcp] [10.0.0.1{mark}]"),
+            ];
+            assert_eq!(lines(slices), expected, "{bad}");
+            let told = [
+                format!("subsets[1].{list}{reason}; the endpoint is not served"),
+                format!("subsets[1].{list}[2].ip: \"pod\" is not an IP address"),
+            ];
+            assert_eq!(reasons(&parsed), told);
+        }
+    }
+    let parsed = endpoints(json!([{"addresses": [{"ip": 7}], "ports": 80}]));
+    assert_eq!(parsed.object, None, "something else is wrong with it, too");
+    assert_eq!(reasons(&parsed).len(), 1);
+}
+
+#[test]
 fn endpoints_of_headless_services_are_ignored() {
     let json = r#"{"metadata":{"name":"x","labels":{"service.kubernetes.io/headless":""}},
         "subsets":[{"addresses":[{"ip":"10.0.0.1"}],"ports":[{"port":1}]}]}"#;

@@ -31,9 +31,9 @@ pub fn read(kind: Kind, json: &str) -> Result<Read, serde_json::Error> {
         Kind::EndpointSlice => serde_json::from_str(json)
             .or_else(|error| in_parts::slice(json).ok_or(error))
             .map(|object| named(kind, &object.metadata, endpoints::parse_slice(&object))),
-        Kind::Endpoints => serde_json::from_str(json).map(|object: Endpoints| {
-            named(kind, &object.metadata, endpoints::parse_endpoints(&object))
-        }),
+        Kind::Endpoints => serde_json::from_str(json)
+            .or_else(|error| in_parts::endpoints(json).ok_or(error))
+            .map(|object| named(kind, &object.metadata, endpoints::parse_endpoints(&object))),
         Kind::Node => serde_json::from_str(json)
             .map(|object: Node| named(kind, &object.metadata, node::parse(&object))),
         Kind::ServiceCidr => serde_json::from_str(json)
@@ -381,6 +381,9 @@ pub struct EndpointAddress {
     pub ip: String,
     /// The node that it is on.
     pub node_name: Option<String>,
+    /// Why it does not read, in place of all the above.
+    #[serde(skip)]
+    pub fault: Option<String>,
 }
 
 /// `v1` Node.
