@@ -16,16 +16,34 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::watch::Error;
 
-/// Changes come in bursts; one is over after this much quiet.
-const QUIET: Duration = Duration::from_millis(100);
-/// An endless burst is looked at this often.
-const MAX_BURST: Duration = Duration::from_secs(1);
-/// A file that is open for writing is read anyway when nothing was written to it for so long.
-const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for changes to be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Changes come in bursts; one is over after this much quiet.
+    pub quiet: Duration,
+    /// An endless burst is looked at this often.
+    pub burst: Duration,
+    /// A file that is open for writing is read anyway when nothing was written to it for so long.
+    pub writer: Duration,
+    /// A folder that cannot be watched is looked for this often.
+    pub missing: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            quiet: Duration::from_millis(100),
+            burst: Duration::from_secs(1),
+            writer: Duration::from_secs(5),
+            missing: Duration::from_secs(1),
+        }
+    }
+}
 
 /// The watched folder.
 pub struct Changes {
     path: PathBuf,
+    limits: Limits,
     events: EventStream<[u8; 4096]>,
     /// When somebody last wrote to a file that is not closed yet.
     half_written: BTreeMap<OsString, Instant>,
@@ -34,7 +52,7 @@ pub struct Changes {
 
 impl Changes {
     /// Starts to watch a folder.
-    pub fn watch(path: &Path) -> Result<Self, Error> {
+    pub fn watch(path: &Path, limits: Limits) -> Result<Self, Error> {
         let mask = WatchMask::CREATE
             | WatchMask::MODIFY
             | WatchMask::CLOSE_WRITE
@@ -52,7 +70,7 @@ impl Changes {
         let events =
             inotify.into_event_stream([0; 4096]).map_err(|source| Error::inotify(path, source))?;
         let (path, half_written) = (path.to_owned(), BTreeMap::new());
-        Ok(Changes { path, events, half_written, is_lost: false })
+        Ok(Changes { path, limits, events, half_written, is_lost: false })
     }
 
     /// Waits for a change, and then for its burst to end.
@@ -62,7 +80,7 @@ impl Changes {
         }
         let next = self.events.next();
         let first = match self.half_written.values().min() {
-            Some(oldest) => timeout_at(*oldest + WRITE_PATIENCE, next).await.ok(),
+            Some(oldest) => timeout_at(*oldest + self.limits.writer, next).await.ok(),
             None => Some(next.await),
         };
         let Some(first) = first else {
@@ -70,9 +88,10 @@ impl Changes {
             return;
         };
         self.note(first);
-        let end = Instant::now() + MAX_BURST;
+        let Limits { quiet, burst, .. } = self.limits;
+        let end = Instant::now() + burst;
         while !self.is_lost
-            && let Ok(event) = timeout_at(end.min(Instant::now() + QUIET), self.events.next()).await
+            && let Ok(event) = timeout_at(end.min(Instant::now() + quiet), self.events.next()).await
         {
             self.note(event);
         }
@@ -88,7 +107,8 @@ impl Changes {
     /// A writer that never closes its file, or a hard link: what is there must do.
     fn give_up_on_writers(&mut self) -> bool {
         let writers = self.half_written.len();
-        self.half_written.retain(|_, last| last.elapsed() < WRITE_PATIENCE);
+        let patience = self.limits.writer;
+        self.half_written.retain(|_, last| last.elapsed() < patience);
         self.half_written.len() < writers
     }
 

@@ -11,10 +11,7 @@ use std::time::Duration;
 use futures::future::select_all;
 use tokio::time::timeout;
 
-use super::changes::Changes;
-
-/// How long to wait before looking again for a folder that cannot be watched.
-const MISSING_INTERVAL: Duration = Duration::from_secs(1);
+use super::changes::{Changes, Limits};
 
 /// Symbolic links that are followed; the kernel follows as many.
 const MOST_LINKS: usize = 40;
@@ -22,6 +19,7 @@ const MOST_LINKS: usize = 40;
 /// Files that are watched.
 pub struct Files {
     paths: Vec<PathBuf>,
+    limits: Limits,
     changes: Vec<Changes>,
     /// Whether a folder cannot be watched.
     is_missing: bool,
@@ -30,27 +28,31 @@ pub struct Files {
 impl Files {
     /// Watches files, those that are not there among them.
     pub fn watch(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self::watch_within(Limits::default(), paths)
+    }
+
+    fn watch_within(limits: Limits, paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let paths: Vec<PathBuf> = paths.into_iter().collect();
-        let (changes, is_missing) = watch(&paths);
-        Files { paths, changes, is_missing }
+        let (changes, is_missing) = watch(&paths, limits);
+        Files { paths, limits, changes, is_missing }
     }
 
     /// Waits for a change of the folders that lead to the files, or until one can be watched that
     /// could not; watches those that lead to them then.
     pub async fn settled(&mut self) {
-        let limit = if self.is_missing { MISSING_INTERVAL } else { Duration::MAX };
+        let limit = if self.is_missing { self.limits.missing } else { Duration::MAX };
         while timeout(limit, self.changed()).await.is_err() {
             if self.is_half_written() {
                 self.changed().await;
                 break;
             }
-            let now = watch(&self.paths);
+            let now = watch(&self.paths, self.limits);
             if now.0.len() > self.changes.len() {
                 (self.changes, self.is_missing) = now;
                 return;
             }
         }
-        (self.changes, self.is_missing) = watch(&self.paths);
+        (self.changes, self.is_missing) = watch(&self.paths, self.limits);
     }
 
     /// Waits for a change of the folders that are watched.
@@ -74,9 +76,10 @@ impl Files {
 }
 
 /// Watches every folder that the ways to files lead through; tells whether one cannot be.
-fn watch(paths: &[PathBuf]) -> (Vec<Changes>, bool) {
+fn watch(paths: &[PathBuf], limits: Limits) -> (Vec<Changes>, bool) {
     let folders: BTreeSet<PathBuf> = paths.iter().flat_map(|path| folders(path)).collect();
-    let changes: Vec<_> = folders.iter().filter_map(|folder| Changes::watch(folder).ok()).collect();
+    let watched = folders.iter().filter_map(|folder| Changes::watch(folder, limits).ok());
+    let changes: Vec<_> = watched.collect();
     let is_missing = changes.len() < folders.len();
     (changes, is_missing)
 }
@@ -116,6 +119,17 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    /// Those of production, in the same order, but shorter.
+    const SHORT: Limits = Limits {
+        quiet: Duration::from_millis(2),
+        burst: Duration::from_millis(20),
+        writer: Duration::from_millis(100),
+        missing: Duration::from_millis(20),
+    };
+
+    /// How long to wait for what has to come.
+    const LIMIT: Duration = Duration::from_secs(30);
 
     /// A folder that is gone when dropped.
     struct Root(PathBuf);
@@ -194,10 +208,9 @@ mod tests {
         root.link("v1", "current");
         let mut files = Files::watch([root.0.join("current/tls.crt")]);
         root.link("v2", "current");
-        let limit = Duration::from_secs(10);
-        tokio::time::timeout(limit, files.settled()).await.expect("a change");
+        timeout(LIMIT, files.settled()).await.expect("a change");
         std::fs::write(root.0.join("v2/tls.crt"), "new").unwrap();
-        tokio::time::timeout(limit, files.settled()).await.expect("a change of the new one");
+        timeout(LIMIT, files.settled()).await.expect("a change of the new one");
     }
 
     /// The program that writes may live on, and others be busy in the folders around.
@@ -207,22 +220,24 @@ mod tests {
         for (file, busy) in [("one/tls.crt", "one/log"), ("two/tls.crt", "three/log")] {
             root.write(file);
             root.write("three/tls.key");
-            let mut files = Files::watch([file, "three/tls.key"].map(|name| root.0.join(name)));
+            let paths = [file, "three/tls.key"].map(|name| root.0.join(name));
+            let mut files = Files::watch_within(SHORT, paths);
             let mut half = std::fs::File::create(root.0.join(file)).unwrap();
             half.write_all(b"half").unwrap();
+            // More often than a writer is given up, and with pauses that end a burst.
             let busy = async {
                 loop {
                     root.write(busy);
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(SHORT.writer / 10).await;
                 }
             };
             let begin = Instant::now();
             tokio::select! {
                 () = files.settled() => {}
                 () = busy => {}
-                () = tokio::time::sleep(Duration::from_secs(30)) => panic!("{file} is not read"),
+                () = tokio::time::sleep(LIMIT) => panic!("{file} is not read"),
             }
-            assert!(begin.elapsed() > Duration::from_secs(2), "somebody still writes");
+            assert!(begin.elapsed() >= SHORT.writer, "somebody still writes");
         }
     }
 
@@ -230,27 +245,27 @@ mod tests {
     #[tokio::test]
     async fn a_folder_that_stays_missing_is_no_change() {
         let root = Root::new("stays-missing");
-        let mut files = Files::watch(["config.conf", "none/file"].map(|name| root.0.join(name)));
-        let limit = MISSING_INTERVAL * 3 / 2;
-        assert!(tokio::time::timeout(limit, files.settled()).await.is_err());
+        let paths = ["config.conf", "none/file"].map(|name| root.0.join(name));
+        let mut files = Files::watch_within(SHORT, paths);
+        assert!(timeout(SHORT.missing * 5, files.settled()).await.is_err());
     }
 
     #[tokio::test]
     async fn a_folder_that_is_missing_is_looked_for_beside_those_that_are_watched() {
         let root = Root::new("missing");
-        let mut files = Files::watch(["config.conf", "none/file"].map(|name| root.0.join(name)));
+        let paths = ["config.conf", "none/file"].map(|name| root.0.join(name));
+        let mut files = Files::watch_within(SHORT, paths);
         let mut half = std::fs::File::create(root.0.join("config.conf")).unwrap();
         half.write_all(b"half").unwrap();
         let begin = Instant::now();
-        files.settled().await;
-        assert!(begin.elapsed() > MISSING_INTERVAL * 3 / 2, "somebody still writes");
+        timeout(LIMIT, files.settled()).await.expect("a writer that is given up");
+        assert!(begin.elapsed() >= SHORT.writer, "somebody still writes");
         drop(half);
         root.write("none/other");
-        let limit = Duration::from_secs(10);
         while files.changes.len() < 2 {
-            tokio::time::timeout(limit, files.settled()).await.expect("a look");
+            timeout(LIMIT, files.settled()).await.expect("a look");
         }
         std::fs::write(root.0.join("none/file"), "").unwrap();
-        tokio::time::timeout(limit, files.settled()).await.expect("a change");
+        timeout(LIMIT, files.settled()).await.expect("a change");
     }
 }

@@ -22,7 +22,6 @@ use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 use tokio::task::spawn_blocking;
@@ -31,15 +30,12 @@ use tracing::{info, warn};
 
 pub use self::folder::Place;
 use self::folder::{Duplicate, Folder};
-use super::changes::Changes;
+use super::changes::{Changes, Limits};
 use super::error::Fault;
 use super::{Error, send};
 use crate::causes;
 use crate::cluster::{Kind, ObjectName, Reason, Update};
 use crate::telemetry::refused::{Files, Refusal, Refused, Role};
-
-/// How long to wait before looking again for a folder that went away.
-const MISSING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a folder holds.
 #[derive(Debug)]
@@ -109,7 +105,7 @@ impl ManifestSource {
     pub(super) async fn run(self, updates: &Sender<Update>) -> Result<(), Error> {
         let path = &self.folder;
         // Order: watch, then read, so that no change falls between.
-        let mut changes = Changes::watch(path)?;
+        let mut changes = Changes::watch(path, Limits::default())?;
         let (mut reader, first) = read(Reader::new(&self), BTreeSet::new()).await;
         let mut reading = Some(first?);
         loop {
@@ -139,9 +135,9 @@ impl ManifestSource {
     /// Waits until the folder can be watched again; until then it is itself what cannot be used.
     async fn found_again(&self) -> Changes {
         let folder = self.folder.display();
-        let mut is_told = false;
+        let (limits, mut is_told) = (Limits::default(), false);
         loop {
-            match Changes::watch(&self.folder) {
+            match Changes::watch(&self.folder, limits) {
                 Ok(changes) => {
                     if is_told {
                         info!(%folder, "manifest folder is back");
@@ -158,7 +154,7 @@ impl ManifestSource {
                 }
                 Err(_) => {}
             }
-            sleep(MISSING_INTERVAL).await;
+            sleep(limits.missing).await;
         }
     }
 }
