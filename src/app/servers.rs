@@ -204,7 +204,7 @@ async fn ended(servers: Vec<Running>) {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::net::TcpListener;
+    use std::net::Ipv4Addr;
 
     use tokio::net::TcpStream;
     use tokio::time::{Instant, sleep};
@@ -213,7 +213,11 @@ mod tests {
     use super::*;
     use crate::config::layers;
     use crate::config::problem::Problems;
+    use crate::testing::port::Port;
     use crate::testing::tls::{Authority, Client, certificate};
+
+    /// Where the servers listen.
+    const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -259,13 +263,13 @@ mod tests {
         (sources, publish)
     }
 
-    /// The configuration of a pair, with its servers at ports of 127.0.0.3.
-    fn loaded(files: &TlsFiles, [healthz, metrics]: [u16; 2]) -> Loaded {
+    /// The configuration of a pair, with its servers at these ports.
+    fn loaded(files: &TlsFiles, [healthz, metrics]: [&Port; 2]) -> Loaded {
         let [certificate, key] =
             [&files.certificate, &files.private_key].map(|path| path.display().to_string());
         let flags = [
-            ("healthz-bind-address", format!("127.0.0.3:{healthz}")),
-            ("metrics-bind-address", format!("127.0.0.3:{metrics}")),
+            ("healthz-bind-address", healthz.address().to_string()),
+            ("metrics-bind-address", metrics.address().to_string()),
             ("metrics-tls-cert-file", certificate),
             ("metrics-tls-private-key-file", key),
         ];
@@ -274,23 +278,22 @@ mod tests {
     }
 
     /// The configuration of metrics without a certificate, and of no health address.
-    fn in_plain_text(metrics: u16) -> Loaded {
-        let metrics = format!("127.0.0.3:{metrics}");
+    fn in_plain_text(metrics: &Port) -> Loaded {
+        let metrics = metrics.address().to_string();
         let flags = [("healthz-bind-address", ""), ("metrics-bind-address", &metrics)];
         let given = flags.map(|(flag, value)| (flag.to_string(), value.to_string())).into();
         layers::load(&given, None, "node-1", Problems::default()).unwrap()
     }
 
-    fn free_ports<const N: usize>() -> [u16; N] {
-        let listeners = [(); N].map(|()| TcpListener::bind(("127.0.0.3", 0)).unwrap());
-        listeners.map(|one| one.local_addr().unwrap().port())
+    fn ports<const N: usize>() -> [Port; N] {
+        [(); N].map(|()| Port::of(LOOPBACK))
     }
 
     /// By what metrics are served, as soon as they are.
-    async fn served(client: &Client, port: u16) -> CertificateDer<'static> {
+    async fn served(client: &Client, port: &Port) -> CertificateDer<'static> {
         let limit = Instant::now() + LIMIT;
         loop {
-            match client.get(([127, 0, 0, 3], port).into(), "/metrics").await {
+            match client.get(port.address(), "/metrics").await {
                 Ok(answered) => break answered.certificate,
                 Err(error) => assert!(Instant::now() < limit, "{error}"),
             }
@@ -302,19 +305,19 @@ mod tests {
     async fn a_certificate_in_force_survives_another_configuration() {
         let authority = Authority::new("adopted");
         let (files, client) = (authority.issue("node"), authority.client(None));
-        let [healthz, metrics, healthz_after, metrics_after] = free_ports();
+        let [healthz, metrics, healthz_after, metrics_after] = ports();
         let stop = CancellationToken::new();
         let (sources, _publish) = sources(&stop);
         let refused = sources.refused.clone();
-        let mut servers = Servers::start(&loaded(&files, [healthz, metrics]), sources);
+        let mut servers = Servers::start(&loaded(&files, [&healthz, &metrics]), sources);
         let first = certificate(&files.certificate);
-        assert_eq!(served(&client, metrics).await, first);
+        assert_eq!(served(&client, &metrics).await, first);
         fs::write(&files.certificate, "no certificate").unwrap();
-        servers.adopt(&loaded(&files, [healthz_after, metrics])).await;
-        let answered = client.get(([127, 0, 0, 3], metrics).into(), "/metrics").await;
+        servers.adopt(&loaded(&files, [&healthz_after, &metrics])).await;
+        let answered = client.get(metrics.address(), "/metrics").await;
         assert_eq!(answered.unwrap().certificate, first, "the server of metrics goes on");
-        servers.adopt(&loaded(&files, [healthz_after, metrics_after])).await;
-        assert_eq!(served(&client, metrics_after).await, first);
+        servers.adopt(&loaded(&files, [&healthz_after, &metrics_after])).await;
+        assert_eq!(served(&client, &metrics_after).await, first);
         assert_eq!(refused.lines()[0].0, files.certificate.display().to_string());
         stop.cancel();
         servers.wait().await;
@@ -323,8 +326,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_broke_off_is_started_by_another_configuration() {
-        let [port] = free_ports();
-        let loaded = in_plain_text(port);
+        let [port] = ports();
+        let loaded = in_plain_text(&port);
         let stop = CancellationToken::new();
         let (sources, _publish) = sources(&stop);
         let mut servers = Servers::start(&loaded, sources);
@@ -337,7 +340,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         servers.adopt(&loaded).await;
-        while TcpStream::connect(("127.0.0.3", port)).await.is_err() {
+        while TcpStream::connect(port.address()).await.is_err() {
             assert!(Instant::now() < limit, "never serves");
             sleep(PAUSE).await;
         }
@@ -349,21 +352,21 @@ mod tests {
     async fn a_certificate_that_no_server_wants_is_forgotten() {
         let authority = Authority::new("unwanted");
         let (files, client) = (authority.issue("node"), authority.client(None));
-        let [healthz, metrics] = free_ports();
+        let [healthz, metrics] = ports();
         let stop = CancellationToken::new();
         let (sources, _publish) = sources(&stop);
         let refused = sources.refused.clone();
-        let mut servers = Servers::start(&loaded(&files, [healthz, metrics]), sources);
-        assert_eq!(served(&client, metrics).await, certificate(&files.certificate));
-        servers.adopt(&in_plain_text(metrics)).await;
+        let mut servers = Servers::start(&loaded(&files, [&healthz, &metrics]), sources);
+        assert_eq!(served(&client, &metrics).await, certificate(&files.certificate));
+        servers.adopt(&in_plain_text(&metrics)).await;
         fs::write(&files.certificate, "no certificate").unwrap();
-        servers.adopt(&loaded(&files, [healthz, metrics])).await;
+        servers.adopt(&loaded(&files, [&healthz, &metrics])).await;
         let limit = Instant::now() + LIMIT;
         while refused.lines().is_empty() {
             assert!(Instant::now() < limit, "never refused");
             sleep(PAUSE).await;
         }
-        let refusal = TcpStream::connect(("127.0.0.3", metrics)).await.unwrap_err();
+        let refusal = TcpStream::connect(metrics.address()).await.unwrap_err();
         assert_eq!(refusal.kind(), std::io::ErrorKind::ConnectionRefused);
         stop.cancel();
         servers.wait().await;

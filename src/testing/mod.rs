@@ -8,6 +8,7 @@ pub mod node;
 pub mod objects;
 pub mod operation;
 pub mod parts;
+pub mod port;
 pub mod random;
 mod restore;
 pub mod tls;

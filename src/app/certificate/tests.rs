@@ -14,6 +14,7 @@ use super::*;
 use crate::serve::Answer;
 use crate::telemetry::metrics::Metrics;
 use crate::testing::log::logged;
+use crate::testing::port::Port;
 use crate::testing::tls::{Authority, Client, certificate};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 struct Volume {
     authority: Authority,
     client: Client,
-    address: SocketAddr,
+    port: Port,
     refused: Refused,
     metrics: Metrics,
     stop: CancellationToken,
@@ -32,12 +33,14 @@ impl Volume {
     fn new(name: &str) -> Self {
         let authority = Authority::new(name);
         fs::create_dir(authority.file("volume")).unwrap();
-        // Where no other test looks for a port.
-        let listener = std::net::TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
-        let (client, address) = (authority.client(None), listener.local_addr().unwrap());
+        let (client, port) = (authority.client(None), Port::of(Ipv4Addr::new(127, 0, 0, 2)));
         let (metrics, stop) = (Metrics::new(), CancellationToken::new());
         let refused = Refused::new(metrics.clone());
-        Volume { authority, client, address, refused, metrics, stop }
+        Volume { authority, client, port, refused, metrics, stop }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.port.address()
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
@@ -60,7 +63,7 @@ impl Volume {
         files: TlsFiles,
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + use<> {
-        let (setting, address) = ("metrics-bind-address", self.address);
+        let (setting, address) = ("metrics-bind-address", self.address());
         let place = Place { setting, address, bind: listen::bind };
         kept.serve(files, place, Arc::new(answer), stop)
     }
@@ -87,7 +90,7 @@ impl Volume {
 
     /// What is served now; a connection that is refused is a failure.
     async fn served(&self) -> CertificateDer<'static> {
-        self.client.get(self.address, "/metrics").await.unwrap().certificate
+        self.client.get(self.address(), "/metrics").await.unwrap().certificate
     }
 }
 
@@ -126,7 +129,7 @@ fn a_new_certificate_counts_from_the_next_connection_on() {
     let volume = Volume::new("rotation");
     volume.replace("first", "first");
     let lines = beside(&volume, async |volume| {
-        let is_up = async || TcpStream::connect(volume.address).await.is_ok();
+        let is_up = async || TcpStream::connect(volume.address()).await.is_ok();
         wait_until("it serves", is_up).await;
         assert_eq!(volume.served().await, volume.issued("first"));
         volume.replace("second", "second");
@@ -143,7 +146,7 @@ fn a_bad_pair_is_named_and_leaves_the_one_before() {
     let volume = Volume::new("bad-pair");
     volume.replace("first", "first");
     beside(&volume, async |volume| {
-        let is_up = async || TcpStream::connect(volume.address).await.is_ok();
+        let is_up = async || TcpStream::connect(volume.address()).await.is_ok();
         wait_until("it serves", is_up).await;
         assert_eq!(volume.refused.lines(), []);
         volume.replace("bad", "first");
@@ -197,11 +200,11 @@ fn nothing_is_served_before_the_files_are_good() {
         let mut files = Files::watch([volume.file("tls.crt")]);
         fs::write(volume.file("other"), "").unwrap();
         files.settled().await;
-        let refused = TcpStream::connect(volume.address).await.unwrap_err();
+        let refused = TcpStream::connect(volume.address()).await.unwrap_err();
         assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
         volume.replace("first", "first");
         let first = volume.issued("first");
-        wait_until("it serves", async || TcpStream::connect(volume.address).await.is_ok()).await;
+        wait_until("it serves", async || TcpStream::connect(volume.address()).await.is_ok()).await;
         assert_eq!(volume.served().await, first);
     });
     assert!(lines[0].starts_with("ERROR cannot serve metrics without a certificate"), "{lines:?}");
@@ -223,7 +226,7 @@ fn other_files_serve_nothing_before_they_are_good_and_are_named() {
             let stop = CancellationToken::new();
             let before = volume.serve_by(kept.clone(), volume.files(), stop.clone());
             let before = tokio::spawn(before);
-            let is_up = async || TcpStream::connect(volume.address).await.is_ok();
+            let is_up = async || TcpStream::connect(volume.address()).await.is_ok();
             wait_until("it serves", is_up).await;
             stop.cancel();
             before.await.unwrap();
