@@ -14,7 +14,7 @@ use crate::config::Policy;
 use crate::desired::{Desired, foundation};
 use crate::kernel::{Error, Kernel};
 use crate::model::observed::{Observed, Scope};
-use crate::model::sysctl::RUN_ESTIMATION;
+use crate::model::sysctl::{self, RUN_ESTIMATION};
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
 use crate::plan::slow::Slow;
@@ -150,7 +150,7 @@ impl Outcome {
             writeln!(f, "left as they are, since others may rely on them:")?;
         }
         for (path, value) in &self.settings {
-            writeln!(f, "  {} = {value}", path.replace('/', "."))?;
+            writeln!(f, "  {} = {value}", sysctl::name(path))?;
         }
         match self.gathers_nothing() {
             true => f.write_str(TURN_ON_ESTIMATION),

@@ -4,6 +4,7 @@
 //! `/proc/sys` enough: a setting that holds what is wanted is never written.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::Instant;
 
 use crate::config::Policy;
@@ -11,18 +12,25 @@ use crate::desired::{Desired, foundation};
 use crate::kernel::{Error, Kernel};
 use crate::model::leftover::Leftover;
 use crate::model::observed::Scope;
+use crate::model::sysctl;
 use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
 use crate::plan::slow::Slow;
+use crate::plan::step::{Change, Step};
 use crate::plan::{self, Extent, Inputs};
 use crate::reconcile::report::Report;
+
+/// Settings that are named at most; a node may have one for each of very many interfaces.
+const MOST_NAMED: usize = 40;
 
 /// What was done, and seen on the way.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The settings that were made.
+    /// How many settings were made, and what failed.
     pub report: Report,
+    /// The settings that were made, in order.
+    pub made: Vec<Change<String, String>>,
     /// What other modes of kube-proxy left behind.
     pub leftovers: BTreeSet<Leftover>,
 }
@@ -36,7 +44,7 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> 
     let mut mirror = Mirror::default();
     let leftovers = observed.tables.leftovers.clone();
     mirror.replace(only_settings(observed.tables));
-    let mut report = Report::default();
+    let (mut report, mut made) = (Report::default(), Vec::new());
     let (drains, slow) = (Drains::default(), Slow::default());
     // Nothing drains here, so the moment does not matter.
     let now = Instant::now();
@@ -46,8 +54,19 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> 
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         mirror.note(&step, &failed);
         report.note(&step, &failures, |_| false);
+        made.extend(changed(step, &failed));
     }
-    Ok(Outcome { report, leftovers })
+    Ok(Outcome { report, made, leftovers })
+}
+
+/// The settings of a step that took effect.
+fn changed(step: Step, failed: &BTreeSet<usize>) -> impl Iterator<Item = Change<String, String>> {
+    let changes = match step {
+        Step::Settings(changes) => changes,
+        _ => Vec::new(),
+    };
+    let numbered = changes.into_iter().enumerate();
+    numbered.filter_map(|(index, change)| (!failed.contains(&index)).then_some(change))
 }
 
 /// As if there were nothing else.
@@ -55,11 +74,28 @@ fn only_settings(tables: Tables) -> Tables {
     Tables { settings: tables.settings, ..Tables::default() }
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report.fmt(f)?;
+        for Change { key, from, to } in self.made.iter().take(MOST_NAMED) {
+            let (name, value) = (sysctl::name(key), to.as_deref().unwrap_or_default());
+            match from {
+                Some(before) => writeln!(f, "  {name} = {value}, was {before}")?,
+                None => writeln!(f, "  {name} = {value}")?,
+            }
+        }
+        match self.made.len().saturating_sub(MOST_NAMED) {
+            0 => Ok(()),
+            more => writeln!(f, "  and {more} more"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::net::Family;
-    use crate::testing::fake_kernel::FakeKernel;
+    use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
     use crate::testing::objects;
 
     #[test]
@@ -69,12 +105,42 @@ mod tests {
         kernel.tables.leftovers.clone_from(&left_behind);
         let before = kernel.tables.clone();
         let policy = objects::policy();
-        let Outcome { report, leftovers } = run(&mut kernel, &policy).expect("readable");
+        let Outcome { report, made, leftovers } = run(&mut kernel, &policy).expect("readable");
         assert_eq!(leftovers, left_behind);
         assert!(report.changes() > 0 && report.failed.is_empty(), "{report}");
+        assert_eq!(made.len(), report.changes());
         let wanted = foundation::tables(&policy, &kernel.host, &[]).settings;
         assert!(wanted.iter().all(|(path, value)| kernel.tables.settings.get(path) == Some(value)));
         assert_eq!(Tables { settings: before.settings.clone(), ..kernel.tables.clone() }, before);
         assert_eq!(run(&mut kernel, &policy).expect("readable").report.changes(), 0);
+    }
+
+    #[test]
+    fn settings_that_were_made_are_named_with_what_they_were() {
+        const CONNTRACK: &str = "net/ipv4/vs/conntrack";
+        const EXPIRE: &str = "net/ipv4/vs/expire_nodest_conn";
+        let mut kernel = FakeKernel::default();
+        let policy = objects::policy();
+        let wanted = foundation::tables(&policy, &kernel.host, &[]).settings;
+        kernel.tables.settings.clone_from(&wanted);
+        for (path, value) in [(CONNTRACK, "0"), (EXPIRE, "0")] {
+            assert!(kernel.tables.settings.insert(path.into(), value.into()).is_some(), "{path}");
+        }
+        let is_expire = |step: &Step| matches!(step, Step::Settings(all) if all[0].key == EXPIRE);
+        kernel.faults = Faults::When(is_expire, Fault::Refused);
+        let outcome = run(&mut kernel, &policy).expect("readable");
+        let told = outcome.to_string();
+        assert!(told.ends_with("\n  net.ipv4.vs.conntrack = 1, was 0\n"), "{told}");
+        assert!(told.starts_with("0 added, 1 changed, 0 removed, 1 failed\n"), "{told}");
+    }
+
+    #[test]
+    fn settings_are_named_up_to_a_bound() {
+        let name = |number| format!("net/ipv6/conf/veth{number}/accept_ra");
+        let made = (0..MOST_NAMED + 2).map(|number| Change::add(name(number), "2".to_string()));
+        let (report, leftovers) = (Report::default(), BTreeSet::new());
+        let told = Outcome { report, made: made.collect(), leftovers }.to_string();
+        assert_eq!(told.matches("accept_ra = 2\n").count(), MOST_NAMED);
+        assert!(told.ends_with("\n  and 2 more\n"), "{told}");
     }
 }

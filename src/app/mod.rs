@@ -141,10 +141,10 @@ fn once(config: Config) -> anyhow::Result<Exit> {
 
 fn init_only(config: &Config) -> anyhow::Result<Exit> {
     let mut kernel = edges::open_kernel(Metrics::new())?;
-    let init::Outcome { report, leftovers } = init::run(&mut kernel, &config.policy)?;
-    leftovers.iter().for_each(log::leftover);
-    show(&report.to_string())?;
-    Ok(Exit::done_if(report.failed.is_empty()))
+    let outcome = init::run(&mut kernel, &config.policy)?;
+    outcome.leftovers.iter().for_each(log::leftover);
+    show(&outcome.to_string())?;
+    Ok(Exit::done_if(outcome.report.failed.is_empty()))
 }
 
 fn clean_up(config: &Config) -> anyhow::Result<Exit> {

@@ -18,3 +18,26 @@ pub fn is_tuning(path: &str) -> bool {
         || path == RUN_ESTIMATION
         || IPVS_TIMEOUTS.contains(&path)
 }
+
+/// The name by which `sysctl` knows the setting of a path.
+///
+/// Both signs are exchanged, as interfaces such as `eth0.100` have a dot in their names
+/// (sysctl.d(5)).
+pub fn name(path: &str) -> String {
+    let exchanged = path.chars().map(|letter| match letter {
+        '/' => '.',
+        '.' => '/',
+        other => other,
+    });
+    exchanged.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_are_those_of_sysctl() {
+        assert_eq!(super::name("net/ipv4/vs/conntrack"), "net.ipv4.vs.conntrack");
+        let of_an_interface = super::name("net/ipv6/conf/eth0.100/accept_ra");
+        assert_eq!(of_an_interface, "net.ipv6.conf.eth0/100.accept_ra");
+    }
+}
