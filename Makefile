@@ -1,7 +1,8 @@
 # Every way to build, check and show the project; each target sets itself up.
 # Tests that want a kernel boot the machine of tests/lab where this kernel has no IPVS.
 
-.PHONY: help test test-native test-kernel conformance bench bench-core lab demo deb image deploy-test lint ci
+.PHONY: help test test-native test-kernel conformance bench bench-core lab demo man deb image deploy-test \
+	lint ci
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -36,6 +37,9 @@ lab: ## Build the lab machine
 
 demo: ## Show the main job on real input
 	cargo test --quiet --test demo
+
+man: ## Write the man pages and shell completions to target/manual
+	cargo run --quiet --example manual -- target/manual
 
 deb: ## Build the Debian package
 	deploy/debian/build
