@@ -70,6 +70,8 @@ fn installed_package_starts_nothing_by_itself() {
         "bash-completion/completions/kube-ipvs-proxy",
         "fish/vendor_completions.d/kube-ipvs-proxy.fish",
         "zsh/vendor-completions/_kube-ipvs-proxy",
+        "doc/kube-ipvs-proxy/README.md",
+        "doc/kube-ipvs-proxy/deploy/guides/install.md",
     ] {
         assert!(Path::new("/usr/share").join(file).exists(), "{file}");
     }

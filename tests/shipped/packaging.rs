@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::Trial;
@@ -16,6 +16,10 @@ pub fn tests() -> Vec<Trial> {
         trial("scripts_are_clean", scripts_are_clean),
         trial("shipped_configurations_are_taken", shipped_configurations_are_taken),
         trial("every_page_of_the_manual_is_in_the_package", every_page_is_in_the_package),
+        trial(
+            "links_of_installed_documents_lead_to_installed_files",
+            links_of_documents_lead_somewhere,
+        ),
     ]
 }
 
@@ -84,4 +88,66 @@ fn every_page_is_in_the_package() {
         named.extend(pages.map(|name| format!("{name}.8")));
     }
     assert!(!named.is_empty() && named.is_subset(&written), "{named:?}");
+}
+
+/// Files of the package: where each is in the repository, and where it is installed.
+fn installed() -> Vec<(PathBuf, PathBuf)> {
+    let manifest = text("Cargo.toml");
+    let (_, assets) = manifest.split_once("\nassets = [\n").unwrap();
+    let (assets, _) = assets.split_once("\n]\n").unwrap();
+    let assets = assets.lines().filter(|line| line.trim_start().starts_with('['));
+    let files = assets.map(|line| {
+        let [_, source, _, place, _, _, _] = line.split('"').collect::<Vec<_>>()[..] else {
+            panic!("not a source, a place and a mode: {line}")
+        };
+        let source = PathBuf::from(source);
+        let place = match place.ends_with('/') {
+            true => Path::new(place).join(source.file_name().unwrap()),
+            false => PathBuf::from(place),
+        };
+        (source, place)
+    });
+    files.collect()
+}
+
+/// A document's links to other files, without the headings that they name.
+fn links(document: &str) -> Vec<&str> {
+    let targets = document.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let files = targets.filter(|target| !target.contains("://"));
+    let files = files.map(|target| target.split('#').next().unwrap());
+    files.filter(|target| !target.is_empty()).collect()
+}
+
+/// The path of a link as seen from a document.
+fn followed(document: &Path, link: &str) -> PathBuf {
+    let mut path = document.parent().unwrap().to_path_buf();
+    for part in Path::new(link).components() {
+        match part {
+            Component::ParentDir => assert!(path.pop(), "{link} leads out"),
+            part => path.push(part),
+        }
+    }
+    path
+}
+
+/// Who reads them has either the repository or the package.
+fn links_of_documents_lead_somewhere() {
+    let installed = installed();
+    let places: BTreeSet<&PathBuf> = installed.iter().map(|(_, place)| place).collect();
+    let mut count = 0;
+    for (source, place) in &installed {
+        assert!(source.starts_with("target") || shipped("").join(source).is_file(), "{source:?}");
+        if source.extension().is_none_or(|end| end != "md") {
+            continue;
+        }
+        let document = text(source.to_str().unwrap());
+        for link in links(&document) {
+            let here = followed(source, link);
+            assert!(shipped("").join(&here).is_file(), "{source:?}: no {here:?}");
+            let there = followed(place, link);
+            assert!(places.contains(&there), "{place:?}: no {there:?} in the package");
+            count += 1;
+        }
+    }
+    assert!(count > 0, "documents without links");
 }
