@@ -10,6 +10,7 @@
 //! that is really gone removes anything.
 
 mod document;
+mod fields;
 mod folder;
 mod matching;
 mod oddities;

@@ -6,165 +6,28 @@
 
 use serde_json::{Map, Value};
 
-use super::values;
+use super::{fields, values};
 use crate::cluster::Kind;
-use crate::spelling::nearest;
+use crate::cluster::field::unknown_name;
 
-/// Fields of metadata (`k8s.io/apimachinery`, `meta/v1`); labels and annotations hold any name.
-const METADATA: [&str; 15] = [
-    "metadata.annotations",
-    "metadata.creationTimestamp",
-    "metadata.deletionGracePeriodSeconds",
-    "metadata.deletionTimestamp",
-    "metadata.finalizers",
-    "metadata.generateName",
-    "metadata.generation",
-    "metadata.labels",
-    "metadata.managedFields",
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.ownerReferences",
-    "metadata.resourceVersion",
-    "metadata.selfLink",
-    "metadata.uid",
-];
-
-/// Fields of a Service (`core/v1`); lists are written as their items.
-const SERVICE: [&str; 32] = [
-    "spec.allocateLoadBalancerNodePorts",
-    "spec.clusterIP",
-    "spec.clusterIPs",
-    "spec.externalIPs",
-    "spec.externalName",
-    "spec.externalTrafficPolicy",
-    "spec.healthCheckNodePort",
-    "spec.internalTrafficPolicy",
-    "spec.ipFamilies",
-    "spec.ipFamilyPolicy",
-    "spec.loadBalancerClass",
-    "spec.loadBalancerIP",
-    "spec.loadBalancerSourceRanges",
-    "spec.ports.appProtocol",
-    "spec.ports.name",
-    "spec.ports.nodePort",
-    "spec.ports.port",
-    "spec.ports.protocol",
-    "spec.ports.targetPort",
-    "spec.publishNotReadyAddresses",
-    "spec.selector",
-    "spec.sessionAffinity",
-    "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
-    "spec.topologyKeys",
-    "spec.trafficDistribution",
-    "spec.type",
-    "status.conditions",
-    "status.loadBalancer.ingress.hostname",
-    "status.loadBalancer.ingress.ip",
-    "status.loadBalancer.ingress.ipMode",
-    "status.loadBalancer.ingress.ports",
-    "status.loadBalancer.ingress.error",
-];
-
-/// Fields of an EndpointSlice (`discovery.k8s.io/v1`).
-const ENDPOINT_SLICE: [&str; 16] = [
-    "addressType",
-    "endpoints.addresses",
-    "endpoints.conditions.ready",
-    "endpoints.conditions.serving",
-    "endpoints.conditions.terminating",
-    "endpoints.deprecatedTopology",
-    "endpoints.hints.forNodes.name",
-    "endpoints.hints.forZones.name",
-    "endpoints.hostname",
-    "endpoints.nodeName",
-    "endpoints.targetRef",
-    "endpoints.zone",
-    "ports.appProtocol",
-    "ports.name",
-    "ports.port",
-    "ports.protocol",
-];
-
-/// Fields of Endpoints (`core/v1`).
-const ENDPOINTS: [&str; 12] = [
-    "subsets.addresses.hostname",
-    "subsets.addresses.ip",
-    "subsets.addresses.nodeName",
-    "subsets.addresses.targetRef",
-    "subsets.notReadyAddresses.hostname",
-    "subsets.notReadyAddresses.ip",
-    "subsets.notReadyAddresses.nodeName",
-    "subsets.notReadyAddresses.targetRef",
-    "subsets.ports.appProtocol",
-    "subsets.ports.name",
-    "subsets.ports.port",
-    "subsets.ports.protocol",
-];
+/// Types of the addresses of a Node (`core/v1`); the first two are those that count.
+const ADDRESS_TYPES: [&str; 5] =
+    ["InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"];
 
 /// What is odd about an object of a kind, each with its field.
 pub fn of(kind: Kind, object: &Value) -> Vec<String> {
-    let fields: &[&str] = match kind {
-        Kind::Service => &SERVICE,
-        Kind::EndpointSlice => &ENDPOINT_SLICE,
-        Kind::Endpoints => &ENDPOINTS,
-        // Much of them is of no interest here.
-        Kind::Node | Kind::ServiceCidr => return Vec::new(),
-    };
-    let known = [fields, &METADATA, &["apiVersion", "kind"]].concat();
-    let mut oddities = Vec::new();
-    unknown("", "", object, &known, &mut oddities);
+    let mut oddities = fields::unknown(kind, object);
     match kind {
         Kind::Service => {
             oddities.extend(values::without_effect(object));
             oddities.extend(lack_of_service(object));
         }
         Kind::EndpointSlice => oddities.extend(lack_of_slice(object)),
-        _ => {}
+        Kind::Node => oddities.extend(unknown_address_types(object)),
+        Kind::ServiceCidr => oddities.extend(lack_of_ranges(object)),
+        Kind::Endpoints => {}
     }
     oddities
-}
-
-/// Finds fields that are not known; `shown` is the path of the value with the places in lists.
-fn unknown(path: &str, shown: &str, value: &Value, known: &[&str], found: &mut Vec<String>) {
-    match value {
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                unknown(path, &format!("{shown}[{index}]"), item, known, found);
-            }
-        }
-        Value::Object(fields) => {
-            let names = names_below(path, known);
-            for (name, value) in fields.iter().filter(|_| !names.is_empty()) {
-                let (path, shown) = (join(path, name), join(shown, name));
-                match names.contains(&name.as_str()) {
-                    true => unknown(&path, &shown, value, known, found),
-                    false => found.push(no_such_field(&shown, name, &names)),
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-fn no_such_field(shown: &str, name: &str, names: &[&str]) -> String {
-    match nearest(name, names) {
-        Some(nearest) => format!("{shown}: no such field; did you mean {nearest}?"),
-        None => format!("{shown}: no such field"),
-    }
-}
-
-/// Names of the fields right below a path; none of what holds any.
-fn names_below<'a>(path: &str, known: &[&'a str]) -> Vec<&'a str> {
-    let below = |field: &&'a str| match path {
-        "" => Some(*field),
-        _ => field.strip_prefix(path)?.strip_prefix('.'),
-    };
-    let name = |rest: &'a str| rest.split('.').next().unwrap_or(rest);
-    known.iter().filter_map(below).map(name).collect()
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// What a Service lacks to be served.
@@ -201,6 +64,29 @@ fn lack_of_slice(object: &Value) -> Option<String> {
     let is_headless = label("service.kubernetes.io/headless").is_some();
     (!is_of_service && !is_headless).then(|| {
         "metadata.labels: kubernetes.io/service-name is missing, so it is of no Service".to_owned()
+    })
+}
+
+/// What a ServiceCIDR lacks to tell of any range.
+fn lack_of_ranges(object: &Value) -> Option<String> {
+    let ranges = object.pointer("/spec/cidrs").and_then(Value::as_array);
+    ranges.is_none_or(Vec::is_empty).then(|| {
+        "spec.cidrs: none, so no address is refused because of it; write a range such as \
+         10.96.0.0/12"
+            .to_owned()
+    })
+}
+
+/// Addresses of a Node by types that are none, and so do not count.
+fn unknown_address_types(object: &Value) -> impl Iterator<Item = String> {
+    let addresses = object.pointer("/status/addresses").and_then(Value::as_array);
+    addresses.into_iter().flatten().enumerate().filter_map(|(index, address)| {
+        let field = format!("status.addresses[{index}].type");
+        match address.get("type").and_then(Value::as_str).unwrap_or_default() {
+            "" => Some(format!("{field}: missing, so the address is not used; write InternalIP")),
+            given if ADDRESS_TYPES.contains(&given) => None,
+            given => Some(unknown_name(field, given, &ADDRESS_TYPES, "the address is not used")),
+        }
     })
 }
 
@@ -243,6 +129,43 @@ mod tests {
                 "endpoints[0].conditions.redy: no such field; did you mean ready?",
             ]
         );
+    }
+
+    #[test]
+    fn nodes_and_ranges_are_read_as_strictly() {
+        let node = json!({
+            "metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "a"}},
+            "spec": {"podCIDRS": ["10.244.1.0/24"], "taints": [{"keys": "x"}]},
+            "status": {
+                "adresses": [], "conditions": [{"anything": 1}], "nodeInfo": {"anything": 1},
+                "addresses": [{"type": "InternalIp", "address": "192.0.2.1"},
+                    {"type": "Hostname", "address": "n"}, {"address": "192.0.2.2"}],
+            },
+        });
+        assert_eq!(
+            of(Kind::Node, &node),
+            [
+                "spec.podCIDRS: no such field; did you mean podCIDRs?",
+                "spec.taints[0].keys: no such field; did you mean key?",
+                "status.adresses: no such field; did you mean addresses?",
+                "status.addresses[0].type: \"InternalIp\" is not one of InternalIP, ExternalIP, \
+                 Hostname, InternalDNS, ExternalDNS; the address is not used; did you mean \
+                 InternalIP?",
+                "status.addresses[2].type: missing, so the address is not used; write InternalIP",
+            ]
+        );
+        let ranges = json!({"metadata": {"nam": "k"}, "spec": {"cidr": ["10.96.0.0/12"]}});
+        assert_eq!(
+            of(Kind::ServiceCidr, &ranges),
+            [
+                "metadata.nam: no such field; did you mean name?",
+                "spec.cidr: no such field; did you mean cidrs?",
+                "spec.cidrs: none, so no address is refused because of it; write a range such as \
+                 10.96.0.0/12",
+            ]
+        );
+        let good = json!({"spec": {"cidrs": ["10.96.0.0/12"]}, "status": {"conditions": []}});
+        assert_eq!(of(Kind::ServiceCidr, &good), [""; 0]);
     }
 
     #[test]
