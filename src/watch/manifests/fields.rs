@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::cluster::Kind;
-use crate::spelling::nearest;
+use crate::spelling::{distance, nearest};
 
 /// Fields of metadata (`k8s.io/apimachinery`, `meta/v1`); labels and annotations hold any name.
 const METADATA: [&str; 15] = [
@@ -27,7 +27,7 @@ const METADATA: [&str; 15] = [
     "metadata.uid",
 ];
 
-/// Fields of a Service (`core/v1`); lists are written as their items.
+/// Fields of a Service (`core/v1`); a list is written with the items in it.
 const SERVICE: [&str; 32] = [
     "spec.allocateLoadBalancerNodePorts",
     "spec.clusterIP",
@@ -42,12 +42,12 @@ const SERVICE: [&str; 32] = [
     "spec.loadBalancerClass",
     "spec.loadBalancerIP",
     "spec.loadBalancerSourceRanges",
-    "spec.ports.appProtocol",
-    "spec.ports.name",
-    "spec.ports.nodePort",
-    "spec.ports.port",
-    "spec.ports.protocol",
-    "spec.ports.targetPort",
+    "spec.ports[].appProtocol",
+    "spec.ports[].name",
+    "spec.ports[].nodePort",
+    "spec.ports[].port",
+    "spec.ports[].protocol",
+    "spec.ports[].targetPort",
     "spec.publishNotReadyAddresses",
     "spec.selector",
     "spec.sessionAffinity",
@@ -56,47 +56,47 @@ const SERVICE: [&str; 32] = [
     "spec.trafficDistribution",
     "spec.type",
     "status.conditions",
-    "status.loadBalancer.ingress.hostname",
-    "status.loadBalancer.ingress.ip",
-    "status.loadBalancer.ingress.ipMode",
-    "status.loadBalancer.ingress.ports",
-    "status.loadBalancer.ingress.error",
+    "status.loadBalancer.ingress[].hostname",
+    "status.loadBalancer.ingress[].ip",
+    "status.loadBalancer.ingress[].ipMode",
+    "status.loadBalancer.ingress[].ports",
+    "status.loadBalancer.ingress[].error",
 ];
 
 /// Fields of an EndpointSlice (`discovery.k8s.io/v1`).
 const ENDPOINT_SLICE: [&str; 16] = [
     "addressType",
-    "endpoints.addresses",
-    "endpoints.conditions.ready",
-    "endpoints.conditions.serving",
-    "endpoints.conditions.terminating",
-    "endpoints.deprecatedTopology",
-    "endpoints.hints.forNodes.name",
-    "endpoints.hints.forZones.name",
-    "endpoints.hostname",
-    "endpoints.nodeName",
-    "endpoints.targetRef",
-    "endpoints.zone",
-    "ports.appProtocol",
-    "ports.name",
-    "ports.port",
-    "ports.protocol",
+    "endpoints[].addresses",
+    "endpoints[].conditions.ready",
+    "endpoints[].conditions.serving",
+    "endpoints[].conditions.terminating",
+    "endpoints[].deprecatedTopology",
+    "endpoints[].hints.forNodes[].name",
+    "endpoints[].hints.forZones[].name",
+    "endpoints[].hostname",
+    "endpoints[].nodeName",
+    "endpoints[].targetRef",
+    "endpoints[].zone",
+    "ports[].appProtocol",
+    "ports[].name",
+    "ports[].port",
+    "ports[].protocol",
 ];
 
 /// Fields of Endpoints (`core/v1`).
 const ENDPOINTS: [&str; 12] = [
-    "subsets.addresses.hostname",
-    "subsets.addresses.ip",
-    "subsets.addresses.nodeName",
-    "subsets.addresses.targetRef",
-    "subsets.notReadyAddresses.hostname",
-    "subsets.notReadyAddresses.ip",
-    "subsets.notReadyAddresses.nodeName",
-    "subsets.notReadyAddresses.targetRef",
-    "subsets.ports.appProtocol",
-    "subsets.ports.name",
-    "subsets.ports.port",
-    "subsets.ports.protocol",
+    "subsets[].addresses[].hostname",
+    "subsets[].addresses[].ip",
+    "subsets[].addresses[].nodeName",
+    "subsets[].addresses[].targetRef",
+    "subsets[].notReadyAddresses[].hostname",
+    "subsets[].notReadyAddresses[].ip",
+    "subsets[].notReadyAddresses[].nodeName",
+    "subsets[].notReadyAddresses[].targetRef",
+    "subsets[].ports[].appProtocol",
+    "subsets[].ports[].name",
+    "subsets[].ports[].port",
+    "subsets[].ports[].protocol",
 ];
 
 /// Fields of a Node (`core/v1`), but for what is below those that mean nothing here.
@@ -107,13 +107,13 @@ const NODE: [&str; 26] = [
     "spec.podCIDRs",
     "spec.podPreemptionPolicy",
     "spec.providerID",
-    "spec.taints.effect",
-    "spec.taints.key",
-    "spec.taints.timeAdded",
-    "spec.taints.value",
+    "spec.taints[].effect",
+    "spec.taints[].key",
+    "spec.taints[].timeAdded",
+    "spec.taints[].value",
     "spec.unschedulable",
-    "status.addresses.address",
-    "status.addresses.type",
+    "status.addresses[].address",
+    "status.addresses[].type",
     "status.allocatable",
     "status.capacity",
     "status.conditions",
@@ -141,27 +141,61 @@ pub fn unknown(kind: Kind, object: &Value) -> Vec<String> {
         Kind::Node => &NODE,
         Kind::ServiceCidr => &SERVICE_CIDR,
     };
-    let known = [fields, &METADATA, &["apiVersion", "kind"]].concat();
+    let known = [&["apiVersion", "kind"], &METADATA[..], fields].concat();
     let mut found = Vec::new();
-    collect("", "", object, &known, &mut found);
+    collect(&Place { path: String::new(), shown: String::new() }, object, &known, &mut found);
     found
 }
 
-/// Finds fields that are not known; `shown` is the path of the value with the places in lists.
-fn collect(path: &str, shown: &str, value: &Value, known: &[&str], found: &mut Vec<String>) {
+/// Where a value is: as the tables have it, and with the places in lists.
+struct Place {
+    path: String,
+    shown: String,
+}
+
+impl Place {
+    fn field(&self, name: &str) -> Place {
+        let join = |above: &str| match above {
+            "" => name.to_owned(),
+            _ => format!("{above}.{name}"),
+        };
+        Place { path: join(&self.path), shown: join(&self.shown) }
+    }
+
+    fn item(&self, index: usize) -> Place {
+        Place { path: format!("{}[]", self.path), shown: format!("{}[{index}]", self.shown) }
+    }
+
+    /// What of the path of a field is below this place.
+    fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match self.path.as_str() {
+            "" => Some(path),
+            above => path.strip_prefix(above)?.strip_prefix('.'),
+        }
+    }
+
+    /// Whether a path is on the way to this place.
+    fn is_below(&self, path: &str) -> bool {
+        let rest = self.path.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    }
+}
+
+/// Finds fields that are not known.
+fn collect(place: &Place, value: &Value, known: &[&str], found: &mut Vec<String>) {
     match value {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                collect(path, &format!("{shown}[{index}]"), item, known, found);
+                collect(&place.item(index), item, known, found);
             }
         }
         Value::Object(fields) => {
-            let names = names_below(path, known);
+            let names = names_below(place, known);
             for (name, value) in fields.iter().filter(|_| !names.is_empty()) {
-                let (path, shown) = (join(path, name), join(shown, name));
+                let field = place.field(name);
                 match names.contains(&name.as_str()) {
-                    true => collect(&path, &shown, value, known, found),
-                    false => found.push(no_such_field(&shown, name, &names)),
+                    true => collect(&field, value, known, found),
+                    false => found.push(no_such_field(&field, meant(place, name, known))),
                 }
             }
         }
@@ -169,23 +203,119 @@ fn collect(path: &str, shown: &str, value: &Value, known: &[&str], found: &mut V
     }
 }
 
-fn no_such_field(shown: &str, name: &str, names: &[&str]) -> String {
-    match nearest(name, names) {
-        Some(nearest) => format!("{shown}: no such field; did you mean {nearest}?"),
-        None => format!("{shown}: no such field"),
+fn no_such_field(field: &Place, meant: Option<String>) -> String {
+    let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+    format!("{}: no such field{meant}", field.shown)
+}
+
+/// What was probably meant by a name at a place: a field of the same place, else the nearest of
+/// any, of those that are as near the one that is least deep.
+fn meant(place: &Place, name: &str, known: &[&str]) -> Option<String> {
+    if let Some(near) = nearest(name, &names_below(place, known)) {
+        return Some(near.to_owned());
     }
+    // The field that a value is in is not what is missing in it.
+    let paths = known.iter().flat_map(|path| ways(path)).filter(|path| !place.is_below(path));
+    let path = paths.min_by_key(|path| (distance(name, last(path)), path.matches('.').count()))?;
+    nearest(name, &[last(path)])?;
+    Some(match place.below(path) {
+        _ if !path.contains('.') => format!("{path} at the top level"),
+        Some(rest) if !place.path.is_empty() => format!("{}.{rest}", place.shown),
+        _ => path.to_owned(),
+    })
 }
 
-/// Names of the fields right below a path; none of what holds any.
-fn names_below<'a>(path: &str, known: &[&'a str]) -> Vec<&'a str> {
-    let below = |field: &&'a str| match path {
-        "" => Some(*field),
-        _ => field.strip_prefix(path)?.strip_prefix('.'),
-    };
-    let name = |rest: &'a str| rest.split('.').next().unwrap_or(rest);
-    known.iter().filter_map(below).map(name).collect()
+/// A path, and those of the fields that it leads through; the top one first.
+fn ways(path: &str) -> impl Iterator<Item = &str> {
+    let ends = path.match_indices('.').map(|(end, _)| end).chain([path.len()]);
+    ends.map(|end| path[..end].trim_end_matches("[]"))
 }
 
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+/// Names of the fields right below a place; none of what holds any.
+fn names_below<'a>(place: &Place, known: &[&'a str]) -> Vec<&'a str> {
+    let name = |rest: &'a str| rest.split('.').next().unwrap_or(rest).trim_end_matches("[]");
+    known.iter().filter_map(|path| place.below(path)).map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_at_the_wrong_level_is_told_where_it_belongs() {
+        for (kind, object, told) in [
+            (
+                Kind::Service,
+                json!({"metadata": {"externalTrafficPolicy": "Local"}}),
+                "metadata.externalTrafficPolicy: no such field; did you mean \
+                 spec.externalTrafficPolicy?",
+            ),
+            (Kind::Service, json!({"ports": []}), "ports: no such field; did you mean spec.ports?"),
+            (
+                Kind::Service,
+                json!({"spec": {"ports": [{"port": 80, "selector": {}}]}}),
+                "spec.ports[0].selector: no such field; did you mean spec.selector?",
+            ),
+            (
+                Kind::Service,
+                json!({"spec": {"nodePort": 30080}}),
+                "spec.nodePort: no such field; did you mean spec.ports[].nodePort?",
+            ),
+            (
+                Kind::Service,
+                json!({"spec": {"ports": [{"port": 80}, {"ports": 81}]}}),
+                "spec.ports[1].ports: no such field; did you mean port?",
+            ),
+            (
+                Kind::Service,
+                json!({"spec": {"namespase": "a"}}),
+                "spec.namespase: no such field; did you mean metadata.namespace?",
+            ),
+            (
+                Kind::EndpointSlice,
+                json!({"endpoints": [], "conditions": {"ready": true}}),
+                "conditions: no such field; did you mean endpoints[].conditions?",
+            ),
+            (
+                Kind::EndpointSlice,
+                json!({"endpoints": [{}, {"ready": true}]}),
+                "endpoints[1].ready: no such field; did you mean endpoints[1].conditions.ready?",
+            ),
+            (
+                Kind::EndpointSlice,
+                json!({"metadata": {"addressType": "IPv4"}}),
+                "metadata.addressType: no such field; did you mean addressType at the top level?",
+            ),
+            (
+                Kind::Endpoints,
+                json!({"subsets": [{"ip": "10.0.0.1"}]}),
+                "subsets[0].ip: no such field; did you mean subsets[0].addresses[].ip?",
+            ),
+            (
+                Kind::Node,
+                json!({"addresses": []}),
+                "addresses: no such field; did you mean status.addresses?",
+            ),
+            (
+                Kind::ServiceCidr,
+                json!({"cidrs": []}),
+                "cidrs: no such field; did you mean spec.cidrs?",
+            ),
+            (Kind::Service, json!({"spec": {"colour": 1}}), "spec.colour: no such field"),
+        ] {
+            assert_eq!(unknown(kind, &object), [told]);
+        }
+    }
+
+    #[test]
+    fn what_does_not_look_as_it_should_has_no_fields() {
+        let odd = json!({"spec": {"ports": {"port": 80}}, "metadata": [{"name": "a"}]});
+        assert_eq!(unknown(Kind::Service, &odd), [""; 0], "its type is told elsewhere");
+    }
 }
