@@ -97,8 +97,13 @@ fn render_tells_defaults_from_rejections() {
 
 #[test]
 fn render_takes_what_is_ignored_for_no_failure() {
-    let path = folder_of("render-ignored", &[("a.yaml", SERVICE), ("notes.txt", "")]);
+    let label = "labels: {service.kubernetes.io/service-proxy-name: other}";
+    let foreign = SERVICE.replace("{name: web}", &format!("{{name: other, {label}}}"));
+    let files = [("a.yaml", SERVICE), ("b.yaml", &foreign), ("notes.txt", "")];
+    let path = folder_of("render-ignored", &files);
     let run = run(&["render", "--manifests", &path]);
+    let left = format!("ignored: {path}/b.yaml: Service default/other: metadata.labels[service.");
+    assert!(run.stderr.contains(&left), "{}", run.stderr);
     assert_eq!(run.status, Some(0), "{}", run.stderr);
     assert!(run.stderr.contains("notes.txt"), "{}", run.stderr);
 }

@@ -10,6 +10,8 @@ use comparison::differences::{Difference, Side};
 use comparison::state::{self, State, Texts};
 
 const OBJECTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/objects");
+/// Said of the one Service that another proxy serves; else nothing of a cluster is odd.
+const LEFT_ALONE: &str = "Service default/other-proxy: metadata.labels[service.kubernetes.io/";
 
 #[test]
 fn render_prints_what_the_reference_programs_but_for_named_differences() {
@@ -32,7 +34,8 @@ fn rendered(captured: &Captured) -> State {
         .output()
         .expect("the program runs");
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && errors.is_empty(), "{}: {errors}", captured.name);
+    let is_expected = errors.lines().count() == 1 && errors.contains(LEFT_ALONE);
+    assert!(output.status.success() && is_expected, "{}: {errors}", captured.name);
     let text = String::from_utf8(output.stdout).expect("the program writes UTF-8");
     let settings = with_defaults(section(&text, "settings"));
     State::read(&Texts {

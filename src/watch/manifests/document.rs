@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 use tracing::debug;
 
-use super::{oddities, values};
+use super::{labels, oddities, values};
 use crate::cluster::{Kind, ObjectName, Parsed, objects};
 use crate::config::file::document as yaml_file;
 use crate::spelling::nearest;
@@ -31,12 +31,15 @@ pub struct Found {
     pub line: Line,
 }
 
+/// Kind and name of an object.
+pub type Id = (Kind, ObjectName);
+
 /// The number of a line, from 1. Cost: kept for each object, in no room of its own.
 pub type Line = Option<NonZero<u32>>;
 
 impl Found {
     /// Which object it is.
-    pub fn id(&self) -> (Kind, ObjectName) {
+    pub fn id(&self) -> Id {
         (self.kind, self.name.clone())
     }
 }
@@ -50,7 +53,9 @@ pub struct Content {
     pub ignored: Vec<String>,
     /// What is odd about objects and no reason to refuse them; of a name that comes twice, about
     /// the last one.
-    pub oddities: BTreeMap<(Kind, ObjectName), Vec<String>>,
+    pub oddities: BTreeMap<Id, Vec<String>>,
+    /// Objects that are left to others, and why.
+    pub left_alone: BTreeMap<Id, String>,
     /// Objects of kinds that do not count, with what was probably meant.
     pub misspelt: Vec<String>,
     /// Documents that do not tell which object they are.
@@ -158,14 +163,22 @@ fn collect(document: &Value, line: Line, found: &mut Content) -> Result<(), Stri
         true => object.parsed.reasons.extend(defaulted),
         false => oddities.extend(defaulted.iter().map(|reason| reason.text().to_owned())),
     }
-    let of_object = |oddity| format!("{kind} {}: {oddity}", object.name);
+    let id = (kind, object.name.clone());
+    let of_object = |told| format!("{kind} {}: {told}", object.name);
     let oddities: Vec<_> = oddities.into_iter().map(of_object).collect();
-    match oddities.is_empty() {
-        true => found.oddities.remove(&(kind, object.name.clone())),
-        false => found.oddities.insert((kind, object.name.clone()), oddities),
-    };
+    keep_last(&mut found.oddities, id.clone(), Some(oddities).filter(|told| !told.is_empty()));
+    let left_alone = labels::left_alone(kind, document).map(of_object);
+    keep_last(&mut found.left_alone, id, left_alone);
     found.objects.push(Found { kind, name: object.name, parsed: object.parsed, line });
     Ok(())
+}
+
+/// Of a name that comes twice, what is told is that of the last one.
+fn keep_last<T>(told: &mut BTreeMap<Id, T>, id: Id, last: Option<T>) {
+    match last {
+        None => told.remove(&id),
+        Some(last) => told.insert(id, last),
+    };
 }
 
 /// Adds the items of a list; those of a typed list need not repeat its kind.

@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Note;
-use super::document::{self, Content, Found, Line};
+use super::document::{self, Content, Found, Id, Line};
 use super::matching::{self, Objects};
 use crate::cluster::{Kind, ObjectName, Parsed, Update};
 use crate::watch::Error;
@@ -40,9 +40,6 @@ struct File {
     /// Whether nothing was wrong with it at one time since the start.
     was_good: bool,
 }
-
-/// Kind and name of an object.
-pub type Id = (Kind, ObjectName);
 
 /// An object that two files, or one file twice, define.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,25 +185,45 @@ impl Folder {
 
     /// What is odd about files and objects, on a node of this name.
     pub fn oddities(&self, node_name: &str) -> BTreeSet<Note> {
-        let places = self.places();
         let mut notes = BTreeSet::new();
-        for (name, File { content, .. }) in &self.files {
+        for (path, reasons) in self.that_count(|content| &content.oddities) {
+            notes.extend(reasons.iter().map(|reason| Note::new(&path, reason)));
+        }
+        for (name, file) in &self.files {
             let path = self.path.join(name);
-            let counts = |id: &Id| places.get(id).is_some_and(|place| place.path == path);
-            let of_objects = content.oddities.iter().filter(|(id, _)| counts(id));
-            let reasons = of_objects.flat_map(|(_, reasons)| reasons).chain(&content.misspelt);
-            notes.extend(reasons.map(|reason| Note { path: path.clone(), reason: reason.clone() }));
+            notes.extend(file.content.misspelt.iter().map(|reason| Note::new(&path, reason)));
         }
         if self.is_partial() {
             // What nothing matches may be matched by what could not be read.
             return notes;
         }
+        let places = self.places();
         for (kind, name, odd) in matching::mismatches(&self.objects(), node_name) {
             let reason = format!("{kind} {name}: {odd}");
             let path = places.get(&(kind, name)).map_or(&self.path, |place| &place.path);
-            notes.insert(Note { path: path.clone(), reason });
+            notes.insert(Note::new(path, &reason));
         }
         notes
+    }
+
+    /// Objects that are left to others, and why.
+    pub fn left_alone(&self) -> BTreeSet<Note> {
+        let left_alone = self.that_count(|content| &content.left_alone).into_iter();
+        left_alone.map(|(path, reason)| Note::new(&path, reason)).collect()
+    }
+
+    /// What is told of the objects that count, each with its file.
+    fn that_count<T>(&self, told: impl Fn(&Content) -> &BTreeMap<Id, T>) -> Vec<(PathBuf, &T)> {
+        let all = self.files.iter().flat_map(|(name, file)| {
+            let path = self.path.join(name);
+            told(&file.content).iter().map(move |(id, told)| (path.clone(), id, told))
+        });
+        let all: Vec<_> = all.collect();
+        // Cost: in most folders there is nothing to tell.
+        let places = if all.is_empty() { BTreeMap::new() } else { self.places() };
+        let counts = |id: &Id, path: &Path| places.get(id).is_some_and(|place| place.path == path);
+        let that_count = all.into_iter().filter(|(path, id, _)| counts(id, path));
+        that_count.map(|(path, _, told)| (path, told)).collect()
     }
 
     /// Where each object is defined, in the way that counts.

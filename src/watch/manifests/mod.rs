@@ -12,6 +12,7 @@
 mod document;
 mod fields;
 mod folder;
+mod labels;
 mod matching;
 mod oddities;
 #[cfg(test)]
@@ -62,6 +63,12 @@ pub struct Note {
     pub reason: String,
 }
 
+impl Note {
+    fn new(path: &Path, reason: &str) -> Self {
+        Note { path: path.to_owned(), reason: reason.to_owned() }
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path.display(), self.reason)
@@ -79,6 +86,7 @@ pub fn read_once(path: &Path, node_name: &str) -> Result<Content, Error> {
         let reason = duplicate.to_string();
         Note { path: duplicate.ignored.path, reason }
     }));
+    ignored.extend(folder.left_alone());
     let (oddities, places) = (folder.oddities(node_name), folder.places());
     Ok(Content { updates: folder.lists(), faults, ignored, oddities, places })
 }
@@ -191,6 +199,7 @@ impl Reader {
         told.with_objects(folder.with_objects(), folder);
         told.misnamed(misnamed);
         told.duplicates(folder.duplicates());
+        told.left_alone(folder.left_alone());
         told.oddities(folder.oddities(node_name));
         let mut lists = folder.lists();
         name_files(&mut lists, folder);
@@ -249,6 +258,7 @@ struct Told {
     with_objects: BTreeSet<PathBuf>,
     misnamed: BTreeSet<PathBuf>,
     duplicates: BTreeSet<Duplicate>,
+    left_alone: BTreeSet<Note>,
     oddities: BTreeSet<Note>,
 }
 
@@ -298,6 +308,13 @@ impl Told {
             warn!(%kind, %name, %ignored, %used, "object is there twice, the last one counts");
         }
         self.duplicates = found;
+    }
+
+    fn left_alone(&mut self, found: BTreeSet<Note>) {
+        for Note { path, reason } in found.difference(&self.left_alone) {
+            info!(file = %path.display(), reason, "object is left to others");
+        }
+        self.left_alone = found;
     }
 
     fn oddities(&mut self, found: BTreeSet<Note>) {

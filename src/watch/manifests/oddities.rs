@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{fields, values};
+use super::{fields, labels, values};
 use crate::cluster::Kind;
 use crate::cluster::field::unknown_name;
 
@@ -17,6 +17,11 @@ const ADDRESS_TYPES: [&str; 5] =
 /// What is odd about an object of a kind, each with its field.
 pub fn of(kind: Kind, object: &Value) -> Vec<String> {
     let mut oddities = fields::unknown(kind, object);
+    oddities.extend(labels::unknown(kind, object));
+    if labels::left_alone(kind, object).is_some() {
+        // What it lacks is for others to say.
+        return oddities;
+    }
     match kind {
         Kind::Service => {
             oddities.extend(values::without_effect(object));

@@ -85,3 +85,27 @@ fn a_file_that_is_being_written_is_not_told_to_be_ignored() {
     assert_eq!(lines, [""; 0]);
     assert_eq!(look(&mut reader).0.len(), 1);
 }
+
+#[test]
+fn a_service_that_is_left_to_others_is_told_once() {
+    let scratch = Scratch::new("left");
+    let foreign = SERVICE.replace(
+        "{name: a}",
+        "{name: a, labels: {service.kubernetes.io/service-proxy-name: other}}",
+    );
+    // What counts is the last one.
+    scratch.write("a.yaml", &[&foreign, "---\n", SERVICE].concat());
+    scratch.write("b.yaml", &foreign.replace("name: a", "name: b").replace("[{port: 80}]", "[]"));
+    let mut reader = reader(&scratch);
+    let lines = look(&mut reader).0;
+    let left: Vec<&String> = lines.iter().filter(|line| line.contains("left to others")).collect();
+    let expected = format!(
+        "INFO object is left to others file={} reason=\"Service default/b: \
+         metadata.labels[service.kubernetes.io/service-proxy-name]: \\\"other\\\" is to serve it, \
+         so it is not served here; without the label it is\"",
+        scratch.0.join("b.yaml").display()
+    );
+    assert_eq!(left, [&expected]);
+    assert_eq!(lines.len(), 2, "one is there twice, and nothing is odd: {lines:?}");
+    assert_eq!(look(&mut reader).0, [""; 0]);
+}

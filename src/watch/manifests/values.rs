@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::cluster::field::unknown_name;
 use crate::cluster::{Kind, Reason};
-use crate::spelling::nearest;
 
 /// Types of a Service; without one, the first is meant.
 const TYPES: [&str; 4] = ["ClusterIP", "NodePort", BALANCED, "ExternalName"];
@@ -29,13 +28,6 @@ const IDLE: [(&str, &[&str]); 2] = [
     ("ipFamilyPolicy", &["SingleStack", "PreferDualStack", "RequireDualStack"]),
     ("trafficDistribution", &["PreferClose", "PreferSameZone", "PreferSameNode"]),
 ];
-
-/// What annotations of ours begin with, but for a word and a dot.
-const DOMAIN: &str = "kube-ipvs-proxy.io";
-
-/// Annotations of ours.
-const ANNOTATIONS: [&str; 2] =
-    ["ipvs.kube-ipvs-proxy.io/scheduler", "ipvs.kube-ipvs-proxy.io/scheduler-flags"];
 
 /// The object with defaults in the place of values that cannot be used, and what is told of these.
 pub fn with_defaults(kind: Kind, object: &Value) -> (Cow<'_, Value>, Vec<Reason>) {
@@ -57,7 +49,7 @@ pub fn without_effect(object: &Value) -> Vec<String> {
         let given = unknown_value(object, field, names)?;
         Some(unknown_name(format_args!("spec.{field}"), given, names, "it has no effect here"))
     });
-    let mut told: Vec<String> = idle.chain(unknown_annotations(object)).collect();
+    let mut told: Vec<String> = idle.collect();
     match text(object, "type").unwrap_or(TYPES[0]) {
         // That it is not served says enough.
         "ExternalName" => {}
@@ -66,23 +58,6 @@ pub fn without_effect(object: &Value) -> Vec<String> {
         _ => {}
     }
     told
-}
-
-/// Annotations by names that are none of ours, and look as if they were.
-fn unknown_annotations(object: &Value) -> impl Iterator<Item = String> {
-    let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
-    let names = annotations.into_iter().flat_map(|all| all.keys());
-    let is_ours = |name: &&String| {
-        let domain = name.split('/').next().unwrap_or_default();
-        domain == DOMAIN || domain.strip_suffix(DOMAIN).is_some_and(|word| word.ends_with('.'))
-    };
-    names.filter(is_ours).filter(|name| !ANNOTATIONS.contains(&name.as_str())).map(|name| {
-        let meant = match nearest(name, &ANNOTATIONS) {
-            Some(nearest) => format!("did you mean {nearest}?"),
-            None => format!("there are {}", ANNOTATIONS.join(" and ")),
-        };
-        format!("metadata.annotations[{name}]: no such annotation, so it has no effect; {meant}")
-    })
 }
 
 /// Fields that mean nothing, or something else, with this type.
@@ -199,15 +174,9 @@ mod tests {
     }
 
     #[test]
-    fn values_and_annotations_without_effect_are_told() {
-        let mut object = service(json!({"ipFamilyPolicy": "SingleStack ", "type": "ClusterIP",
+    fn values_without_effect_are_told() {
+        let object = service(json!({"ipFamilyPolicy": "SingleStack ", "type": "ClusterIP",
             "trafficDistribution": "Nearby"}));
-        let ours = "ipvs.kube-ipvs-proxy.io";
-        object["metadata"]["annotations"] = json!({
-            "other.example/scheduler": "x", "kube-router.io/service.schedular": "x",
-            (format!("{ours}/scheduler")): "sh", (format!("{ours}/shceduler")): "sh",
-            "kube-ipvs-proxy.io/colour": "blue",
-        });
         assert_eq!(
             without_effect(&object),
             [
@@ -215,11 +184,6 @@ mod tests {
                  RequireDualStack; it has no effect here; did you mean SingleStack?",
                 "spec.trafficDistribution: \"Nearby\" is not PreferClose, PreferSameZone or \
                  PreferSameNode; it has no effect here",
-                "metadata.annotations[ipvs.kube-ipvs-proxy.io/shceduler]: no such annotation, so \
-                 it has no effect; did you mean ipvs.kube-ipvs-proxy.io/scheduler?",
-                "metadata.annotations[kube-ipvs-proxy.io/colour]: no such annotation, so it has no \
-                 effect; there are ipvs.kube-ipvs-proxy.io/scheduler and \
-                 ipvs.kube-ipvs-proxy.io/scheduler-flags",
             ]
         );
     }

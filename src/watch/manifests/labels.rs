@@ -1,0 +1,223 @@
+//! Labels and annotations by names that nothing reads, and that look as if something did.
+//!
+//! They hold any name, so only what is near to one that is read is told, and all of our own domain.
+//! Invariant: nothing here keeps an object from being programmed.
+
+use serde_json::{Map, Value};
+
+use crate::cluster::Kind;
+use crate::spelling::{distance, nearest};
+
+/// The label of a Service that another proxy serves.
+const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
+
+/// The domain of our own annotations, but for a word and a dot.
+const OURS: &str = "kube-ipvs-proxy.io";
+
+/// Domains of the names that are read; in them the part after the slash tells names apart.
+const DOMAINS: [&str; 3] = [OURS, "kube-router.io", "kubernetes.io"];
+
+/// Annotations of a Service that are read: ours, then those of kube-router.
+const ANNOTATIONS: [&str; 4] = [
+    "ipvs.kube-ipvs-proxy.io/scheduler",
+    "ipvs.kube-ipvs-proxy.io/scheduler-flags",
+    "kube-router.io/service.scheduler",
+    "kube-router.io/service.schedflags",
+];
+
+/// So many letters of a whole name may be wrong, the domain among them.
+const MISTYPED: usize = 2;
+
+/// A place for names, and those that are read there.
+struct Section {
+    field: &'static str,
+    word: &'static str,
+    read: &'static [&'static str],
+}
+
+/// The labels and the annotations of a kind.
+fn sections(kind: Kind) -> [Section; 2] {
+    let (labels, annotations): (&[&str], &[&str]) = match kind {
+        Kind::Service => (&[OTHER_PROXY], &ANNOTATIONS),
+        Kind::EndpointSlice => {
+            (&["kubernetes.io/service-name", "service.kubernetes.io/headless"], &[])
+        }
+        Kind::Endpoints => (&["service.kubernetes.io/headless"], &[]),
+        Kind::Node => (&["topology.kubernetes.io/zone"], &[]),
+        Kind::ServiceCidr => (&[], &[]),
+    };
+    [
+        Section { field: "labels", word: "label", read: labels },
+        Section { field: "annotations", word: "annotation", read: annotations },
+    ]
+}
+
+/// Labels and annotations without effect, each with what was probably meant.
+pub fn unknown(kind: Kind, object: &Value) -> Vec<String> {
+    let [labels, annotations] = sections(kind);
+    let mut told = Vec::new();
+    for (section, other) in [(&labels, &annotations), (&annotations, &labels)] {
+        let given = object.get("metadata").and_then(|metadata| metadata.get(section.field));
+        let Some(given) = given.and_then(Value::as_object) else { continue };
+        let unknown = given.keys().filter(|name| !section.read.contains(&name.as_str()));
+        told.extend(unknown.filter_map(|name| without_effect(name, given, section, other)));
+    }
+    told
+}
+
+fn without_effect(
+    name: &str,
+    given: &Map<String, Value>,
+    section: &Section,
+    other: &Section,
+) -> Option<String> {
+    let Section { field, word, read } = section;
+    let path = format!("metadata.{field}[{name}]");
+    if other.read.contains(&name) {
+        let belongs = other.field;
+        return Some(format!("{path}: has no effect as {word}; it belongs in metadata.{belongs}"));
+    }
+    let is_ours = domain(name) == Some(OURS) && !read.is_empty() && *word == "annotation";
+    let meant = match meant(name, read) {
+        // Who has both knows what is read, and the other one is for somebody else.
+        Some(meant) if is_ours || !given.contains_key(meant) => format!("did you mean {meant}?"),
+        _ if is_ours => {
+            let ours: Vec<&str> =
+                read.iter().copied().filter(|name| domain(name) == Some(OURS)).collect();
+            format!("there are {}", ours.join(" and "))
+        }
+        _ => return None,
+    };
+    Some(format!("{path}: no such {word}, so it has no effect; {meant}"))
+}
+
+/// The name that was probably meant, of those that are read.
+fn meant(name: &str, read: &[&'static str]) -> Option<&'static str> {
+    if let Some(whole) = read.iter().find(|known| distance(name, known) <= MISTYPED) {
+        return Some(whole);
+    }
+    let given = domain(name)?;
+    let of_domain: Vec<_> = read.iter().filter(|known| domain(known) == Some(given)).collect();
+    let words: Vec<&str> = of_domain.iter().map(|known| word(known)).collect();
+    let near = nearest(word(name), &words)?;
+    of_domain.into_iter().find(|known| word(known) == near).copied()
+}
+
+/// Which of the domains a name is of, whatever is before it.
+fn domain(name: &str) -> Option<&'static str> {
+    let (of_name, _) = name.split_once('/')?;
+    let is_of = |domain: &&str| {
+        let before = of_name.strip_suffix(domain);
+        before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    };
+    DOMAINS.into_iter().find(is_of)
+}
+
+/// The part of a name after its domain.
+fn word(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(_, word)| word)
+}
+
+/// Why a Service is left to somebody else; in a cluster another proxy would serve it.
+pub fn left_alone(kind: Kind, object: &Value) -> Option<String> {
+    let proxy = object.pointer("/metadata/labels")?.get(OTHER_PROXY)?.as_str()?;
+    (kind == Kind::Service).then(|| {
+        format!(
+            "metadata.labels[{OTHER_PROXY}]: \"{proxy}\" is to serve it, so it is not served here; \
+             without the label it is"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn labelled(kind: Kind, labels: &Value) -> Vec<String> {
+        unknown(kind, &json!({"metadata": {"labels": labels}}))
+    }
+
+    #[test]
+    fn annotations_that_are_none_are_told() {
+        let ours = "ipvs.kube-ipvs-proxy.io";
+        let annotations = json!({
+            "other.example/scheduler": "x", "kube-router.io/service.schedular": "x",
+            "kube-router.io/service.dsr": "x", "kube-router.oi/service.schedflags": "x",
+            (format!("{ours}/scheduler")): "sh", (format!("{ours}/shceduler")): "sh",
+            "kube-ipvs-proxy.io/colour": "blue",
+        });
+        assert_eq!(
+            unknown(Kind::Service, &json!({"metadata": {"annotations": annotations}})),
+            [
+                "metadata.annotations[ipvs.kube-ipvs-proxy.io/shceduler]: no such annotation, so \
+                 it has no effect; did you mean ipvs.kube-ipvs-proxy.io/scheduler?",
+                "metadata.annotations[kube-ipvs-proxy.io/colour]: no such annotation, so it has no \
+                 effect; there are ipvs.kube-ipvs-proxy.io/scheduler and \
+                 ipvs.kube-ipvs-proxy.io/scheduler-flags",
+                "metadata.annotations[kube-router.io/service.schedular]: no such annotation, so it \
+                 has no effect; did you mean kube-router.io/service.scheduler?",
+                "metadata.annotations[kube-router.oi/service.schedflags]: no such annotation, so \
+                 it has no effect; did you mean kube-router.io/service.schedflags?",
+            ]
+        );
+    }
+
+    #[test]
+    fn labels_that_look_as_if_they_were_read_are_told() {
+        for (kind, given, meant) in [
+            (Kind::Service, "service.kubernetes.io/service-proxy-nam", OTHER_PROXY),
+            (Kind::Service, "kubernetes.io/service-proxy-name", OTHER_PROXY),
+            (Kind::EndpointSlice, "kubernetes.io/servicename", "kubernetes.io/service-name"),
+            (Kind::EndpointSlice, "kubernets.io/service-name", "kubernetes.io/service-name"),
+            (
+                Kind::EndpointSlice,
+                "service.kubernetes.io/headles",
+                "service.kubernetes.io/headless",
+            ),
+            (Kind::Node, "failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+        ] {
+            let told = format!(
+                "metadata.labels[{given}]: no such label, so it has no effect; did you mean {meant}?"
+            );
+            assert_eq!(labelled(kind, &json!({given: "x"})), [told]);
+            let both = json!({given: "x", meant: "x"});
+            assert_eq!(labelled(kind, &both), [""; 0], "{given} may be for somebody else");
+        }
+        let others = json!({"app": "web", "scheduler": "x", "app.kubernetes.io/name": "web",
+            "topology.example/zone": "a", "endpointslice.kubernetes.io/managed-by": "x",
+            "topology.kubernetes.io/region": "a", "kubernetes.io/hostname": "n"});
+        for kind in Kind::ALL {
+            assert_eq!(labelled(kind, &others), [""; 0], "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_the_wrong_section_is_told_where_it_belongs() {
+        let slice = json!({"metadata": {"annotations": {"kubernetes.io/service-name": "web"}}});
+        assert_eq!(
+            unknown(Kind::EndpointSlice, &slice),
+            ["metadata.annotations[kubernetes.io/service-name]: has no effect as annotation; it \
+              belongs in metadata.labels"]
+        );
+        assert_eq!(
+            labelled(Kind::Service, &json!({"kube-router.io/service.scheduler": "sh"})),
+            ["metadata.labels[kube-router.io/service.scheduler]: has no effect as label; it \
+              belongs in metadata.annotations"]
+        );
+    }
+
+    #[test]
+    fn a_service_of_another_proxy_is_told_with_what_keeps_it() {
+        let object = json!({"metadata": {"labels": {OTHER_PROXY: "other"}}});
+        assert_eq!(
+            left_alone(Kind::Service, &object).unwrap(),
+            "metadata.labels[service.kubernetes.io/service-proxy-name]: \"other\" is to serve it, \
+             so it is not served here; without the label it is"
+        );
+        assert_eq!(left_alone(Kind::EndpointSlice, &object), None);
+        let unset = json!({"metadata": {"labels": {OTHER_PROXY: null}}});
+        assert_eq!(left_alone(Kind::Service, &unset), None);
+    }
+}
