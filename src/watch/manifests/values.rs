@@ -1,5 +1,5 @@
 //! Values of a Service that an API server would refuse: names that no field of theirs may hold, and
-//! fields that mean nothing with its type.
+//! fields that mean nothing with its type, or without the controllers of a cluster.
 //!
 //! What an API server sends has been checked, and a newer one may know more names than are known
 //! here; so only manifests are checked. Invariant: nothing here keeps an object from being served.
@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::cluster::field::unknown_name;
+use crate::cluster::field::{address, unknown_name};
 use crate::cluster::{Kind, Reason};
 
 /// Types of a Service; without one, the first is meant.
@@ -52,12 +52,48 @@ pub fn without_effect(object: &Value) -> Vec<String> {
     let mut told: Vec<String> = idle.collect();
     match text(object, "type").unwrap_or(TYPES[0]) {
         // That it is not served says enough.
-        "ExternalName" => {}
-        _ if text(object, "clusterIP") == Some("None") => {}
+        "ExternalName" => return told,
+        _ if text(object, "clusterIP") == Some("None") => return told,
         given if TYPES.contains(&given) => told.extend(alien_to(given, object)),
         _ => {}
     }
+    told.extend(unassigned_address(object));
+    told.extend(class_without_address(object));
     told
+}
+
+/// An address that is asked for: nobody but a controller of load balancers gives it to the Service.
+fn unassigned_address(object: &Value) -> Option<String> {
+    let name = "spec.loadBalancerIP";
+    let asked = match address(name, text(object, "loadBalancerIP")?) {
+        Ok(asked) => asked,
+        Err(reason) => return Some(format!("{reason}; nothing is served at it")),
+    };
+    let given = |ingress: &Value| ingress.get("ip").and_then(Value::as_str).map(str::to_owned);
+    let is_given = ingress(object).iter().filter_map(given).any(|ip| address("", &ip) == Ok(asked));
+    (!is_given).then(|| {
+        format!(
+            "{name}: {asked} is not served, as no controller gives it to the Service; to have it \
+             served, write status.loadBalancer.ingress: [{{ip: {asked}}}]"
+        )
+    })
+}
+
+fn class_without_address(object: &Value) -> Option<String> {
+    let class = text(object, "loadBalancerClass")?;
+    // The address that is asked for is told of already.
+    let is_told = !ingress(object).is_empty() || text(object, "loadBalancerIP").is_some();
+    (!is_told).then(|| {
+        format!(
+            "spec.loadBalancerClass: \"{class}\" gives the Service no address, as no controller \
+             reads manifests; to have one served, write status.loadBalancer.ingress with its ip"
+        )
+    })
+}
+
+fn ingress(object: &Value) -> &[Value] {
+    let ingress = object.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
+    ingress.map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Fields that mean nothing, or something else, with this type.
@@ -227,5 +263,37 @@ mod tests {
         assert_eq!(without_effect(&service(unset)), [""; 0]);
         let headless = json!({"clusterIP": "None", "healthCheckNodePort": 30790});
         assert_eq!(without_effect(&service(headless)), [""; 0]);
+    }
+
+    #[test]
+    fn addresses_of_load_balancers_that_nobody_assigns_are_told() {
+        let told = |spec: Value, ingress: Value| {
+            let mut object = service(spec);
+            object["status"]["loadBalancer"]["ingress"] = ingress;
+            without_effect(&object)
+        };
+        let asked = |address: &str| json!({"type": "LoadBalancer", "loadBalancerIP": address});
+        let not_served = "spec.loadBalancerIP: 192.0.2.9 is not served, as no controller gives it \
+                          to the Service; to have it served, write \
+                          status.loadBalancer.ingress: [{ip: 192.0.2.9}]";
+        let others = json!([{"hostname": "lb.example"}, {"ip": "192.0.2.8"}]);
+        for ingress in [json!(null), json!([]), others] {
+            assert_eq!(told(asked("192.0.2.9"), ingress), [not_served]);
+        }
+        assert_eq!(told(asked("FD00:0::9"), json!([{"ip": "fd00::9"}])), [""; 0]);
+        assert_eq!(
+            told(asked("lb"), json!([{"ip": "192.0.2.9"}])),
+            ["spec.loadBalancerIP: \"lb\" is not an IP address; nothing is served at it"]
+        );
+        let class = json!({"type": "LoadBalancer", "loadBalancerClass": "example.com/lb"});
+        assert_eq!(
+            told(class.clone(), json!(null)),
+            ["spec.loadBalancerClass: \"example.com/lb\" gives the Service no address, as no \
+              controller reads manifests; to have one served, write status.loadBalancer.ingress \
+              with its ip"]
+        );
+        assert_eq!(told(class, json!([{"ip": "192.0.2.9"}])), [""; 0]);
+        let headless = json!({"clusterIP": "None", "loadBalancerIP": "192.0.2.9"});
+        assert_eq!(told(headless, json!(null)), [""; 0]);
     }
 }
