@@ -6,6 +6,7 @@
 mod captures;
 mod flags;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use kube_ipvs_proxy::config::{Periods, Policy};
 use kube_ipvs_proxy::reconcile::engine::Engine;
 use kube_ipvs_proxy::render;
 use kube_ipvs_proxy::testing::fake_kernel::FakeKernel;
-use kube_ipvs_proxy::watch::manifests;
+use kube_ipvs_proxy::watch::manifests::{self, Note};
 
 const PERIODS: Periods = Periods {
     sync: Duration::from_secs(30),
@@ -68,7 +69,7 @@ fn difference(expected: &str, found: &str) -> String {
 fn state_of(case: &Path) -> String {
     let flags = fs::read_to_string(case.join("flags")).ok();
     let policy = flags::policy(flags.as_deref().unwrap_or_default());
-    let (engine, kernel) = programmed(policy, case);
+    let (engine, kernel, odd) = programmed(policy, case);
     let mut text = render::text(&kernel.tables);
     if flags.is_none() {
         text = without_foundation(&text);
@@ -77,10 +78,14 @@ fn state_of(case: &Path) -> String {
     for rejected in engine.rejected() {
         text.push_str(&format!("{}: {}\n", rejected.object, rejected.reason));
     }
+    if !odd.is_empty() {
+        text.push_str("\n# odd\n");
+        text.extend(odd.iter().map(|odd| format!("{}\n", odd.reason)));
+    }
     text
 }
 
-fn programmed(policy: Policy, case: &Path) -> (Engine, FakeKernel) {
+fn programmed(policy: Policy, case: &Path) -> (Engine, FakeKernel, BTreeSet<Note>) {
     let mut kernel = FakeKernel::default();
     let node_name = policy.node_name.clone();
     let mut engine = Engine::new(policy, PERIODS, Store::new(&Kind::ALL));
@@ -92,7 +97,7 @@ fn programmed(policy: Policy, case: &Path) -> (Engine, FakeKernel) {
     }
     let report = engine.sync(&mut kernel, || now);
     assert!(report.is_complete(), "{report:?}");
-    (engine, kernel)
+    (engine, kernel, content.oddities)
 }
 
 /// The sections that depend on objects: rules and settings follow from flags alone.

@@ -15,6 +15,7 @@ mod folder;
 mod labels;
 mod matching;
 mod oddities;
+mod ports;
 #[cfg(test)]
 mod scratch;
 mod values;

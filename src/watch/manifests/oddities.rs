@@ -4,11 +4,13 @@
 //! An API server would refuse the first, or set the second; a folder has nobody who does.
 //! Invariant: nothing here keeps an object from being programmed.
 
+use std::net::IpAddr;
+
 use serde_json::{Map, Value};
 
-use super::{fields, labels, values};
+use super::{fields, labels, ports, values};
 use crate::cluster::Kind;
-use crate::cluster::field::unknown_name;
+use crate::cluster::field::{cidr, unknown_name};
 
 /// Types of the addresses of a Node (`core/v1`); the first two are those that count.
 const ADDRESS_TYPES: [&str; 5] =
@@ -22,6 +24,7 @@ pub fn of(kind: Kind, object: &Value) -> Vec<String> {
         // What it lacks is for others to say.
         return oddities;
     }
+    oddities.extend(ports::ambiguous(kind, object));
     match kind {
         Kind::Service => {
             oddities.extend(values::without_effect(object));
@@ -29,7 +32,10 @@ pub fn of(kind: Kind, object: &Value) -> Vec<String> {
         }
         Kind::EndpointSlice => oddities.extend(lack_of_slice(object)),
         Kind::Node => oddities.extend(unknown_address_types(object)),
-        Kind::ServiceCidr => oddities.extend(lack_of_ranges(object)),
+        Kind::ServiceCidr => {
+            oddities.extend(lack_of_ranges(object));
+            oddities.extend(host_bits(object));
+        }
         Kind::Endpoints => {}
     }
     oddities
@@ -45,9 +51,7 @@ fn lack_of_service(object: &Value) -> Vec<String> {
         value => value.is_null(),
     };
     let has = |name| field(name).is_some_and(|value| !is_empty(value));
-    let is_elsewhere = field("type").and_then(Value::as_str) == Some("ExternalName");
-    let is_headless = field("clusterIP").and_then(Value::as_str) == Some("None");
-    if is_elsewhere || is_headless {
+    if values::is_reached_by_name(object) {
         return Vec::new();
     }
     let mut lacks = Vec::new();
@@ -82,6 +86,22 @@ fn lack_of_ranges(object: &Value) -> Option<String> {
     })
 }
 
+/// Ranges that are written as an address in them.
+fn host_bits(object: &Value) -> impl Iterator<Item = String> {
+    let ranges = object.pointer("/spec/cidrs").and_then(Value::as_array).into_iter().flatten();
+    ranges.enumerate().filter_map(|(index, text)| {
+        let (field, text) = (format!("spec.cidrs[{index}]"), text.as_str()?.trim());
+        let range = cidr(&field, text).ok()?;
+        let address: IpAddr = text.split_once('/')?.0.parse().ok()?;
+        (address.to_canonical() != range.addr()).then(|| {
+            format!(
+                "{field}: {text} is an address in a range, which no API server takes; the range \
+                 {range} is used"
+            )
+        })
+    })
+}
+
 /// Addresses of a Node by types that are none, and so do not count.
 fn unknown_address_types(object: &Value) -> impl Iterator<Item = String> {
     let addresses = object.pointer("/status/addresses").and_then(Value::as_array);
@@ -108,7 +128,7 @@ mod tests {
             "metadata": {"name": "a", "label": {}, "labels": {"anything": "x"}},
             "spec": {
                 "clusterIP": "10.96.0.1",
-                "ports": [{"port": 80}, {"port": 81, "nodeport": 30000}],
+                "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81, "nodeport": 30000}],
                 "selector": {"app": "x"},
                 "externalTraficPolicy": "Local",
                 "colour": "blue",
@@ -171,6 +191,23 @@ mod tests {
         );
         let good = json!({"spec": {"cidrs": ["10.96.0.0/12"]}, "status": {"conditions": []}});
         assert_eq!(of(Kind::ServiceCidr, &good), [""; 0]);
+    }
+
+    #[test]
+    fn a_range_that_is_written_as_an_address_is_told() {
+        let of_ranges = |ranges: Value| of(Kind::ServiceCidr, &json!({"spec": {"cidrs": ranges}}));
+        let good =
+            json!(["10.96.0.0/12", "fd00:10::/108", "010.96.0.0/12", "nonsense", "0.0.0.0/0"]);
+        assert_eq!(of_ranges(good), [""; 0], "what is none is rejected");
+        assert_eq!(
+            of_ranges(json!(["10.96.0.1/12", "fd00::10/108"])),
+            [
+                "spec.cidrs[0]: 10.96.0.1/12 is an address in a range, which no API server takes; \
+                 the range 10.96.0.0/12 is used",
+                "spec.cidrs[1]: fd00::10/108 is an address in a range, which no API server takes; \
+                 the range fd00::/108 is used",
+            ]
+        );
     }
 
     #[test]

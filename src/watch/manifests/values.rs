@@ -50,16 +50,22 @@ pub fn without_effect(object: &Value) -> Vec<String> {
         Some(unknown_name(format_args!("spec.{field}"), given, names, "it has no effect here"))
     });
     let mut told: Vec<String> = idle.collect();
-    match text(object, "type").unwrap_or(TYPES[0]) {
-        // That it is not served says enough.
-        "ExternalName" => return told,
-        _ if text(object, "clusterIP") == Some("None") => return told,
-        given if TYPES.contains(&given) => told.extend(alien_to(given, object)),
-        _ => {}
+    if is_reached_by_name(object) {
+        return told;
+    }
+    let given = text(object, "type").unwrap_or(TYPES[0]);
+    if TYPES.contains(&given) {
+        told.extend(alien_to(given, object));
     }
     told.extend(unassigned_address(object));
     told.extend(class_without_address(object));
     told
+}
+
+/// Whether a Service has no address of its own: that it is not served says enough.
+pub fn is_reached_by_name(object: &Value) -> bool {
+    let is_elsewhere = text(object, "type") == Some("ExternalName");
+    is_elsewhere || text(object, "clusterIP") == Some("None")
 }
 
 /// An address that is asked for: nobody but a controller of load balancers gives it to the Service.
