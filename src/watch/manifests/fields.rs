@@ -308,6 +308,7 @@ mod tests {
                 "cidrs: no such field; did you mean spec.cidrs?",
             ),
             (Kind::Service, json!({"spec": {"colour": 1}}), "spec.colour: no such field"),
+            (Kind::Service, json!({"spec": {"spec": {}}}), "spec.spec: no such field"),
         ] {
             assert_eq!(unknown(kind, &object), [told]);
         }
