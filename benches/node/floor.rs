@@ -54,6 +54,11 @@ impl Floor {
         let Floor { reads, foundation, entries, servers, addresses } = *self;
         (reads + foundation + entries + servers + addresses).as_secs_f64()
     }
+
+    /// The faster one of two.
+    pub fn faster(self, other: Self) -> Self {
+        if other.total() < self.total() { other } else { self }
+    }
 }
 
 /// Does the kernel work of a cold start in the calling thread's namespace.

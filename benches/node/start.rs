@@ -117,13 +117,9 @@ impl Running {
             let seconds = to.saturating_duration_since(from).as_secs_f64();
             Row::new(case, self.cluster, metric, (seconds, "s"))
         };
-        let to_live = row("lists parsed to all live", parsed, live);
         let mut rows = vec![
             row("start to lists parsed", started, parsed),
-            match floor {
-                Some(floor) => to_live.of_floor(floor, 1.5),
-                None => to_live,
-            },
+            held_against(floor, row(TO_LIVE, parsed, live)),
             row("start to all live", started, live),
         ];
         rows.extend(self.in_kernel(case));
@@ -136,6 +132,27 @@ impl Running {
             rows.push(row(metric, parsed, answered).at_most(ANSWER_BUDGET));
         }
         rows
+    }
+}
+
+/// What the budget of a cold start is for.
+const TO_LIVE: &str = "lists parsed to all live";
+
+/// The rows of the faster one of two cold starts, held against the floor.
+pub fn faster(one: Vec<Row>, other: Vec<Row>, floor: f64) -> Vec<Row> {
+    let time = |rows: &[Row]| rows.iter().find(|row| row.metric == TO_LIVE).map(|row| row.value);
+    let rows = if time(&other) < time(&one) { other } else { one };
+    let hold = |row: Row| match row.metric {
+        TO_LIVE => held_against(Some(floor), row),
+        _ => row,
+    };
+    rows.into_iter().map(hold).collect()
+}
+
+fn held_against(floor: Option<f64>, row: Row) -> Row {
+    match floor {
+        Some(floor) => row.of_floor(floor, 1.5),
+        None => row,
     }
 }
 

@@ -11,8 +11,10 @@ use crate::cluster::Cluster;
 pub struct Row {
     case: &'static str,
     cluster: Cluster,
-    metric: &'static str,
-    value: f64,
+    /// What was measured.
+    pub metric: &'static str,
+    /// How much of its unit.
+    pub value: f64,
     unit: &'static str,
     floor: Option<f64>,
     budget: Option<f64>,

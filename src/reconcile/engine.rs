@@ -288,7 +288,11 @@ impl Engine {
             touched.extend(self.desired.set_service_cidrs(&self.service_cidrs()));
         }
         for name in &dirty.services {
-            touched.extend(self.recompute_service(name));
+            let rows = self.recompute_service(name);
+            // Cost: who looks at all rows needs no list of them.
+            if extent != Extent::All {
+                touched.extend(rows);
+            }
         }
         widened(Some(extent), touched)
     }
