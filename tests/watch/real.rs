@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use kube::{Client, Config};
 use kube_ipvs_proxy::cluster::store::Store;
 use kube_ipvs_proxy::cluster::{Kind, ObjectName, Update, objects};
 use kube_ipvs_proxy::telemetry::events::{Reason, Regarding};
+use kube_ipvs_proxy::testing::port::Port;
 use kube_ipvs_proxy::watch::Source;
 use kube_ipvs_proxy::watch::api::{ApiSettings, ApiSource, EndpointsSource, Timing};
 use libtest_mimic::Trial;
@@ -54,6 +55,8 @@ pub fn trials() -> Vec<Trial> {
 struct ControlPlane {
     folder: PathBuf,
     children: Vec<Child>,
+    /// Where they listen.
+    ports: Vec<Port>,
 }
 
 impl Drop for ControlPlane {
@@ -72,9 +75,9 @@ impl ControlPlane {
             fs::remove_dir_all(&folder).unwrap();
         }
         fs::create_dir_all(&folder).unwrap();
-        let mut plane = ControlPlane { folder, children: Vec::new() };
-        let etcd = format!("http://127.0.0.1:{}", free_port());
-        let peer = format!("http://127.0.0.1:{}", free_port());
+        let mut plane = ControlPlane { folder, children: Vec::new(), ports: Vec::new() };
+        let etcd = format!("http://{}", plane.address());
+        let peer = format!("http://{}", plane.address());
         plane.spawn(
             "etcd",
             &[
@@ -89,8 +92,16 @@ impl ControlPlane {
         plane
     }
 
+    /// An address for one of its servers.
+    fn address(&mut self) -> SocketAddr {
+        let port = Port::of(Ipv4Addr::LOCALHOST);
+        let address = port.address();
+        self.ports.push(port);
+        address
+    }
+
     fn start_api_server(&mut self, etcd: &str) {
-        let port = free_port();
+        let port = self.address().port();
         let key = self.file("service-account.key");
         let made = Command::new("openssl").args(["genrsa", "-out"]).arg(&key).output();
         assert!(made.expect("openssl makes a key").status.success());
@@ -367,8 +378,4 @@ async fn request(client: &Client, method: &str, path: &str, body: &Value) -> kub
         .unwrap();
     let text = client.request_text(request).await?;
     Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use kube_ipvs_proxy::desired::front::HealthCheck;
@@ -11,6 +11,7 @@ use kube_ipvs_proxy::serve::service_health;
 use kube_ipvs_proxy::telemetry::events::Sink;
 use kube_ipvs_proxy::telemetry::metrics::Metrics;
 use kube_ipvs_proxy::testing::objects::name;
+use kube_ipvs_proxy::testing::port::Port;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -69,10 +70,9 @@ fn known(checks: Checks<'_>) -> Status {
     Status { health_checks, node_addresses, ..Status::default() }
 }
 
-/// Ports that nobody uses.
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+/// Ports that nobody else is given while they are held.
+fn held_ports<const N: usize>() -> [Port; N] {
+    [(); N].map(|()| Port::of(Ipv4Addr::UNSPECIFIED))
 }
 
 /// The answer of a port; none if nobody listens there.
@@ -130,7 +130,8 @@ async fn expect_closed(port: u16) {
 }
 
 async fn one_service() {
-    let [port] = free_ports();
+    let held = held_ports();
+    let [port] = held.each_ref().map(Port::number);
     let servers = Servers::start();
     servers.tell(&[]);
     expect_closed(port).await;
@@ -143,7 +144,8 @@ async fn one_service() {
 }
 
 async fn three_services() {
-    let [a, b, c] = free_ports();
+    let held = held_ports();
+    let [a, b, c] = held.each_ref().map(Port::number);
     let servers = Servers::start();
     for counts in [[0, 0, 0], [9, 3, 7]] {
         servers.tell(&[("a/1", a, counts[0]), ("a/2", b, counts[1]), ("b/3", c, counts[2])]);
@@ -157,7 +159,8 @@ async fn three_services() {
 
 /// The first goes, the second stays, the third changes its port, a fourth comes.
 async fn services_replaced() {
-    let [a, b, c, moved, d] = free_ports();
+    let held = held_ports();
+    let [a, b, c, moved, d] = held.each_ref().map(Port::number);
     let servers = Servers::start();
     servers.tell(&[("a/1", a, 9), ("a/2", b, 3), ("b/3", c, 7)]);
     expect("b/3", c, 7, true).await;
@@ -174,7 +177,8 @@ async fn services_replaced() {
 }
 
 async fn proxy_unhealthy() {
-    let [a, b] = free_ports();
+    let held = held_ports();
+    let [a, b] = held.each_ref().map(Port::number);
     let checks = [("a/1", a, 3), ("a/2", b, 6)];
     let servers = Servers::start();
     servers.tell(&checks);
@@ -191,7 +195,8 @@ async fn proxy_unhealthy() {
 
 /// Those of the node that node ports are open on.
 async fn chosen_addresses_only() {
-    let [port] = free_ports();
+    let held = held_ports();
+    let [port] = held.each_ref().map(Port::number);
     let servers = Servers::start();
     servers.tell(&[("a/b", port, 18)]);
     expect("a/b", port, 18, true).await;
