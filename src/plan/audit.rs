@@ -73,8 +73,9 @@ impl Audit {
         match part {
             Part::Foundation(_) if self.wrote_foundation => Found::default(),
             Part::Foundation(observed) => {
+                mirror.adopt_printed(&observed.tables.rulesets);
                 // The whole reading that follows tells which rows.
-                let foundation = !foundation(wanted, seen, &observed.tables).is_empty();
+                let foundation = !foundation(wanted, &mirror.tables, &observed.tables).is_empty();
                 Found { foundation, ..Found::default() }
             }
             Part::Entries(set, there) => {

@@ -48,7 +48,7 @@ pub enum Trust {
     Everything,
 }
 
-/// A ruleset as written, and, once an audit has seen it, as the tool prints it.
+/// A ruleset as written, and, once it was read back, as the tool prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Loaded {
     written: Ruleset,
@@ -77,14 +77,23 @@ impl Mirror {
 
     /// Takes over a reading of everything.
     pub fn replace(&mut self, observed: Tables) {
-        for (family, loaded) in &mut self.loaded {
-            let printed = observed.rulesets.get(family).cloned().unwrap_or_default();
-            if loaded.printed.is_none() && loaded.written.has_shape_of(&printed) {
-                loaded.printed = Some(printed);
-            }
-        }
+        self.adopt_printed(&observed.rulesets);
         self.tables = observed;
         self.trust = Trust::Everything;
+    }
+
+    /// Takes rules that are read for the first time since they were loaded for what was loaded, if
+    /// they have its shape.
+    pub fn adopt_printed(&mut self, there: &BTreeMap<Family, Ruleset>) {
+        for (family, loaded) in &mut self.loaded {
+            if let Some(printed) = there.get(family)
+                && loaded.printed.is_none()
+                && loaded.written.has_shape_of(printed)
+            {
+                loaded.printed = Some(printed.clone());
+                self.tables.rulesets.insert(*family, printed.clone());
+            }
+        }
     }
 
     /// Nobody knows what became of a change of the step.

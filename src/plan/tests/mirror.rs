@@ -72,19 +72,34 @@ fn the_mirror_equals_the_kernel_after_every_step() {
     }
 }
 
+/// An audit that finds nothing, read beside the work or at once.
+fn audits_in_peace(node: &mut Node, is_read_beside: bool) {
+    let observations = node.kernel.observations;
+    node.wait(3600);
+    if is_read_beside {
+        assert!(node.engine.begin_audit(node.now));
+        node.tell_parts(|_| {});
+        assert!(node.engine.end_audit(Ok(()), node.now), "overtaken by a whole reading");
+    }
+    let report = node.sync();
+    assert!(report.is_audit && report.changes() == 0, "{report:?}");
+    assert_eq!(report.drift.named(), [], "beside: {is_read_beside}");
+    assert_eq!(node.kernel.observations - observations, usize::from(!is_read_beside));
+}
+
 #[test]
 fn rules_that_the_tool_prints_otherwise_are_loaded_once_and_their_loss_is_seen() {
-    let kernel = FakeKernel { prints_otherwise: true, ..FakeKernel::default() };
-    let mut node = Node::on(kernel, [web(), two_pods()]);
-    node.sync();
-    for _ in 0..2 {
+    for is_read_beside in [true, false] {
+        let kernel = FakeKernel { prints_otherwise: true, ..FakeKernel::default() };
+        let mut node = Node::on(kernel, [web(), two_pods()]);
+        node.sync();
+        for _ in 0..2 {
+            audits_in_peace(&mut node, is_read_beside);
+        }
+        node.kernel.tables.rulesets.clear();
         node.wait(3600);
-        let report = node.sync();
-        assert!(report.is_audit && report.changes() == 0, "{report:?}");
+        check(node.changes(), "rules     ~ IPv4\nrules     ~ IPv6");
     }
-    node.kernel.tables.rulesets.clear();
-    node.wait(3600);
-    check(node.changes(), "rules     ~ IPv4\nrules     ~ IPv6");
 }
 
 #[test]
