@@ -224,7 +224,7 @@ impl Mirror {
             Step::Rules(change) if failed.is_empty() => {
                 let loaded = Loaded { written: change.to.clone(), printed: None };
                 self.loaded.insert(change.family, loaded);
-                tables.rulesets.insert(change.family, change.to.clone());
+                note_rules(tables, change.family, change.to.clone());
             }
             Step::Device(_) | Step::Rules(_) | Step::Flows(_) => {}
             Step::Chains(changes) => {
@@ -259,12 +259,21 @@ fn note_device(tables: &mut Tables, present: bool) {
     });
 }
 
+/// A family without anything of ours is not read as one with an empty ruleset.
+fn note_rules(tables: &mut Tables, family: Family, ruleset: Ruleset) {
+    match ruleset.is_empty() {
+        true => tables.rulesets.remove(&family),
+        false => tables.rulesets.insert(family, ruleset),
+    };
+}
+
 /// A chain is gone.
 fn note_chain(tables: &mut Tables, ChainKey { family, table, name }: &ChainKey) {
-    let ruleset = tables.rulesets.get_mut(family);
-    if let Some(rules) = ruleset.and_then(|set| set.tables.get_mut(table)) {
+    let Some(mut ruleset) = tables.rulesets.remove(family) else { return };
+    if let Some(rules) = ruleset.tables.get_mut(table) {
         rules.chains.remove(name);
     }
+    note_rules(tables, *family, ruleset);
 }
 
 /// A virtual server that is changed keeps its real servers.

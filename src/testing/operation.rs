@@ -103,7 +103,11 @@ fn restore(tables: &mut Tables, family: Family, payload: &str) -> Result<(), Ref
     let sets = tables.sets.keys().map(|key| key.name()).collect();
     let has_iptables_mode = tables.leftovers.contains(&Leftover::Chains(family));
     restore::check_references(&loaded, &sets, has_iptables_mode)?;
-    tables.rulesets.insert(family, loaded);
+    // A family without anything of ours is not read as one with an empty ruleset.
+    match loaded.is_empty() {
+        true => tables.rulesets.remove(&family),
+        false => tables.rulesets.insert(family, loaded),
+    };
     Ok(())
 }
 
