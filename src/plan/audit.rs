@@ -30,12 +30,12 @@ pub struct Audit {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// What all rows stand on is not as it was left: everything is to be read again.
-    pub foundation: bool,
+    pub foundation: Vec<(Row, State)>,
     /// Virtual servers to be read again.
     pub suspects: BTreeSet<ServerKey>,
     /// Rows that were otherwise than in the mirror, which has been corrected.
     pub corrected: Touched,
-    /// Those rows one by one.
+    /// Those that were corrected, one by one.
     pub drift: Vec<(Row, State)>,
 }
 
@@ -74,8 +74,7 @@ impl Audit {
             Part::Foundation(_) if self.wrote_foundation => Found::default(),
             Part::Foundation(observed) => {
                 mirror.adopt_printed(&observed.tables.rulesets);
-                // The whole reading that follows tells which rows.
-                let foundation = !foundation(wanted, &mirror.tables, &observed.tables).is_empty();
+                let foundation = foundation(wanted, &mirror.tables, &observed.tables);
                 Found { foundation, ..Found::default() }
             }
             Part::Entries(set, there) => {

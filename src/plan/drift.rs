@@ -121,6 +121,14 @@ impl Drift {
 }
 
 impl Row {
+    /// Whether both are one row; rules of a family are, whichever of their chains differ.
+    pub fn is(&self, other: &Row) -> bool {
+        match (self, other) {
+            (Row::Rules(family, _), Row::Rules(other, _)) => family == other,
+            _ => self == other,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Row::Setting(_) => "settings",

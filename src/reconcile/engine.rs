@@ -32,7 +32,7 @@ use crate::model::ipvs::ServerKey;
 use crate::model::observed::Host;
 use crate::plan::audit::Audit;
 use crate::plan::drain::{Deadline, Drains};
-use crate::plan::drift::Drift;
+use crate::plan::drift::{Drift, Row, State};
 use crate::plan::flows::Flows;
 use crate::plan::mirror::Mirror;
 use crate::plan::unclaimed::Unclaimed;
@@ -69,6 +69,8 @@ pub struct Engine {
     has_audited: bool,
     /// Virtual servers that it found otherwise than noted, until they have been read again.
     suspects: BTreeSet<ServerKey>,
+    /// Rows that everything stands on and that it found so, until everything has been read again.
+    shaken: Vec<(Row, State)>,
     /// Rows found otherwise than noted since the last sync.
     drift: Drift,
     /// Whether all that every Service relies on is in place, until something of it changes.
@@ -122,6 +124,7 @@ impl Engine {
             audit: None,
             has_audited: false,
             suspects: BTreeSet::new(),
+            shaken: Vec::new(),
             drift: Drift::default(),
             founded: None,
             has_synced: false,

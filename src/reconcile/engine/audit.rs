@@ -44,7 +44,9 @@ impl Engine {
         let found = audit.compare(self.desired.tables(), &mut self.mirror, part);
         self.drift.extend(found.drift, &self.desired, &self.mirror.host_addresses);
         self.suspects.extend(&found.suspects);
-        if found.foundation {
+        let is_shaken = !found.foundation.is_empty();
+        self.shaken.extend(found.foundation);
+        if is_shaken {
             self.read_everything(FOUNDATION);
         } else if self.suspects.len() > MOST_SUSPECTS {
             self.read_everything(MANY);
@@ -53,7 +55,7 @@ impl Engine {
             Part::Foundation(observed) => self.adopt_host(observed.host.clone()),
             _ => false,
         };
-        let is_due = found.foundation
+        let is_due = is_shaken
             || is_host_new
             || !found.suspects.is_empty()
             || found.corrected != Touched::default();

@@ -165,11 +165,19 @@ impl Engine {
         is_wanted || owned::server(&self.desired, &self.mirror.tables, key)
     }
 
-    /// Notes all rows that are otherwise than noted, if it is known what our own changes came to.
+    /// Notes all rows that are otherwise than noted, if it is known what our own changes came to;
+    /// those that an audit found before are, whatever became of them or of our changes since.
     fn note_drift_of_all(&mut self, there: &Tables) {
-        if !self.pace.has_audited() || self.mirror.trust() < Trust::Everything {
-            return;
-        }
+        let is_known = self.pace.has_audited() && self.mirror.trust() == Trust::Everything;
+        let mut rows = if is_known { self.drift_of_all(there) } else { Vec::new() };
+        let mut shaken = std::mem::take(&mut self.shaken);
+        shaken.retain(|(row, _)| !rows.iter().any(|(told, _)| told.is(row)));
+        rows.extend(shaken);
+        self.drift.extend(rows, &self.desired, &self.mirror.host_addresses);
+    }
+
+    /// All rows that are otherwise than noted.
+    fn drift_of_all(&self, there: &Tables) -> Vec<(Row, State)> {
         let (noted, mut differing) = (&self.mirror.tables, self.mirror.differing(there));
         // What is in doubt otherwise than as suspect may be our own doing.
         let is_ours =
@@ -180,8 +188,7 @@ impl Engine {
             drift::of_addresses(&noted.addresses, &there.addresses, &differing.addresses);
         let servers = self.drift_of_servers(&differing.servers, there);
         let foundation = audit::foundation(self.desired.tables(), noted, there);
-        let rows = foundation.into_iter().chain(servers).chain(entries).chain(addresses);
-        self.drift.extend(rows, &self.desired, &self.mirror.host_addresses);
+        foundation.into_iter().chain(servers).chain(entries).chain(addresses).collect()
     }
 
     /// Takes over facts about the host; true if they are new.

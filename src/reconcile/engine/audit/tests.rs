@@ -9,7 +9,11 @@ use crate::model::iptables::TableName;
 use crate::model::ipvs::RealServer;
 use crate::model::net::Family;
 use crate::plan::drift::Drifted;
+use crate::plan::mirror::Trust;
+use crate::plan::step::Step;
 use crate::reconcile::report::Report;
+use crate::testing::fake_kernel::Fault::AnswerLost;
+use crate::testing::fake_kernel::Faults;
 use crate::testing::node::Node;
 use crate::testing::objects::*;
 
@@ -131,6 +135,44 @@ fn what_a_whole_reading_finds_is_named_too() {
         "virtual server tcp 10.96.0.1:80: missing, of default/service-1".to_owned(),
     ];
     assert_eq!(named(&report), expected);
+}
+
+#[test]
+fn what_a_part_found_is_told_though_a_later_change_is_in_doubt() {
+    let mut node = due(3);
+    let path = "net/ipv4/ip_forward".to_owned();
+    node.kernel.tables.settings.insert(path.clone(), "0".to_owned());
+    assert!(node.engine.begin_audit(node.now));
+    node.tell_parts(|_| {});
+    node.kernel.is_unreadable = true;
+    node.kernel.faults = Faults::When(|step| matches!(step, Step::Addresses(_)), AnswerLost);
+    node.tell(objects(4));
+    let report = node.sync();
+    assert_eq!((report.reading, report.drift.rows()), (None, 0), "{report}");
+    assert_eq!(node.engine.state().1.trust(), Trust::Servers);
+    node.kernel.is_unreadable = false;
+    node.kernel.faults = Faults::None;
+    node.wait(3600);
+    let report = node.sync();
+    assert!(report.is_audit && report.is_complete(), "{report}");
+    assert_eq!(named(&report), [format!("setting {path}: changed, of nobody")]);
+    assert_eq!(node.sync().drift.rows(), 0, "each is told once");
+}
+
+#[test]
+fn what_a_part_found_is_told_as_the_reading_after_it_finds_it() {
+    let mut node = due(3);
+    let rules = |node: &mut Node, chain: &str| {
+        let rules = node.kernel.tables.rulesets.get_mut(&Family::V4).unwrap();
+        rules.tables.get_mut(&TableName::Nat).unwrap().chains.remove(chain);
+    };
+    rules(&mut node, "KUBE-MARK-MASQ");
+    assert!(node.engine.begin_audit(node.now));
+    node.tell_parts(|_| {});
+    rules(&mut node, "KUBE-SERVICES");
+    let expected = "rules of IPv4: nat KUBE-MARK-MASQ is missing; nat KUBE-SERVICES is missing: \
+                    changed, of nobody";
+    assert_eq!(named(&node.sync()), [expected]);
 }
 
 #[test]
