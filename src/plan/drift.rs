@@ -240,12 +240,15 @@ pub fn of_rules<'a>(
     left: &'a BTreeMap<Family, Ruleset>,
     there: &'a BTreeMap<Family, Ruleset>,
 ) -> impl Iterator<Item = (Row, State)> {
-    differing(left, there).map(move |(family, state)| {
+    differing(left, there).filter_map(move |(family, state)| {
         let chains = match (left.get(family), there.get(family)) {
-            (Some(left), Some(there)) => rules::chains(left, there),
+            // A table of which nothing is ours may be in one of them only.
+            (Some(left), Some(there)) => {
+                Some(rules::chains(left, there)).filter(|chains| !chains.is_empty())?
+            }
             _ => Vec::new(),
         };
-        (Row::Rules(*family, chains), state)
+        Some((Row::Rules(*family, chains), state))
     })
 }
 
@@ -321,6 +324,16 @@ mod tests {
         drift.extend([(Row::Device, State::Missing)], &Desired::default(), &BTreeSet::new());
         assert_eq!((drift.rows(), drift.named().len()), (201, MOST_NAMED));
         assert_eq!(drift.kinds().collect::<Vec<_>>(), ["addresses", "the device"]);
+    }
+
+    #[test]
+    fn a_table_without_anything_of_ours_is_no_drift() {
+        let tables = [&[][..], &[(TableName::Nat, Rules::default())]];
+        let [left, there] = tables.map(|tables| {
+            let ruleset = Ruleset { tables: tables.iter().cloned().collect() };
+            [(Family::V4, ruleset)].into()
+        });
+        assert_eq!(of_rules(&left, &there).collect::<Vec<_>>(), []);
     }
 
     #[test]

@@ -63,31 +63,43 @@ fn of_chain(name: &String, left: &Rules, there: &Rules) -> Option<String> {
     }
     let [old, new] =
         [left, there].map(|rules| rules.jumps.get(name).map_or(&[][..], Vec::as_slice));
-    let is_behind = !left.displaced.contains(name) && there.displaced.contains(name);
-    let behind = is_behind.then(|| "has rules of others before jumps of ours".to_owned());
-    of_rules("jump", old, new).or(behind)
+    let place = match [left, there].map(|rules| rules.displaced.contains(name)) {
+        [false, true] => Some("has rules of others before jumps of ours"),
+        [true, false] => Some("no longer has rules of others before jumps of ours"),
+        [false, false] | [true, true] => None,
+    };
+    of_rules("jump", old, new).or(place.map(str::to_owned))
 }
 
-/// In what way the rules of a chain differ: what is foreign, as it may tell who was there, and
-/// how many are missing.
+/// In what way the rules of a chain differ: how many are missing, what is there too often, and what
+/// is foreign, as it may tell who was there.
 fn of_rules(noun: &str, left: &[String], there: &[String]) -> Option<String> {
     if left == there {
         return None;
     }
-    let foreign = beyond(there, left);
-    let missing = beyond(left, there);
-    let told = foreign.first().map(|first| {
-        let count = counted::of(foreign.len(), &format!("foreign {noun}"));
-        let first_of = if foreign.len() > 1 { ", the first" } else { "" };
-        format!("has {count}{first_of} ({})", in_brief(first))
-    });
-    let lacks =
-        (!missing.is_empty()).then(|| format!("lacks {}", counted::of(missing.len(), noun)));
-    let parts: Vec<String> = lacks.into_iter().chain(told).collect();
+    let missing = beyond(left, there).len();
+    let lacks = (missing > 0).then(|| format!("lacks {}", counted::of(missing, noun)));
+    let (copies, foreign): (Vec<_>, Vec<_>) =
+        beyond(there, left).into_iter().partition(|rule| left.contains(rule));
+    let repeated: BTreeSet<&String> = copies.into_iter().collect();
+    let repeats = told("repeats", noun, repeated.into_iter());
+    let has = told("has", &format!("foreign {noun}"), foreign.into_iter());
+    let parts: Vec<String> = [lacks, repeats, has].into_iter().flatten().collect();
     Some(match parts.is_empty() {
         true => format!("has its {noun}s in another order"),
         false => parts.join(" and "),
     })
+}
+
+/// How many rules there are, and the first; nothing if there are none.
+fn told<'a>(
+    verb: &str,
+    noun: &str,
+    mut rules: impl ExactSizeIterator<Item = &'a String>,
+) -> Option<String> {
+    let count = counted::of(rules.len(), noun);
+    let first_of = if rules.len() > 1 { ", the first" } else { "" };
+    rules.next().map(|first| format!("{verb} {count}{first_of} ({})", in_brief(first)))
 }
 
 /// What the first list has more often than the second.
@@ -138,21 +150,29 @@ mod tests {
                 ("KUBE-B", &["-j ONE", "-j ONE", "-j TWO"]),
                 ("KUBE-C", &["-j ONE", "-j TWO"]),
                 ("KUBE-D", &["-j ONE"]),
-                ("KUBE-E", &["-j ONE"]),
+                ("KUBE-E", &["-j ONE", "-j TWO"]),
                 ("KUBE-SAME", &["-j ONE"]),
             ],
-            &[("OUTPUT", &["-j KUBE-A"]), ("INPUT", &["-j KUBE-A"])],
+            &[
+                ("OUTPUT", &["-j KUBE-A"]),
+                ("INPUT", &["-j KUBE-A"]),
+                ("PREROUTING", &["-j KUBE-A"]),
+            ],
         );
         let mut there = rules(
             &[
                 ("KUBE-B", &["-j ONE"]),
                 ("KUBE-C", &["-j TWO", "-j ONE"]),
                 ("KUBE-D", &["-j ONE", "-s 192.0.2.0/24 -j ACCEPT", "-j RETURN"]),
-                ("KUBE-E", &["-j ONE", "-j ONE"]),
+                ("KUBE-E", &["-j ONE", "-j ONE", "-j ONE", "-j FOUR"]),
                 ("KUBE-SAME", &["-j ONE"]),
                 ("KUBE-Z", &[]),
             ],
-            &[("OUTPUT", &["-p udp -j KUBE-A"]), ("INPUT", &["-j KUBE-A"])],
+            &[
+                ("OUTPUT", &["-p udp -j KUBE-A"]),
+                ("INPUT", &["-j KUBE-A"]),
+                ("PREROUTING", &["-j KUBE-A", "-j KUBE-A"]),
+            ],
         );
         there.displaced.insert("INPUT".to_owned());
         let expected = [
@@ -161,12 +181,22 @@ mod tests {
             "nat KUBE-B lacks 2 rules",
             "nat KUBE-C has its rules in another order",
             "nat KUBE-D has 2 foreign rules, the first (-s 192.0.2.0/24 -j ACCEPT)",
-            "nat KUBE-E has 1 foreign rule (-j ONE)",
+            "nat KUBE-E lacks 1 rule and repeats 1 rule (-j ONE) and has 1 foreign rule (-j FOUR)",
             "nat KUBE-Z is surplus",
             "nat OUTPUT lacks 1 jump and has 1 foreign jump (-p udp -j KUBE-A)",
+            "nat PREROUTING repeats 1 jump (-j KUBE-A)",
         ];
         assert_eq!(lines(&left, &there), expected);
         assert_eq!(lines(&left, &left), [""; 0]);
+    }
+
+    #[test]
+    fn a_jump_that_has_come_to_the_front_is_told_with_its_chain() {
+        let there = rules(&[], &[("INPUT", &["-j KUBE-A"])]);
+        let mut left = there.clone();
+        left.displaced.insert("INPUT".to_owned());
+        let expected = "nat INPUT no longer has rules of others before jumps of ours";
+        assert_eq!(lines(&left, &there), [expected]);
     }
 
     #[test]
