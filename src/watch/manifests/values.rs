@@ -75,12 +75,23 @@ fn unassigned_address(object: &Value) -> Option<String> {
         Ok(asked) => asked,
         Err(reason) => return Some(format!("{reason}; nothing is served at it")),
     };
-    let given = |ingress: &Value| ingress.get("ip").and_then(Value::as_str).map(str::to_owned);
-    let is_given = ingress(object).iter().filter_map(given).any(|ip| address("", &ip) == Ok(asked));
-    (!is_given).then(|| {
-        format!(
+    let is_asked = |text: &Value| text.as_str().is_some_and(|text| address("", text) == Ok(asked));
+    if list(object, "externalIPs").iter().any(is_asked) {
+        return None;
+    }
+    let given = ingress(object).iter().filter(|one| one.get("ip").is_some_and(is_asked));
+    let modes: Vec<_> = given.map(|one| one.get("ipMode").and_then(Value::as_str)).collect();
+    if modes.is_empty() {
+        return Some(format!(
             "{name}: {asked} is not served, as no controller gives it to the Service; to have it \
              served, write status.loadBalancer.ingress: [{{ip: {asked}}}]"
+        ));
+    }
+    // That another mode is none is told with the ingress.
+    modes.iter().all(|mode| *mode == Some("Proxy")).then(|| {
+        format!(
+            "{name}: {asked} is not served, as its ipMode in status.loadBalancer.ingress is Proxy; \
+             to have it served, write VIP"
         )
     })
 }
@@ -287,6 +298,20 @@ mod tests {
             assert_eq!(told(asked("192.0.2.9"), ingress), [not_served]);
         }
         assert_eq!(told(asked("FD00:0::9"), json!([{"ip": "fd00::9"}])), [""; 0]);
+        let outside = json!({"type": "LoadBalancer", "loadBalancerIP": "192.0.2.9",
+            "externalIPs": ["192.0.2.9"]});
+        assert_eq!(told(outside, json!(null)), [""; 0], "it is served");
+        let in_mode = |mode: &str| json!({"ip": "192.0.2.9", "ipMode": mode});
+        assert_eq!(
+            told(asked("192.0.2.9"), json!([in_mode("Proxy")])),
+            ["spec.loadBalancerIP: 192.0.2.9 is not served, as its ipMode in \
+              status.loadBalancer.ingress is Proxy; to have it served, write VIP"]
+        );
+        for ingress in [json!([in_mode("VIP")]), json!([in_mode("Proxy"), in_mode("VIP")])] {
+            assert_eq!(told(asked("192.0.2.9"), ingress), [""; 0]);
+        }
+        let unknown = json!([in_mode("Vip")]);
+        assert_eq!(told(asked("192.0.2.9"), unknown), [""; 0], "the mode itself is rejected");
         assert_eq!(
             told(asked("lb"), json!([{"ip": "192.0.2.9"}])),
             ["spec.loadBalancerIP: \"lb\" is not an IP address; nothing is served at it"]
