@@ -161,6 +161,8 @@ fn collect(document: &Value, line: Line, found: &mut Content) -> Result<(), Stri
     let mut oddities = oddities::of(kind, document);
     match object.parsed.object.is_some() {
         true => object.parsed.reasons.extend(defaulted),
+        // What becomes of it is for the other proxy to say.
+        false if labels::other_proxy(kind, document).is_some() => {}
         false => oddities.extend(defaulted.iter().map(|reason| reason.text().to_owned())),
     }
     let id = (kind, object.name.clone());
@@ -350,16 +352,19 @@ mod tests {
 
     #[test]
     fn a_default_is_told_of_what_is_served_alone() {
-        let reasons = |address: &str| {
+        let told = |labels: &str, address: &str| {
             let text = format!(
-                "apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{clusterIP: {address}, \
-                 ports: [{{port: 80}}], sessionAffinity: ClientIp}}\n"
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: a, labels: {{{labels}}}}}\nspec: \
+                 {{clusterIP: {address}, ports: [{{port: 80}}], sessionAffinity: ClientIp}}\n"
             );
             let found = parse(Path::new("x.yaml"), text.as_bytes()).unwrap();
-            found.objects[0].parsed.reasons.clone()
+            (found.objects[0].parsed.reasons.clone(), found.oddities.len())
         };
-        assert!(matches!(&reasons("10.96.0.1")[..], [Reason::Defaulted(_)]));
-        assert_eq!(reasons("None"), []);
+        let (reasons, oddities) = told("", "10.96.0.1");
+        assert!(matches!(&reasons[..], [Reason::Defaulted(_)]) && oddities == 0);
+        assert_eq!(told("", "None"), (vec![], 1));
+        let other = "service.kubernetes.io/service-proxy-name: other";
+        assert_eq!(told(other, "10.96.0.1"), (vec![], 0), "another proxy decides");
     }
 
     #[test]

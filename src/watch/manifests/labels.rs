@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::cluster::Kind;
+use crate::cluster::{Kind, objects};
 use crate::spelling::{distance, nearest};
 
 /// The label of a Service that another proxy serves.
@@ -118,10 +118,19 @@ fn word(name: &str) -> &str {
     name.split_once('/').map_or(name, |(_, word)| word)
 }
 
-/// Why a Service is left to somebody else; in a cluster another proxy would serve it.
-pub fn left_alone(kind: Kind, object: &Value) -> Option<String> {
+/// The other proxy that a Service is left to.
+pub fn other_proxy(kind: Kind, object: &Value) -> Option<&str> {
     let proxy = object.pointer("/metadata/labels")?.get(OTHER_PROXY)?.as_str()?;
-    (kind == Kind::Service).then(|| {
+    (kind == Kind::Service).then_some(proxy)
+}
+
+/// Why a Service is left to somebody else; none for what is not served without the label either.
+pub fn left_alone(kind: Kind, object: &Value) -> Option<String> {
+    let proxy = other_proxy(kind, object)?;
+    let mut without = object.clone();
+    without["metadata"]["labels"][OTHER_PROXY] = Value::Null;
+    let read = objects::read(kind, &without.to_string()).ok()?;
+    read.parsed.object.map(|_| {
         format!(
             "metadata.labels[{OTHER_PROXY}]: \"{proxy}\" is to serve it, so it is not served here; \
              without the label it is"
@@ -210,14 +219,25 @@ mod tests {
 
     #[test]
     fn a_service_of_another_proxy_is_told_with_what_keeps_it() {
-        let object = json!({"metadata": {"labels": {OTHER_PROXY: "other"}}});
+        let labelled = |spec: Value| json!({"metadata": {"name": "a", "labels": {OTHER_PROXY: "other"}}, "spec": spec});
+        let ports = json!([{"port": 80}]);
+        let mut object = labelled(json!({"clusterIP": "10.96.0.1", "ports": ports}));
         assert_eq!(
             left_alone(Kind::Service, &object).unwrap(),
             "metadata.labels[service.kubernetes.io/service-proxy-name]: \"other\" is to serve it, \
              so it is not served here; without the label it is"
         );
         assert_eq!(left_alone(Kind::EndpointSlice, &object), None);
-        let unset = json!({"metadata": {"labels": {OTHER_PROXY: null}}});
-        assert_eq!(left_alone(Kind::Service, &unset), None);
+        object["metadata"]["labels"][OTHER_PROXY] = Value::Null;
+        assert_eq!(left_alone(Kind::Service, &object), None);
+        for spec in [
+            json!({"clusterIP": "None", "ports": ports}),
+            json!({"type": "ExternalName", "externalName": "a.example"}),
+            json!({"ports": ports}),
+            json!({"clusterIP": "10.96.0.1"}),
+        ] {
+            let told = left_alone(Kind::Service, &labelled(spec.clone()));
+            assert_eq!(told, None, "{spec} is not served either way");
+        }
     }
 }

@@ -20,7 +20,7 @@ const ADDRESS_TYPES: [&str; 5] =
 pub fn of(kind: Kind, object: &Value) -> Vec<String> {
     let mut oddities = fields::unknown(kind, object);
     oddities.extend(labels::unknown(kind, object));
-    if labels::left_alone(kind, object).is_some() {
+    if labels::other_proxy(kind, object).is_some() {
         // What it lacks is for others to say.
         return oddities;
     }
