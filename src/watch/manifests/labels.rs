@@ -1,6 +1,7 @@
 //! Labels and annotations by names that nothing reads, and that look as if something did.
 //!
-//! They hold any name, so only what is near to one that is read is told, and all of our own domain.
+//! They hold any name, so only what is near to one that is read is told, and, of the annotations of
+//! Services, all of our own domain.
 //! Invariant: nothing here keeps an object from being programmed.
 
 use serde_json::{Map, Value};
@@ -11,11 +12,8 @@ use crate::spelling::{distance, nearest};
 /// The label of a Service that another proxy serves.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 
-/// The domain of our own annotations, but for a word and a dot.
+/// The domain of our own annotations, and what the domains below it end in.
 const OURS: &str = "kube-ipvs-proxy.io";
-
-/// Domains of the names that are read; in them the part after the slash tells names apart.
-const DOMAINS: [&str; 3] = [OURS, "kube-router.io", "kubernetes.io"];
 
 /// Annotations of a Service that are read: ours, then those of kube-router.
 const ANNOTATIONS: [&str; 4] = [
@@ -55,67 +53,64 @@ fn sections(kind: Kind) -> [Section; 2] {
 /// Labels and annotations without effect, each with what was probably meant.
 pub fn unknown(kind: Kind, object: &Value) -> Vec<String> {
     let [labels, annotations] = sections(kind);
+    let given = |section: &Section| {
+        object.get("metadata").and_then(|metadata| metadata.get(section.field)?.as_object())
+    };
     let mut told = Vec::new();
     for (section, other) in [(&labels, &annotations), (&annotations, &labels)] {
-        let given = object.get("metadata").and_then(|metadata| metadata.get(section.field));
-        let Some(given) = given.and_then(Value::as_object) else { continue };
-        let unknown = given.keys().filter(|name| !section.read.contains(&name.as_str()));
-        told.extend(unknown.filter_map(|name| without_effect(name, given, section, other)));
+        let Some(names) = given(section) else { continue };
+        for name in names.keys().filter(|name| !section.read.contains(&name.as_str())) {
+            told.extend(match other.read.contains(&name.as_str()) {
+                // Who has it in both is read, and the other one is for somebody else.
+                true if given(other).is_some_and(|there| there.contains_key(name)) => None,
+                true => Some(misplaced(name, section, other)),
+                false => not_read(name, names, section),
+            });
+        }
     }
     told
 }
 
-fn without_effect(
-    name: &str,
-    given: &Map<String, Value>,
-    section: &Section,
-    other: &Section,
-) -> Option<String> {
-    let Section { field, word, read } = section;
-    let path = format!("metadata.{field}[{name}]");
-    if other.read.contains(&name) {
-        let belongs = other.field;
-        return Some(format!("{path}: has no effect as {word}; it belongs in metadata.{belongs}"));
-    }
-    let is_ours = domain(name) == Some(OURS) && !read.is_empty() && *word == "annotation";
-    let meant = match meant(name, read) {
-        // Who has both knows what is read, and the other one is for somebody else.
-        Some(meant) if is_ours || !given.contains_key(meant) => format!("did you mean {meant}?"),
-        _ if is_ours => {
-            let ours: Vec<&str> =
-                read.iter().copied().filter(|name| domain(name) == Some(OURS)).collect();
-            format!("there are {}", ours.join(" and "))
-        }
-        _ => return None,
-    };
-    Some(format!("{path}: no such {word}, so it has no effect; {meant}"))
+/// A name that is read in the other section.
+fn misplaced(name: &str, Section { field, word, .. }: &Section, other: &Section) -> String {
+    let belongs = other.field;
+    format!("metadata.{field}[{name}]: has no effect as {word}; it belongs in metadata.{belongs}")
 }
 
-/// The name that was probably meant, of those that are read.
+/// A name that is read in neither section, if it looks as if it should be.
+fn not_read(name: &str, given: &Map<String, Value>, section: &Section) -> Option<String> {
+    let Section { field, word, read } = section;
+    let ours: Vec<&str> = read.iter().copied().filter(|name| is_ours(name)).collect();
+    let is_of_these = is_ours(name) && !ours.is_empty();
+    let meant = match meant(name, read) {
+        // Who has both knows what is read, and the other one is for somebody else.
+        Some(meant) if is_of_these || !given.contains_key(meant) => {
+            format!("did you mean {meant}?")
+        }
+        _ if is_of_these => format!("there are {}", ours.join(" and ")),
+        _ => return None,
+    };
+    Some(format!("metadata.{field}[{name}]: no such {word}, so it has no effect; {meant}"))
+}
+
+/// The name that was probably meant, of those that are read. Other domains are of others, who may
+/// have the same word in theirs.
 fn meant(name: &str, read: &[&'static str]) -> Option<&'static str> {
     if let Some(whole) = read.iter().find(|known| distance(name, known) <= MISTYPED) {
         return Some(whole);
     }
-    let given = domain(name)?;
-    let of_domain: Vec<_> = read.iter().filter(|known| domain(known) == Some(given)).collect();
-    let words: Vec<&str> = of_domain.iter().map(|known| word(known)).collect();
-    let near = nearest(word(name), &words)?;
-    of_domain.into_iter().find(|known| word(known) == near).copied()
+    let (domain, word) = name.split_once('/')?;
+    let known = read.iter().filter_map(|known| Some((known, known.split_once('/')?)));
+    let of_domain: Vec<_> = known.filter(|(_, (of_known, _))| *of_known == domain).collect();
+    let words: Vec<&str> = of_domain.iter().map(|(_, (_, word))| *word).collect();
+    let near = nearest(word, &words)?;
+    of_domain.into_iter().find(|(_, (_, word))| *word == near).map(|(known, _)| *known)
 }
 
-/// Which of the domains a name is of, whatever is before it.
-fn domain(name: &str) -> Option<&'static str> {
-    let (of_name, _) = name.split_once('/')?;
-    let is_of = |domain: &&str| {
-        let before = of_name.strip_suffix(domain);
-        before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
-    };
-    DOMAINS.into_iter().find(is_of)
-}
-
-/// The part of a name after its domain.
-fn word(name: &str) -> &str {
-    name.split_once('/').map_or(name, |(_, word)| word)
+/// Whether a name is of our domain, or of one below it.
+fn is_ours(name: &str) -> bool {
+    let before = name.split_once('/').and_then(|(domain, _)| domain.strip_suffix(OURS));
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// The other proxy that a Service is left to.
@@ -177,7 +172,7 @@ mod tests {
     fn labels_that_look_as_if_they_were_read_are_told() {
         for (kind, given, meant) in [
             (Kind::Service, "service.kubernetes.io/service-proxy-nam", OTHER_PROXY),
-            (Kind::Service, "kubernetes.io/service-proxy-name", OTHER_PROXY),
+            (Kind::Service, "service.kubernetes.oi/service-proxy-name", OTHER_PROXY),
             (Kind::EndpointSlice, "kubernetes.io/servicename", "kubernetes.io/service-name"),
             (Kind::EndpointSlice, "kubernets.io/service-name", "kubernetes.io/service-name"),
             (
@@ -185,7 +180,7 @@ mod tests {
                 "service.kubernetes.io/headles",
                 "service.kubernetes.io/headless",
             ),
-            (Kind::Node, "failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+            (Kind::Node, "topology.kubernetes.io/zones", "topology.kubernetes.io/zone"),
         ] {
             let told = format!(
                 "metadata.labels[{given}]: no such label, so it has no effect; did you mean {meant}?"
@@ -196,7 +191,9 @@ mod tests {
         }
         let others = json!({"app": "web", "scheduler": "x", "app.kubernetes.io/name": "web",
             "topology.example/zone": "a", "endpointslice.kubernetes.io/managed-by": "x",
-            "topology.kubernetes.io/region": "a", "kubernetes.io/hostname": "n"});
+            "topology.kubernetes.io/region": "a", "kubernetes.io/hostname": "n",
+            "multicluster.kubernetes.io/service-name": "web",
+            "failure-domain.beta.kubernetes.io/zone": "a"});
         for kind in Kind::ALL {
             assert_eq!(labelled(kind, &others), [""; 0], "{kind}");
         }
@@ -215,6 +212,13 @@ mod tests {
             ["metadata.labels[kube-router.io/service.scheduler]: has no effect as label; it \
               belongs in metadata.annotations"]
         );
+    }
+
+    #[test]
+    fn a_name_that_is_in_both_sections_is_where_it_belongs() {
+        let both = json!({"kube-router.io/service.scheduler": "sh"});
+        let object = json!({"metadata": {"labels": both, "annotations": both}});
+        assert_eq!(unknown(Kind::Service, &object), [""; 0]);
     }
 
     #[test]
