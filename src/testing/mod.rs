@@ -3,6 +3,7 @@
 //! Compiled behind the feature `testing`, which adds this module and changes nothing else.
 
 pub mod fake_kernel;
+pub mod fields;
 pub mod log;
 pub mod node;
 pub mod objects;

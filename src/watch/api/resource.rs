@@ -207,6 +207,16 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::objects::Labels;
+    use crate::testing::fields;
+
+    #[test]
+    fn the_labels_that_are_selected_by_are_those_that_are_read() {
+        let read = fields::of::<Labels>();
+        for label in [NOT_FOREIGN, NOT_HEADLESS] {
+            assert!(read.contains(&label.trim_start_matches('!')), "{label}");
+        }
+    }
 
     #[test]
     fn requests_ask_for_what_the_reference_asks_for() {

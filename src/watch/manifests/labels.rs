@@ -12,6 +12,15 @@ use crate::spelling::{distance, nearest};
 /// The label of a Service that another proxy serves.
 const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 
+/// The label of a slice, with the Service that it is of.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The label of the endpoints of a headless Service.
+pub const HEADLESS: &str = "service.kubernetes.io/headless";
+
+/// The annotation of endpoints with the time of the change that they tell of.
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
 /// The domain of our own annotations, and what the domains below it end in.
 const OURS: &str = "kube-ipvs-proxy.io";
 
@@ -37,10 +46,8 @@ struct Section {
 fn sections(kind: Kind) -> [Section; 2] {
     let (labels, annotations): (&[&str], &[&str]) = match kind {
         Kind::Service => (&[OTHER_PROXY], &ANNOTATIONS),
-        Kind::EndpointSlice => {
-            (&["kubernetes.io/service-name", "service.kubernetes.io/headless"], &[])
-        }
-        Kind::Endpoints => (&["service.kubernetes.io/headless"], &[]),
+        Kind::EndpointSlice => (&[SERVICE_NAME, HEADLESS], &[TRIGGER_TIME]),
+        Kind::Endpoints => (&[HEADLESS], &[TRIGGER_TIME]),
         Kind::Node => (&["topology.kubernetes.io/zone"], &[]),
         Kind::ServiceCidr => (&[], &[]),
     };
@@ -135,9 +142,22 @@ pub fn left_alone(kind: Kind, object: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::json;
 
     use super::*;
+    use crate::testing::fields;
+
+    #[test]
+    fn all_names_that_are_read_are_known() {
+        let read = [fields::of::<objects::Labels>(), fields::of::<objects::Annotations>()];
+        for (index, read) in read.into_iter().enumerate() {
+            let of_kind = |kind| sections(kind)[index].read;
+            let known: BTreeSet<&str> = Kind::ALL.into_iter().flat_map(of_kind).copied().collect();
+            assert_eq!(known, read.iter().copied().collect());
+        }
+    }
 
     fn labelled(kind: Kind, labels: &Value) -> Vec<String> {
         unknown(kind, &json!({"metadata": {"labels": labels}}))

@@ -67,12 +67,12 @@ fn lack_of_service(object: &Value) -> Vec<String> {
 
 /// What a slice lacks to be of a Service.
 fn lack_of_slice(object: &Value) -> Option<String> {
-    let labels = object.pointer("/metadata/labels");
-    let label = |name| labels.and_then(|labels| labels.get(name)).and_then(Value::as_str);
-    let is_of_service = label("kubernetes.io/service-name").is_some_and(|name| !name.is_empty());
-    let is_headless = label("service.kubernetes.io/headless").is_some();
+    let given = object.pointer("/metadata/labels");
+    let label = |name| given.and_then(|given| given.get(name)).and_then(Value::as_str);
+    let is_of_service = label(labels::SERVICE_NAME).is_some_and(|name| !name.is_empty());
+    let is_headless = label(labels::HEADLESS).is_some();
     (!is_of_service && !is_headless).then(|| {
-        "metadata.labels: kubernetes.io/service-name is missing, so it is of no Service".to_owned()
+        format!("metadata.labels: {} is missing, so it is of no Service", labels::SERVICE_NAME)
     })
 }
 
