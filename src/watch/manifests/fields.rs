@@ -9,8 +9,9 @@ use crate::cluster::Kind;
 use crate::spelling::{distance, nearest};
 
 /// Fields of metadata (`k8s.io/apimachinery`, `meta/v1`); labels and annotations hold any name.
-const METADATA: [&str; 15] = [
+const METADATA: [&str; 16] = [
     "metadata.annotations",
+    "metadata.clusterName",
     "metadata.creationTimestamp",
     "metadata.deletionGracePeriodSeconds",
     "metadata.deletionTimestamp",
@@ -28,7 +29,7 @@ const METADATA: [&str; 15] = [
 ];
 
 /// Fields of a Service (`core/v1`); a list is written with the items in it.
-const SERVICE: [&str; 32] = [
+const SERVICE: [&str; 34] = [
     "spec.allocateLoadBalancerNodePorts",
     "spec.clusterIP",
     "spec.clusterIPs",
@@ -38,6 +39,7 @@ const SERVICE: [&str; 32] = [
     "spec.healthCheckNodePort",
     "spec.internalTrafficPolicy",
     "spec.ipFamilies",
+    "spec.ipFamily",
     "spec.ipFamilyPolicy",
     "spec.loadBalancerClass",
     "spec.loadBalancerIP",
@@ -59,8 +61,9 @@ const SERVICE: [&str; 32] = [
     "status.loadBalancer.ingress[].hostname",
     "status.loadBalancer.ingress[].ip",
     "status.loadBalancer.ingress[].ipMode",
-    "status.loadBalancer.ingress[].ports",
-    "status.loadBalancer.ingress[].error",
+    "status.loadBalancer.ingress[].ports[].error",
+    "status.loadBalancer.ingress[].ports[].port",
+    "status.loadBalancer.ingress[].ports[].protocol",
 ];
 
 /// Fields of an EndpointSlice (`discovery.k8s.io/v1`).
@@ -307,11 +310,25 @@ mod tests {
                 json!({"cidrs": []}),
                 "cidrs: no such field; did you mean spec.cidrs?",
             ),
+            (
+                Kind::Service,
+                json!({"status": {"loadBalancer": {"ingress": [{"error": "x"}]}}}),
+                "status.loadBalancer.ingress[0].error: no such field; did you mean \
+                 status.loadBalancer.ingress[0].ports[].error?",
+            ),
             (Kind::Service, json!({"spec": {"colour": 1}}), "spec.colour: no such field"),
             (Kind::Service, json!({"spec": {"spec": {}}}), "spec.spec: no such field"),
         ] {
             assert_eq!(unknown(kind, &object), [told]);
         }
+    }
+
+    #[test]
+    fn fields_that_only_some_versions_have_are_fields() {
+        let ports = json!([{"port": 80, "protocol": "TCP", "error": "x"}]);
+        let object = json!({"metadata": {"clusterName": ""}, "spec": {"ipFamily": "IPv4"},
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ports": ports}]}}});
+        assert_eq!(unknown(Kind::Service, &object), [""; 0]);
     }
 
     #[test]
