@@ -58,7 +58,7 @@ pub fn without_effect(object: &Value) -> Vec<String> {
         told.extend(alien_to(given, object));
     }
     told.extend(unassigned_address(object));
-    told.extend(class_without_address(object));
+    told.extend(balancer_without_address(object));
     told
 }
 
@@ -96,16 +96,22 @@ fn unassigned_address(object: &Value) -> Option<String> {
     })
 }
 
-fn class_without_address(object: &Value) -> Option<String> {
-    let class = text(object, "loadBalancerClass")?;
-    // The address that is asked for is told of already.
-    let is_told = !ingress(object).is_empty() || text(object, "loadBalancerIP").is_some();
-    (!is_told).then(|| {
-        format!(
-            "spec.loadBalancerClass: \"{class}\" gives the Service no address, as no controller \
-             reads manifests; to have one served, write status.loadBalancer.ingress with its ip"
-        )
-    })
+/// A load balancer that is asked for, by class or by type alone.
+fn balancer_without_address(object: &Value) -> Option<String> {
+    // The address that is asked for is told of already; one of externalIPs may be all that is meant.
+    let is_told = text(object, "loadBalancerIP").is_some();
+    if is_told || !ingress(object).is_empty() || !list(object, "externalIPs").is_empty() {
+        return None;
+    }
+    let asking = match text(object, "loadBalancerClass") {
+        Some(class) => format!("spec.loadBalancerClass: \"{class}\""),
+        None if text(object, "type") == Some(BALANCED) => format!("spec.type: {BALANCED}"),
+        None => return None,
+    };
+    Some(format!(
+        "{asking} gives the Service no address of a load balancer, as no controller reads \
+         manifests; to have one served, write status.loadBalancer.ingress with its ip"
+    ))
 }
 
 fn ingress(object: &Value) -> &[Value] {
@@ -262,7 +268,7 @@ mod tests {
                 "NodePort",
                 &["loadBalancerSourceRanges: type NodePort", "healthCheckNodePort: 30790"],
             ),
-            ("LoadBalancer", &[]),
+            ("LoadBalancer", &["type: LoadBalancer gives the Service no address"]),
             ("ExternalName", &[]),
             // Its own fault is told, and what it should have been is not known.
             ("Nodeport", &[]),
@@ -316,15 +322,32 @@ mod tests {
             told(asked("lb"), json!([{"ip": "192.0.2.9"}])),
             ["spec.loadBalancerIP: \"lb\" is not an IP address; nothing is served at it"]
         );
-        let class = json!({"type": "LoadBalancer", "loadBalancerClass": "example.com/lb"});
-        assert_eq!(
-            told(class.clone(), json!(null)),
-            ["spec.loadBalancerClass: \"example.com/lb\" gives the Service no address, as no \
-              controller reads manifests; to have one served, write status.loadBalancer.ingress \
-              with its ip"]
-        );
-        assert_eq!(told(class, json!([{"ip": "192.0.2.9"}])), [""; 0]);
         let headless = json!({"clusterIP": "None", "loadBalancerIP": "192.0.2.9"});
         assert_eq!(told(headless, json!(null)), [""; 0]);
+    }
+
+    #[test]
+    fn load_balancers_that_nobody_sees_to_are_told() {
+        let kind = json!({"type": "LoadBalancer"});
+        let class = json!({"type": "LoadBalancer", "loadBalancerClass": "example.com/lb"});
+        for (spec, asking) in [
+            (kind, "spec.type: LoadBalancer"),
+            (class, "spec.loadBalancerClass: \"example.com/lb\""),
+        ] {
+            let mut object = service(spec);
+            assert_eq!(
+                without_effect(&object),
+                [format!(
+                    "{asking} gives the Service no address of a load balancer, as no controller \
+                     reads manifests; to have one served, write status.loadBalancer.ingress with \
+                     its ip"
+                )]
+            );
+            let mut outside = object.clone();
+            outside["spec"]["externalIPs"] = json!(["192.0.2.1"]);
+            assert_eq!(without_effect(&outside), [""; 0]);
+            object["status"]["loadBalancer"]["ingress"] = json!([{"ip": "192.0.2.9"}]);
+            assert_eq!(without_effect(&object), [""; 0]);
+        }
     }
 }
