@@ -1,7 +1,8 @@
-//! What is odd about a manifest, although nothing is wrong with it: fields that no API has, and
-//! what the object lacks to have any effect.
+//! What is odd about a manifest, although nothing is wrong with it: fields that no API has, names
+//! and values without effect, and what the object lacks to have any.
 //!
-//! An API server would refuse the first, or set the second; a folder has nobody who does.
+//! An API server would refuse some of these, and it or a controller would set others; a folder has
+//! nobody who does.
 //! Invariant: nothing here keeps an object from being programmed.
 
 use std::net::IpAddr;
