@@ -198,7 +198,12 @@ fn collect(place: &Place, value: &Value, known: &[&str], found: &mut Vec<String>
                 let field = place.field(name);
                 match names.contains(&name.as_str()) {
                     true => collect(&field, value, known, found),
-                    false => found.push(no_such_field(&field, meant(place, name, known))),
+                    false => {
+                        let meant = meant(place, name, known);
+                        let meant = meant.map(|meant| format!("did you mean {meant}?"));
+                        let remedy = meant.or_else(|| wrapped(place, value, &names));
+                        found.push(no_such_field(&field, remedy));
+                    }
                 }
             }
         }
@@ -206,9 +211,20 @@ fn collect(place: &Place, value: &Value, known: &[&str], found: &mut Vec<String>
     }
 }
 
-fn no_such_field(field: &Place, meant: Option<String>) -> String {
-    let meant = meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
-    format!("{}: no such field{meant}", field.shown)
+fn no_such_field(field: &Place, remedy: Option<String>) -> String {
+    let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+    format!("{}: no such field{remedy}", field.shown)
+}
+
+/// What to do with a field that only wraps fields of the place that it is at.
+fn wrapped(place: &Place, value: &Value, names: &[&str]) -> Option<String> {
+    let fields = value.as_object().filter(|fields| !fields.is_empty())?;
+    let are_of_place = fields.keys().all(|name| names.contains(&name.as_str()));
+    let level = match place.shown.as_str() {
+        "" => "at the top level",
+        above => &format!("in {above}"),
+    };
+    are_of_place.then(|| format!("what is in it belongs {level}"))
 }
 
 /// What was probably meant by a name at a place: a field of the same place, else the nearest of
@@ -315,6 +331,21 @@ mod tests {
                 json!({"status": {"loadBalancer": {"ingress": [{"error": "x"}]}}}),
                 "status.loadBalancer.ingress[0].error: no such field; did you mean \
                  status.loadBalancer.ingress[0].ports[].error?",
+            ),
+            (
+                Kind::EndpointSlice,
+                json!({"spec": {"addressType": "IPv4", "endpoints": [], "ports": []}}),
+                "spec: no such field; what is in it belongs at the top level",
+            ),
+            (
+                Kind::Service,
+                json!({"spec": {"spec": {"clusterIP": "10.96.0.1"}}}),
+                "spec.spec: no such field; what is in it belongs in spec",
+            ),
+            (
+                Kind::EndpointSlice,
+                json!({"spec": {"ports": [], "replicas": 1}}),
+                "spec: no such field",
             ),
             (Kind::Service, json!({"spec": {"colour": 1}}), "spec.colour: no such field"),
             (Kind::Service, json!({"spec": {"spec": {}}}), "spec.spec: no such field"),
