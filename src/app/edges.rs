@@ -19,6 +19,7 @@ use crate::state;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::refused::Refused;
 use crate::watch::api::{self, ApiSettings, ApiSource};
+use crate::watch::changes::Limits;
 use crate::watch::manifests::ManifestSource;
 use crate::watch::{self, Source};
 
@@ -74,6 +75,7 @@ pub(super) async fn open_source(
                 folder: folder.clone(),
                 node_name: config.policy.node_name.to_string(),
                 refused: refused.clone(),
+                limits: Limits::default(),
             })))
         }
         SourceConfig::ApiServer { kubeconfig, master, endpoints } => {

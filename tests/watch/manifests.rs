@@ -11,6 +11,7 @@ use kube_ipvs_proxy::cluster::store::Store;
 use kube_ipvs_proxy::cluster::{Kind, ObjectName, Update};
 use kube_ipvs_proxy::telemetry::metrics::Metrics;
 use kube_ipvs_proxy::telemetry::refused::Refused;
+use kube_ipvs_proxy::watch::changes::Limits;
 use kube_ipvs_proxy::watch::manifests::{self, ManifestSource};
 use kube_ipvs_proxy::watch::{Error, Source};
 use libtest_mimic::Trial;
@@ -72,7 +73,8 @@ fn start(path: &Path) -> Follower {
 /// A folder as a source, for a node of some name.
 pub fn source(path: &Path, refused: &Refused) -> Source {
     let (folder, node_name, refused) = (path.to_owned(), "node-1".to_owned(), refused.clone());
-    Source::Manifests(Box::new(ManifestSource { folder, node_name, refused }))
+    let limits = Limits { missing: Duration::from_millis(50), ..Limits::default() };
+    Source::Manifests(Box::new(ManifestSource { folder, node_name, refused, limits }))
 }
 
 /// The Services that a store knows, as `name:port`.

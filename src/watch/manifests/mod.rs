@@ -101,6 +101,8 @@ pub struct ManifestSource {
     pub node_name: String,
     /// Where files are named that cannot be used.
     pub refused: Refused,
+    /// How long to wait for changes of the folder to be over.
+    pub limits: Limits,
 }
 
 /// Who follows another source has no manifest that could be wrong.
@@ -115,7 +117,7 @@ impl ManifestSource {
     pub(super) async fn run(self, updates: &Sender<Update>) -> Result<(), Error> {
         let path = &self.folder;
         // Order: watch, then read, so that no change falls between.
-        let mut changes = Changes::watch(path, Limits::default())?;
+        let mut changes = Changes::watch(path, self.limits)?;
         let (mut reader, first) = read(Reader::new(&self), BTreeSet::new()).await;
         let mut reading = Some(first?);
         loop {
@@ -145,9 +147,9 @@ impl ManifestSource {
     /// Waits until the folder can be watched again; until then it is itself what cannot be used.
     async fn found_again(&self) -> Changes {
         let folder = self.folder.display();
-        let (limits, mut is_told) = (Limits::default(), false);
+        let mut is_told = false;
         loop {
-            match Changes::watch(&self.folder, limits) {
+            match Changes::watch(&self.folder, self.limits) {
                 Ok(changes) => {
                     if is_told {
                         info!(%folder, "manifest folder is back");
@@ -164,7 +166,7 @@ impl ManifestSource {
                 }
                 Err(_) => {}
             }
-            sleep(limits.missing).await;
+            sleep(self.limits.missing).await;
         }
     }
 }

@@ -13,7 +13,8 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n\
 /// A reader of a folder, which has not read it.
 fn reader(scratch: &Scratch) -> Reader {
     let (folder, node_name) = (scratch.0.clone(), "node-1".to_owned());
-    Reader::new(&ManifestSource { folder, node_name, refused: Refused::new(Metrics::new()) })
+    let (refused, limits) = (Refused::new(Metrics::new()), Limits::default());
+    Reader::new(&ManifestSource { folder, node_name, refused, limits })
 }
 
 /// What the reader logs of its next look, and the files that cannot be used.
