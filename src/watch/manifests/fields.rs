@@ -326,12 +326,16 @@ mod tests {
                 json!({"cidrs": []}),
                 "cidrs: no such field; did you mean spec.cidrs?",
             ),
-            (
-                Kind::Service,
-                json!({"status": {"loadBalancer": {"ingress": [{"error": "x"}]}}}),
-                "status.loadBalancer.ingress[0].error: no such field; did you mean \
-                 status.loadBalancer.ingress[0].ports[].error?",
-            ),
+            (Kind::Service, json!({"spec": {"colour": 1}}), "spec.colour: no such field"),
+            (Kind::Service, json!({"spec": {"spec": {}}}), "spec.spec: no such field"),
+        ] {
+            assert_eq!(unknown(kind, &object), [told]);
+        }
+    }
+
+    #[test]
+    fn what_wraps_fields_of_its_place_is_told_where_they_belong() {
+        for (kind, object, told) in [
             (
                 Kind::EndpointSlice,
                 json!({"spec": {"addressType": "IPv4", "endpoints": [], "ports": []}}),
@@ -347,8 +351,6 @@ mod tests {
                 json!({"spec": {"ports": [], "replicas": 1}}),
                 "spec: no such field",
             ),
-            (Kind::Service, json!({"spec": {"colour": 1}}), "spec.colour: no such field"),
-            (Kind::Service, json!({"spec": {"spec": {}}}), "spec.spec: no such field"),
         ] {
             assert_eq!(unknown(kind, &object), [told]);
         }
@@ -360,6 +362,12 @@ mod tests {
         let object = json!({"metadata": {"clusterName": ""}, "spec": {"ipFamily": "IPv4"},
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ports": ports}]}}});
         assert_eq!(unknown(Kind::Service, &object), [""; 0]);
+        let misplaced = json!({"status": {"loadBalancer": {"ingress": [{"error": "x"}]}}});
+        assert_eq!(
+            unknown(Kind::Service, &misplaced),
+            ["status.loadBalancer.ingress[0].error: no such field; did you mean \
+              status.loadBalancer.ingress[0].ports[].error?"]
+        );
     }
 
     #[test]
