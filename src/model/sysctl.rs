@@ -19,11 +19,15 @@ pub fn is_tuning(path: &str) -> bool {
         || IPVS_TIMEOUTS.contains(&path)
 }
 
-/// The name by which `sysctl` knows the setting of a path.
+/// The name by which `sysctl` knows the setting of a path; a time-out of IPVS, which it does not
+/// know, in words.
 ///
 /// Both signs are exchanged, as interfaces such as `eth0.100` have a dot in their names
 /// (sysctl.d(5)).
 pub fn name(path: &str) -> String {
+    if let Some(what) = path.strip_prefix("ipvs/timeout/") {
+        return format!("time-out of IPVS for {what}, in seconds");
+    }
     let exchanged = path.chars().map(|letter| match letter {
         '/' => '.',
         '.' => '/',
@@ -39,5 +43,7 @@ mod tests {
         assert_eq!(super::name("net/ipv4/vs/conntrack"), "net.ipv4.vs.conntrack");
         let of_an_interface = super::name("net/ipv6/conf/eth0.100/accept_ra");
         assert_eq!(of_an_interface, "net.ipv6.conf.eth0/100.accept_ra");
+        let of_ipvs = super::IPVS_TIMEOUTS.map(super::name);
+        assert_eq!(of_ipvs[1], "time-out of IPVS for tcpfin, in seconds");
     }
 }

@@ -131,6 +131,7 @@ fn settings_alone_are_made_on_request() {
     let flags = ["--init-only", "--hostname-override=node-1", "--ipvs-udp-timeout=77s"];
     let told = world.node.output(program, &flags);
     assert!(told.contains("  net.ipv4.vs.conntrack = 1, was 0\n"), "{told}");
+    assert!(told.contains("  time-out of IPVS for udp, in seconds = 77, was 300\n"), "{told}");
     assert!(told.contains(", 0 failed\n"), "{told}");
     let again = world.node.output(program, &flags);
     assert_eq!(again, "0 added, 0 changed, 0 removed, 0 failed\n");
