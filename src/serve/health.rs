@@ -10,7 +10,8 @@
 //! load balancers ask `/healthz`. Rows of Services that fail turn none of them bad.
 //!
 //! A bad answer says why in a line, and the log all of it; each answer names files that are refused,
-//! whole or in part, but not what is wrong with them, as anybody on the network may ask. They turn nothing bad, either.
+//! whole or in part, but not what is wrong with them, as anybody on the network may ask. They turn
+//! nothing bad, either.
 //!
 //! Parity: kube-proxy is healthy before its first sync, and a sync that fails with nothing queued
 //! never makes it unhealthy; ours is not ready before it can serve, and not healthy when it no
