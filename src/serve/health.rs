@@ -49,7 +49,7 @@ pub struct State {
     pub is_healthy: bool,
 }
 
-/// The body; the order of its fields is that of kube-proxy, and the last two are ours.
+/// The body; the order of its fields is that of kube-proxy, and the last three are ours.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
@@ -62,6 +62,8 @@ struct Body {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refused_files: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    partly_refused_files: Vec<String>,
 }
 
 impl Health {
@@ -131,13 +133,15 @@ impl Health {
     ) -> Answer {
         let now = SystemTime::now();
         let last_updated = if is_ok { Some(now) } else { last_success };
+        let (refused_files, partly_refused_files) = self.refused.paths();
         let body = Body {
             last_updated: last_updated.map_or_else(never, in_words),
             current_time: in_words(now),
             node_eligible,
             healthy,
             reason: (!is_ok).then(|| words(&self.state(), &self.status.borrow())),
-            refused_files: self.refused.names(),
+            refused_files,
+            partly_refused_files,
         };
         Answer {
             status: if is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },

@@ -126,13 +126,17 @@ async fn a_bad_answer_says_why_and_each_names_files_that_are_refused() {
     };
     assert_eq!(ask()["reason"], "waiting for the first complete lists and sync");
     publish.send_replace(ready());
-    assert!(ask().get("reason").is_none() && ask().get("refusedFiles").is_none());
+    for field in ["reason", "refusedFiles", "partlyRefusedFiles"] {
+        assert!(ask().get(field).is_none(), "{}", ask());
+    }
     refused.replace(Role::Manifest, [(file.into(), "line 1:\nodd".to_owned().into())].into());
-    assert_eq!((&ask()["healthy"], &ask()["refusedFiles"][0]), (&true.into(), &file.into()));
+    assert_eq!((&ask()["healthy"], &ask()["refusedFiles"]), (&true.into(), &[file].into()));
+    assert!(ask().get("partlyRefusedFiles").is_none(), "{}", ask());
     assert_eq!(health.words(), "serving; /m/a.yaml is refused: line 1:; odd");
     let part = Refusal { reason: "line 3: odd".into(), is_part: true };
     refused.replace(Role::Manifest, [(file.into(), part)].into());
-    assert_eq!(ask()["refusedFiles"][0], "/m/a.yaml (in part)");
+    assert_eq!(ask()["partlyRefusedFiles"], serde_json::json!([file]));
+    assert!(ask().get("refusedFiles").is_none(), "{}", ask());
     assert_eq!(health.words(), "serving; /m/a.yaml is refused in part: line 3: odd");
 }
 

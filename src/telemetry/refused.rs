@@ -90,12 +90,12 @@ impl Refused {
         })
     }
 
-    /// All of them by their paths, and whether only a part is meant.
-    pub fn names(&self) -> Vec<String> {
-        self.each(|path, refusal| match refusal.is_part {
-            true => format!("{path} (in part)"),
-            false => path.to_owned(),
-        })
+    /// The paths of those of which nothing can be used, and of those of which the rest counts.
+    pub fn paths(&self) -> (Vec<String>, Vec<String>) {
+        let all = self.each(|path, refusal| (path.to_owned(), refusal.is_part));
+        let (parts, wholes): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, is_part)| *is_part);
+        let paths = |files: Vec<(String, bool)>| files.into_iter().map(|(path, _)| path).collect();
+        (paths(wholes), paths(parts))
     }
 
     /// The first of them in a sentence.
@@ -155,21 +155,19 @@ mod tests {
     #[test]
     fn a_file_of_which_the_rest_counts_is_not_called_refused() {
         let refused = Refused::new(Metrics::new());
-        for (is_part, names, first, line) in [
-            (false, "/a.yaml", "/a.yaml is refused: line 2", "line 2"),
+        for (is_part, first, line) in [
+            (false, "/a.yaml is refused: line 2", "line 2"),
             (
                 true,
-                "/a.yaml (in part)",
                 "/a.yaml is refused in part: line 2",
                 "a part cannot be used, the rest counts: line 2",
             ),
         ] {
             let refusal = Refusal { reason: "line 2".to_owned(), is_part };
             refused.replace(Role::Manifest, [("/a.yaml".into(), refusal)].into());
-            assert_eq!(
-                (refused.names(), refused.first().unwrap()),
-                (vec![names.into()], first.into())
-            );
+            let [named, unnamed] = [vec!["/a.yaml".to_owned()], vec![]];
+            let paths = if is_part { (unnamed, named) } else { (named, unnamed) };
+            assert_eq!((refused.paths(), refused.first().unwrap()), (paths, first.into()));
             assert_eq!(refused.lines(), [("/a.yaml".to_owned(), line.to_owned())]);
         }
     }
