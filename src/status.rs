@@ -100,8 +100,8 @@ pub struct Owner {
     pub is_of_service: bool,
 }
 
-/// What the daemon has programmed and the kernel does not have.
-const GONE: &str = ": gone from the kernel, by somebody else; an audit repairs it";
+/// What the daemon has programmed and the kernel does not have, whoever or whatever took it.
+const GONE: &str = ": missing in the kernel; an audit repairs it";
 
 impl Front {
     fn key(&self) -> Address {
