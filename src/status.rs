@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::counted;
-use crate::model::ipvs::{Connections, Glimpse, VirtualServer};
+use crate::model::ipvs::{Connections, FLAGS, Glimpse, VirtualServer};
 
 /// The protocol and the address of a virtual server.
 pub type Address = (String, SocketAddr);
@@ -250,13 +250,9 @@ fn scheduling_words(wanted: &Scheduling, there: &Scheduling) -> Option<String> {
         Some(seconds) => format!("{seconds} s"),
         None => "none".to_owned(),
     };
-    let flags = |scheduling: &Scheduling| match scheduling.flags {
-        0 => "none".to_owned(),
-        flags => format!("{flags:#x}"),
-    };
     let different = [
         ("scheduler", wanted.scheduler.clone(), there.scheduler.clone()),
-        ("scheduler flags", flags(wanted), flags(there)),
+        ("scheduler flags", flag_names(wanted), flag_names(there)),
         ("persistence", persistence(wanted), persistence(there)),
     ];
     let different = different.into_iter().filter(|(_, wanted, there)| wanted != there);
@@ -264,6 +260,23 @@ fn scheduling_words(wanted: &Scheduling, there: &Scheduling) -> Option<String> {
         .map(|(what, wanted, there)| format!("{what} {wanted}, but {there} in the kernel"))
         .collect();
     (!words.is_empty()).then(|| words.join("; "))
+}
+
+/// The flags of a scheduler by their names, and those that have none as a number.
+fn flag_names(Scheduling { scheduler, flags, .. }: &Scheduling) -> String {
+    let mut nameless = *flags;
+    let mut names = Vec::new();
+    for (name, of, bit) in FLAGS {
+        // What has a name of its scheduler is not named once more.
+        if nameless & bit != 0 && of.is_none_or(|of| of == scheduler) {
+            names.push(name.to_owned());
+            nameless &= !bit;
+        }
+    }
+    if nameless != 0 {
+        names.push(format!("{nameless:#x}"));
+    }
+    if names.is_empty() { "none".to_owned() } else { names.join(",") }
 }
 
 fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Glimpse>>) -> String {

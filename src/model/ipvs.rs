@@ -22,6 +22,18 @@ pub const FLAG_MH_PORT: u32 = 0x10;
 /// The third flag that a scheduler may give a meaning (`IP_VS_SVC_F_SCHED3`).
 pub const FLAG_3: u32 = 0x20;
 
+/// Flags by the names that `ipvsadm --sched-flags` has for them, with the scheduler that the name
+/// is of; `flag-N` goes with any.
+pub const FLAGS: [(&str, Option<&str>, u32); 7] = [
+    ("sh-fallback", Some("sh"), FLAG_FALLBACK),
+    ("sh-port", Some("sh"), FLAG_MH_PORT),
+    ("mh-fallback", Some("mh"), FLAG_FALLBACK),
+    ("mh-port", Some("mh"), FLAG_MH_PORT),
+    ("flag-1", None, FLAG_FALLBACK),
+    ("flag-2", None, FLAG_MH_PORT),
+    ("flag-3", None, FLAG_3),
+];
+
 /// Identity of a virtual server: where clients connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ServerKey {

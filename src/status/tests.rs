@@ -133,11 +133,27 @@ fn scheduling_that_the_kernel_has_otherwise_is_told() {
     let text = text(&picture(), Some(&counts));
     for line in [
         "  cluster IP tcp 10.96.0.7:80: scheduler rr, but mh in the kernel; scheduler flags none, \
-         but 0x18 in the kernel; persistence none, but 300 s in the kernel\n",
+         but mh-fallback,mh-port in the kernel; persistence none, but 300 s in the kernel\n",
         "  cluster IP tcp 10.96.0.8:80: not in the kernel\n",
         "  node port tcp [2001:db8::1]:30080: takes no new connections\n",
     ] {
         assert!(text.contains(line), "{text}");
+    }
+}
+
+#[test]
+fn flags_have_the_names_of_their_scheduler() {
+    for (scheduler, flags, names) in [
+        ("rr", 0, "none"),
+        ("sh", 0x18, "sh-fallback,sh-port"),
+        ("mh", 0x10, "mh-port"),
+        ("rr", 0x38, "flag-1,flag-2,flag-3"),
+        ("mh", 0x28, "mh-fallback,flag-3"),
+        ("mh", 0x114, "mh-port,0x104"),
+        ("rr", 0x4, "0x4"),
+    ] {
+        let scheduling = Scheduling { scheduler: scheduler.into(), flags, persistence: None };
+        assert_eq!(flag_names(&scheduling), names);
     }
 }
 

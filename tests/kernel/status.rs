@@ -78,7 +78,7 @@ fn status_tells_services_connections_and_drains() {
     world.node.output("ipvsadm", &["-E", "-t", &front, "-s", "sh", "-b", "sh-port", "-p", "77"]);
     let changed = format!(
         "  cluster IP tcp {front}: scheduler rr, but sh in the kernel; scheduler flags none, but \
-         0x10 in the kernel; persistence none, but 77 s in the kernel\n"
+         sh-port in the kernel; persistence none, but 77 s in the kernel\n"
     );
     let (_, text, _) = status(&world, &[]);
     assert!(text.contains(&changed), "{changed:?} is not in {text}");

@@ -1,6 +1,6 @@
 //! How the connections of a Service are spread, by its annotations.
 //!
-//! Called by [`super::parse`]. Names of flags are those of `ipvsadm --sched-flags`.
+//! Called by [`super::parse`].
 //! Invariant: a value that cannot be used leaves the default in its place.
 
 use std::sync::Arc;
@@ -9,18 +9,7 @@ use super::Reasons;
 use super::field;
 use super::objects::Annotations;
 use crate::cluster::Scheduling;
-use crate::model::ipvs::{FLAG_3, FLAG_FALLBACK, FLAG_MH_PORT, SCHEDULERS};
-
-/// Flags by name, with the scheduler that the name is of; `flag-N` goes with any.
-const FLAGS: [(&str, Option<&str>, u32); 7] = [
-    ("sh-fallback", Some("sh"), FLAG_FALLBACK),
-    ("sh-port", Some("sh"), FLAG_MH_PORT),
-    ("mh-fallback", Some("mh"), FLAG_FALLBACK),
-    ("mh-port", Some("mh"), FLAG_MH_PORT),
-    ("flag-1", None, FLAG_FALLBACK),
-    ("flag-2", None, FLAG_MH_PORT),
-    ("flag-3", None, FLAG_3),
-];
+use crate::model::ipvs::{FLAGS, SCHEDULERS};
 
 /// An annotation that is there and not empty: its name and its text.
 type Given<'a> = Option<(&'static str, &'a str)>;
@@ -80,6 +69,7 @@ fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Option<u32>, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ipvs::FLAG_FALLBACK;
 
     fn read(annotations: [&str; 4]) -> (Option<String>, Option<u32>, Vec<String>) {
         let text = |index: usize| Some(annotations[index].to_owned());
