@@ -55,8 +55,10 @@ pub struct Front {
     pub address: SocketAddr,
     /// Why it does not serve everybody, if so.
     pub note: Option<String>,
-    /// How it is to choose real servers, if the daemon tells.
+    /// How it chooses real servers, as last seen or made; none if it is not in the kernel.
     pub scheduling: Option<Scheduling>,
+    /// How it is to choose them, where that is otherwise and not made yet.
+    pub pending: Option<Scheduling>,
     /// Its real servers; none if it is not in the kernel, or not yet.
     pub reals: Option<Vec<Real>>,
 }
@@ -226,7 +228,7 @@ fn summary(picture: &Picture) -> String {
 
 /// A front and its real servers.
 fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
-    let Front { kind, protocol, address, note, scheduling, reals } = front;
+    let Front { kind, protocol, address, note, reals, .. } = front;
     let there = counts.map(|counts| counts.get(&front.key()));
     let state = match reals {
         None => ": not in the kernel",
@@ -235,31 +237,35 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
         Some(_) => "",
     };
     let there = there.flatten();
-    let other = there.zip(scheduling.as_ref()).and_then(|(there, wanted)| {
-        // What is not there yet is not otherwise.
-        reals.as_ref().and_then(|_| scheduling_words(wanted, &there.scheduling))
-    });
+    let other = scheduling_words(front, there.map(|there| &there.scheduling));
     let reals = reals.iter().flatten().map(|real| real_line(real, there.map(|there| &there.reals)));
     let more = other.iter().chain(note).map(|more| format!(": {more}")).collect::<String>();
     format!("  {kind} {protocol} {address}{state}{more}\n{}", reals.collect::<String>())
 }
 
-/// What the kernel has of how real servers are chosen that is not as it is wanted.
-fn scheduling_words(wanted: &Scheduling, there: &Scheduling) -> Option<String> {
+/// What of how real servers are chosen is still to come, and what the kernel has otherwise.
+fn scheduling_words(front: &Front, there: Option<&Scheduling>) -> Option<String> {
+    let made = front.scheduling.as_ref()?;
+    let words = |what: &str, word: &dyn Fn(&Scheduling) -> String| {
+        let [made, wanted, there] =
+            [Some(made), front.pending.as_ref(), there].map(|s| s.map(word));
+        let other = |word: Option<String>| word.filter(|word| Some(word) != made.as_ref());
+        let late = other(wanted).map(|wanted| format!(", not yet {wanted}"));
+        let drift = other(there).map(|there| format!(", but {there} in the kernel"));
+        let ends: String = late.into_iter().chain(drift).collect();
+        (!ends.is_empty()).then(|| format!("{what} {}{ends}", made.unwrap_or_default()))
+    };
     let persistence = |scheduling: &Scheduling| match scheduling.persistence {
         Some(seconds) => format!("{seconds} s"),
         None => "none".to_owned(),
     };
-    let different = [
-        ("scheduler", wanted.scheduler.clone(), there.scheduler.clone()),
-        ("scheduler flags", flag_names(wanted), flag_names(there)),
-        ("persistence", persistence(wanted), persistence(there)),
+    let all = [
+        words("scheduler", &|scheduling| scheduling.scheduler.clone()),
+        words("scheduler flags", &flag_names),
+        words("persistence", &persistence),
     ];
-    let different = different.into_iter().filter(|(_, wanted, there)| wanted != there);
-    let words: Vec<String> = different
-        .map(|(what, wanted, there)| format!("{what} {wanted}, but {there} in the kernel"))
-        .collect();
-    (!words.is_empty()).then(|| words.join("; "))
+    let all: Vec<String> = all.into_iter().flatten().collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// The flags of a scheduler by their names, and those that have none as a number.

@@ -138,6 +138,10 @@ impl View {
     }
 
     fn front(&self, key: &ServerKey, kind: AddressKind, note: Option<String>) -> Front {
+        let scheduling = |servers: &BTreeMap<ServerKey, Arc<Server>>| {
+            servers.get(key).map(|server| Scheduling::from(&server.config))
+        };
+        let (made, wanted) = (scheduling(&self.servers), scheduling(&self.wanted));
         let real = |(real, value): (&RealKey, &RealServer)| Real {
             address: SocketAddr::new(real.address, real.port),
             weight: value.weight,
@@ -148,7 +152,8 @@ impl View {
             protocol: key.protocol.to_string(),
             address: SocketAddr::new(key.address, key.port),
             note,
-            scheduling: self.wanted.get(key).map(|server| Scheduling::from(&server.config)),
+            pending: wanted.filter(|wanted| made.as_ref().is_some_and(|made| made != wanted)),
+            scheduling: made,
             reals: self.servers.get(key).map(|server| server.reals.iter().map(real).collect()),
         }
     }

@@ -12,7 +12,8 @@ fn front(kind: &str, at: &str, reals: Option<Vec<Real>>) -> Front {
         protocol: "tcp".into(),
         address: address(at),
         note: None,
-        scheduling: Some(scheduling()),
+        scheduling: reals.as_ref().map(|_| scheduling()),
+        pending: None,
         reals,
     }
 }
@@ -139,6 +140,44 @@ fn scheduling_that_the_kernel_has_otherwise_is_told() {
     ] {
         assert!(text.contains(line), "{text}");
     }
+}
+
+/// A scheduler waits for its turn: what is made is told, and nobody else is blamed.
+#[test]
+fn scheduling_that_is_still_to_come_is_told_as_such() {
+    let wanted = Scheduling { scheduler: "sh".into(), flags: 0x10, ..scheduling() };
+    let web = front("cluster IP", "10.96.0.7:80", Some(Vec::new()));
+    let web = Front { pending: Some(wanted), ..web };
+    let told = |scheduler: &str| {
+        let scheduling = Scheduling { scheduler: scheduler.into(), ..scheduling() };
+        let there = There { scheduling, ..There::default() };
+        front_lines(&web, Some(&[(web.key(), there)].into()))
+    };
+    let start = "  cluster IP tcp 10.96.0.7:80: takes no new connections: ";
+    let late = "scheduler rr, not yet sh; scheduler flags none, not yet sh-port\n";
+    assert_eq!(told("rr"), format!("{start}{late}"));
+    assert_eq!(front_lines(&web, None), format!("{start}{late}"));
+    let changed = late.replace("yet sh;", "yet sh, but lc in the kernel;");
+    assert_eq!(told("lc"), format!("{start}{changed}"));
+}
+
+/// What another daemon, or a hand, made of a scheduler that waits is not hidden as made by us.
+#[test]
+fn only_a_change_of_what_is_made_is_settled() {
+    let key = ("tcp".to_owned(), address("10.96.0.7:80"));
+    let mut counts = counts();
+    counts.get_mut(&key).unwrap().scheduling.scheduler = "lc".into();
+    let mut now = picture();
+    let of_web = &mut now.services.get_mut("default/web").unwrap()[0];
+    let sh = Scheduling { scheduler: "sh".into(), ..scheduling() };
+    of_web.pending = Some(sh.clone());
+    let mut settled = counts.clone();
+    settle(&mut settled, &picture(), &now);
+    assert_eq!(settled, counts);
+    let mut made = picture();
+    made.services.get_mut("default/web").unwrap()[0].scheduling = Some(sh.clone());
+    settle(&mut settled, &now, &made);
+    assert_eq!(settled[&key].scheduling, sh);
 }
 
 #[test]

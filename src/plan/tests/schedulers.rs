@@ -1,6 +1,9 @@
 //! A change of the scheduler, and the refusals that are held back meanwhile.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::status::Scheduling;
 
 fn spread_by(scheduler: &str) -> Update {
     let service = service("default/web", &["10.96.0.1"], &["tcp 80"]);
@@ -37,6 +40,38 @@ fn the_scheduler_stays_where_refusals_cannot_be_held_back() {
     node.wait(60);
     assert!(node.sync().is_complete());
     assert_eq!(&*node.kernel.tables.servers[&server].config.scheduler, "lc");
+}
+
+/// What is told of it is what is made, and next to it what waits for its turn.
+#[test]
+fn a_scheduler_that_waits_for_its_turn_is_told_as_wanted_and_not_made() {
+    let services = |scheduler| {
+        (1..=10).map(move |n| {
+            let service =
+                service(&format!("default/s{n}"), &[&format!("10.96.1.{n}")], &["tcp 80"]);
+            service.scheduling(Some(scheduler), None).applied()
+        })
+    };
+    let mut node = Node::new(services("rr"));
+    node.sync();
+    let told = |node: &Node| {
+        let picture = node.engine.view(None, node.now).picture(Vec::new());
+        let schedulers = picture.services.values().flatten().map(|front| {
+            let name = |scheduling: &Option<Scheduling>| scheduling.clone().map(|s| s.scheduler);
+            (name(&front.scheduling).unwrap(), name(&front.pending))
+        });
+        schedulers.fold(BTreeMap::new(), |mut counts, schedulers| {
+            *counts.entry(schedulers).or_insert(0) += 1;
+            counts
+        })
+    };
+    let [rr, lc] = ["rr", "lc"].map(str::to_owned);
+    assert_eq!(told(&node), [((rr.clone(), None), 10)].into());
+    node.tell(services("lc"));
+    node.sync();
+    assert_eq!(told(&node), [((lc.clone(), None), 8), ((rr, Some(lc.clone())), 2)].into());
+    node.sync();
+    assert_eq!(told(&node), [((lc, None), 10)].into());
 }
 
 #[test]
