@@ -1,8 +1,8 @@
 //! `status`: what the daemon has programmed, Service by Service, as text.
 //!
 //! The daemon hands out a [`Picture`]; whoever prints it adds what it reads from the kernel
-//! itself: connection counts, and what is otherwise than the daemon has it. The daemon is asked
-//! before and after the kernel is read, and what it changed between is no difference ([`settle`]).
+//! itself: connection counts, and what is otherwise than the daemon has it ([`is_otherwise`]). Then
+//! the daemon is asked once more, and what it changed between is no difference ([`settle`]).
 //! Invariant: equal pictures and counts give equal text.
 
 use std::collections::BTreeMap;
@@ -109,6 +109,37 @@ impl Front {
     fn key(&self) -> Address {
         (self.protocol.clone(), self.address)
     }
+
+    fn is_otherwise(&self, counts: &Counts) -> bool {
+        let there = counts.get(&self.key());
+        let (Some(reals), Some(there)) = (&self.reals, there) else {
+            return self.reals.is_some() != there.is_some();
+        };
+        let weight = |real: &Real| there.reals.get(&real.address).map(|glimpse| glimpse.weight);
+        self.scheduling.as_ref().is_some_and(|made| *made != there.scheduling)
+            || reals.iter().any(|real| weight(real) != Some(real.weight))
+    }
+}
+
+/// Whether the kernel has otherwise what is told of all Services, or of one address.
+pub fn is_otherwise(picture: &Picture, counts: &Counts, address: Option<SocketAddr>) -> bool {
+    let mut fronts = picture.services.values().flatten();
+    fronts.any(|front| {
+        address.is_none_or(|address| front.address == address) && front.is_otherwise(counts)
+    }) || address.is_some_and(|address| foreign(picture, counts, address).next().is_some())
+}
+
+/// What the kernel has at an address that is of no Service.
+fn foreign<'a>(
+    picture: &'a Picture,
+    counts: &'a Counts,
+    address: SocketAddr,
+) -> impl Iterator<Item = &'a Address> {
+    let is_ours = move |(protocol, at): &Address| {
+        let mut fronts = picture.services.values().flatten();
+        fronts.any(|front| front.protocol == *protocol && front.address == *at)
+    };
+    counts.keys().filter(move |(_, at)| *at == address).filter(move |key| !is_ours(key))
 }
 
 /// Takes out of what the kernel was read to have what the daemon changed meanwhile: it is taken
@@ -176,12 +207,8 @@ pub fn owner(picture: &Picture, counts: Option<&Counts>, address: SocketAddr) ->
         }
     }
     let is_of_service = !text.is_empty();
-    let is_ours = |(protocol, at): &Address| {
-        let mut fronts = picture.services.values().flatten();
-        fronts.any(|front| front.protocol == *protocol && front.address == *at)
-    };
-    let there = counts.into_iter().flat_map(BTreeMap::keys).filter(|(_, at)| *at == address);
-    for (protocol, at) in there.filter(|key| !is_ours(key)) {
+    let there = counts.into_iter().flat_map(|counts| foreign(picture, counts, address));
+    for (protocol, at) in there {
         text += &match picture.refused.first() {
             None => format!("{protocol} {at} is foreign: in the kernel, and of no Service\n"),
             Some((file, _)) => format!(

@@ -1,7 +1,7 @@
 //! `status`: asks the daemon of this network namespace, counts connections, and prints.
 //!
-//! The daemon is asked once more after the kernel was read: what it changed between is no
-//! difference between the two.
+//! Where the kernel differs from what the daemon told before, it is asked once more: what it
+//! changed between is no difference. Cost: its answer is all Services, thousands maybe.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
@@ -23,11 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Prints all Services, or whose an address is; failed if it is no Service's.
 pub(super) fn run(address: Option<SocketAddr>) -> anyhow::Result<Exit> {
-    let before = ask()?;
+    let mut picture = ask()?;
     let mut counts = read_counts();
-    let picture = ask()?;
     if let Some(counts) = &mut counts {
-        status::settle(counts, &before, &picture);
+        picture = settled(picture, counts, address, ask);
     }
     let Some(address) = address else {
         return show(&status::text(&picture, counts.as_ref()));
@@ -35,6 +34,30 @@ pub(super) fn run(address: Option<SocketAddr>) -> anyhow::Result<Exit> {
     let owner = status::owner(&picture, counts.as_ref(), address);
     show(&owner.text)?;
     Ok(if owner.is_of_service { Exit::Done } else { Exit::Failed })
+}
+
+/// What is to be told: the second answer of the daemon, where one is needed and to be had.
+fn settled(
+    before: Picture,
+    counts: &mut Counts,
+    address: Option<SocketAddr>,
+    ask: impl FnOnce() -> anyhow::Result<Picture>,
+) -> Picture {
+    if !status::is_otherwise(&before, counts, address) {
+        return before;
+    }
+    match ask() {
+        Ok(now) => {
+            status::settle(counts, &before, &now);
+            now
+        }
+        Err(error) => {
+            complain(&format!(
+                "what differs in the kernel may be what the daemon changed meanwhile: {error:#}\n"
+            ));
+            before
+        }
+    }
 }
 
 fn ask() -> anyhow::Result<Picture> {
@@ -91,5 +114,69 @@ fn read_counts() -> Option<Counts> {
             complain(&format!("connections and foreign servers are not known: {error}\n"));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ipvs::Glimpse;
+    use crate::status::{Address, Front, Real};
+
+    fn key() -> Address {
+        ("tcp".to_owned(), "10.96.0.7:80".parse().unwrap())
+    }
+
+    /// One Service with one real server.
+    fn picture(weight: u32) -> Picture {
+        let (protocol, address) = key();
+        let front = Front {
+            kind: "cluster IP".to_owned(),
+            protocol,
+            address,
+            note: None,
+            scheduling: Some(Scheduling::default()),
+            pending: None,
+            reals: Some(vec![Real { address, weight, seconds_left: None }]),
+        };
+        Picture { services: [("default/web".to_owned(), vec![front])].into(), ..Picture::default() }
+    }
+
+    fn counts(weight: u32) -> Counts {
+        let (key, glimpse) = (key(), Glimpse { weight, ..Glimpse::default() });
+        let reals = [(key.1, glimpse)].into();
+        [(key, There { scheduling: Scheduling::default(), reals })].into()
+    }
+
+    #[test]
+    fn the_daemon_is_asked_once_where_nothing_differs() {
+        let foreign = ("tcp".to_owned(), "203.0.113.1:443".parse().unwrap());
+        let mut counts = counts(1);
+        counts.insert(foreign, There::default());
+        for address in [None, Some(key().1), Some("192.0.2.1:80".parse().unwrap())] {
+            let told = settled(picture(1), &mut counts, address, || panic!("asked again"));
+            assert_eq!(told, picture(1));
+        }
+    }
+
+    #[test]
+    fn the_daemon_is_asked_again_about_what_differs() {
+        let foreign: SocketAddr = "203.0.113.1:443".parse().unwrap();
+        let mut there = counts(2);
+        there.insert(("tcp".to_owned(), foreign), There::default());
+        for address in [None, Some(key().1), Some(foreign)] {
+            let mut counts = there.clone();
+            assert_eq!(settled(picture(1), &mut counts, address, || Ok(picture(2))), picture(2));
+            assert_eq!(counts, there);
+        }
+        let of_another = Some("192.0.2.1:80".parse().unwrap());
+        settled(picture(1), &mut there, of_another, || panic!("asked about what is not told"));
+    }
+
+    #[test]
+    fn the_first_answer_is_told_where_there_is_no_second() {
+        let mut there = counts(2);
+        let told = settled(picture(1), &mut there, None, || bail!("the daemon stops"));
+        assert_eq!((told, there), (picture(1), counts(2)));
     }
 }

@@ -247,6 +247,33 @@ fn what_the_daemon_did_not_change_stays_a_difference() {
 }
 
 #[test]
+fn every_difference_that_is_told_is_one_to_ask_about() {
+    let web = ("tcp".to_owned(), address("10.96.0.7:80"));
+    let real = address("10.244.3.2:8080");
+    let changes: [fn(&mut There, SocketAddr); 4] = [
+        |there, real| {
+            there.reals.remove(&real);
+        },
+        |there, real| there.reals.get_mut(&real).unwrap().weight = 9,
+        |there, _| there.scheduling.scheduler = "sh".into(),
+        |there, _| there.scheduling.flags = 0x10,
+    ];
+    assert!(!is_otherwise(&picture(), &counts(), None));
+    for change in changes {
+        let mut counts = counts();
+        change(counts.get_mut(&web).unwrap(), real);
+        assert!(is_otherwise(&picture(), &counts, None), "{counts:?}");
+        assert!(!is_otherwise(&picture(), &counts, Some(address("10.96.0.8:80"))), "{counts:?}");
+    }
+    let mut gone = counts();
+    gone.remove(&web);
+    assert!(is_otherwise(&picture(), &gone, None));
+    let mut made = counts();
+    made.insert(("tcp".to_owned(), address("10.96.0.8:80")), there([]));
+    assert!(is_otherwise(&picture(), &made, None), "what was not there is by now");
+}
+
+#[test]
 fn an_address_is_a_services_or_foreign_or_nobodys() {
     let owner = |at: &str| {
         let owner = owner(&picture(), Some(&counts()), address(at));
