@@ -55,6 +55,7 @@ const WIDE: Cluster = Cluster { services: 5_000, endpoints: 50 };
 
 /// No audit but the first; audits have a case of their own.
 const RARE_AUDITS: &[&str] = &["--audit-period=1h"];
+const COLD_START: &str = "cold start";
 const FREQUENT_AUDITS: &[&str] = &["--audit-period=5s"];
 
 /// Changes of one endpoint that are timed.
@@ -187,7 +188,7 @@ fn peak(
         };
         Changes::of(&running).settle();
         let (resident, peak) = running.proxy.memory();
-        let mut rows = running.rows(case, None);
+        let mut rows = running.rows(case);
         rows.push(Row::new(case, cluster, "resident memory", (resident, "MB")));
         rows.push(Row::new(case, cluster, "peak memory", (peak, "MB")).at_most(budget));
         running.stop();
@@ -197,14 +198,13 @@ fn peak(
 
 /// A cluster as most are.
 fn small(subject: &Subject) -> Vec<Row> {
-    // The floor belongs to our figures; another proxy's are shown beside it.
-    let floor = subject.is_ours.then(|| on_new_node("floor", || floor::run(&SMALL)));
+    let first = FirstStart::of(subject, SMALL);
     on_new_node("small", || {
         let more = flags(subject, RARE_AUDITS);
         let Some(running) = Running::start(subject, SMALL, Lists::Streaming, more) else {
             return Vec::new();
         };
-        let mut rows = running.rows("cold start", floor.map(|floor| floor.total()));
+        let mut rows = first.and(&running);
         let mut changes = Changes::of(&running);
         changes.settle();
         rows.extend(changes.one_by_one("change", CHANGES / 5));
@@ -214,30 +214,15 @@ fn small(subject: &Subject) -> Vec<Row> {
 }
 
 /// The cluster that the budgets are for.
-///
-/// Of cold starts and floors the fastest of two counts, as the other was disturbed.
 fn large(subject: &Subject) -> Vec<Row> {
-    let more = flags(subject, RARE_AUDITS);
-    let start = || Running::start(subject, LARGE, Lists::Streaming, more);
-    let first = subject.is_ours.then(|| {
-        let floor = on_new_node("floor", || floor::run(&LARGE));
-        let rows = on_new_node("large, first", || {
-            let running = start().expect("a cold start");
-            let rows = running.rows("cold start", None);
-            running.stop();
-            rows
-        });
-        (floor.faster(on_new_node("floor", || floor::run(&LARGE))), rows)
-    });
+    let first = FirstStart::of(subject, LARGE);
     on_new_node("large", || {
-        let Some(running) = start() else {
+        let more = flags(subject, RARE_AUDITS);
+        let Some(running) = Running::start(subject, LARGE, Lists::Streaming, more) else {
             return Vec::new();
         };
-        let mut rows = running.rows("cold start", None);
-        if let Some((floor, others)) = first {
-            rows = start::faster(rows, others, floor.total());
-            rows.extend(floor_rows(floor));
-        }
+        let mut rows = first.and(&running);
+        rows.extend(first.floor.into_iter().flat_map(floor_rows));
         let (more, history) = while_running(&running);
         rows.extend(more);
         if !subject.is_ours {
@@ -248,7 +233,7 @@ fn large(subject: &Subject) -> Vec<Row> {
         proxy.stop();
         say("restart");
         let again = Running::start_on(api, subject, cluster, FREQUENT_AUDITS).expect("a restart");
-        rows.extend(again.rows("restart", None));
+        rows.extend(again.rows("restart"));
         let writes = again.proxy.metric("kubeipvs_kernel_writes_total");
         rows.push(Row::new("restart", cluster, "kernel messages", (writes, "messages")));
         let mut changes = Changes::after(&again, history);
@@ -283,6 +268,38 @@ fn while_running(running: &Running) -> (Vec<Row>, History) {
     rows.push(row("memory", "resident, settled", resident, "MB").at_most(64.0));
     rows.push(row("memory", "peak", peak, "MB").at_most(96.0));
     (rows, changes.into_history())
+}
+
+/// The first of two cold starts, and the floor.
+///
+/// The machine changes its pace within minutes, so the starts come in turn with floors. Of either
+/// the faster counts, as the other was disturbed.
+struct FirstStart {
+    rows: Vec<Row>,
+    /// It belongs to our figures; another proxy's are shown beside it.
+    floor: Option<Floor>,
+}
+
+impl FirstStart {
+    fn of(subject: &Subject, cluster: Cluster) -> Self {
+        let floor = || subject.is_ours.then(|| on_new_node("floor", || floor::run(&cluster)));
+        let before = floor();
+        let rows = on_new_node("first start", || {
+            let more = flags(subject, RARE_AUDITS);
+            let running = Running::start(subject, cluster, Lists::Streaming, more)?;
+            let rows = running.rows(COLD_START);
+            running.stop();
+            Some(rows)
+        });
+        let floor = before.zip(floor()).map(|(before, after)| before.faster(after));
+        FirstStart { rows: rows.unwrap_or_default(), floor }
+    }
+
+    /// The rows of this and the second start.
+    fn and(&self, second: &Running) -> Vec<Row> {
+        let floor = self.floor.map(|floor| floor.total());
+        start::of_two(&self.rows, second.rows(COLD_START), floor)
+    }
 }
 
 fn floor_rows(floor: Floor) -> Vec<Row> {

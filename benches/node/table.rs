@@ -43,6 +43,20 @@ impl Row {
         Row { floor: Some(floor), budget: Some(floor * factor), ..self }
     }
 
+    /// Under another name.
+    pub fn named(self, metric: &'static str) -> Self {
+        Row { metric, ..self }
+    }
+
+    /// With the worst value of the same figure, if it has a budget.
+    pub fn worst_of_budget(self, others: &[Row]) -> Self {
+        let same = others.iter().filter(|other| other.key() == self.key()).map(|row| row.value);
+        match self.budget {
+            Some(_) => Row { value: same.fold(self.value, f64::max), ..self },
+            None => self,
+        }
+    }
+
     fn is_ok(&self) -> bool {
         self.budget.is_none_or(|budget| self.value <= budget)
     }
