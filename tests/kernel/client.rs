@@ -1,7 +1,8 @@
 //! Clients: one question over a fresh connection, or a conversation over one that stays open.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Socket};
@@ -14,6 +15,19 @@ pub const TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Longer than an answer takes on a busy machine.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The same over SCTP: time for a request to be sent again.
+///
+/// Kernel: a request that comes while its association is being accepted can get lost in the
+/// server's own socket, as captures in its namespace show; it is sent again after 3 s
+/// (`net.sctp.rto_initial`).
+const SCTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// Source ports of SCTP, in turn: below those that the kernel chooses, and no node ports.
+///
+/// Kernel: where a port comes back within 10 s (`nf_conntrack_sctp_timeout_closed`), IPVS drops
+/// the first INIT, and chance has one come back now and then.
+const SCTP_PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// Asks once, from inside a namespace, over a connection of its own.
 pub fn ask(from: &Namespace, transport: Transport, to: SocketAddr) -> io::Result<Answer> {
@@ -65,10 +79,27 @@ impl Conversation {
 fn connect(transport: Transport, to: SocketAddr, patience: Duration) -> io::Result<Socket> {
     let socket =
         Socket::new(Domain::for_address(to), transport.socket_type(), Some(transport.protocol()))?;
-    socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let timeout = match transport {
+        Transport::Sctp => SCTP_ANSWER_TIMEOUT,
+        Transport::Tcp | Transport::Udp => ANSWER_TIMEOUT,
+    };
+    socket.set_read_timeout(Some(timeout))?;
+    if transport == Transport::Sctp {
+        socket.bind(&next_source(to).into())?;
+    }
     socket.set_write_timeout(Some(TIMEOUT))?;
     socket.connect_timeout(&to.into(), patience)?;
     Ok(socket)
+}
+
+/// Where the next SCTP client of a server comes from.
+fn next_source(to: SocketAddr) -> SocketAddr {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let port = SCTP_PORTS.start + TAKEN.fetch_add(1, Ordering::Relaxed) % SCTP_PORTS.len() as u16;
+    match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, port).into(),
+    }
 }
 
 fn exchange(socket: &mut Socket, request: &str) -> io::Result<Answer> {
