@@ -25,8 +25,8 @@ const SCTP_ANSWER_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Source ports of SCTP, in turn: below those that the kernel chooses, and no node ports.
 ///
-/// Kernel: where a port comes back within 10 s (`nf_conntrack_sctp_timeout_closed`), IPVS drops
-/// the first INIT, and chance has one come back now and then.
+/// Kernel: where a port comes back within seconds, IPVS drops the first INIT (`ip_vs_in` and
+/// `conn_reuse_mode`), and chance has one come back now and then.
 const SCTP_PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// Asks once, from inside a namespace, over a connection of its own.
