@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{shipped, text, tool, trial};
 
 pub fn tests() -> Vec<Trial> {
-    let tests: [(&str, fn(), Needs); 6] = [
+    let tests: [(&str, fn(), Needs); 7] = [
         ("base_is_whole", base_is_whole, Needs::Kubectl),
         (
             "kubeadm_overlay_takes_what_kubeadm_wrote",
@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Trial> {
             migration_leaves_labelled_nodes_to_this_program,
             Needs::Kubectl,
         ),
+        ("way_back_undoes_every_patch", way_back_undoes_every_patch, Needs::Kubectl),
         (
             "long_running_container_has_few_rights",
             long_running_container_has_few_rights,
@@ -140,28 +141,62 @@ fn one_node_overlay_differs_in_where_it_runs() {
     assert_eq!(one, kubeadm);
 }
 
-/// The patch of the guide, made to a DaemonSet as kubeadm has it.
-fn migration_leaves_labelled_nodes_to_this_program() {
-    let guide = text("deploy/guides/migrate.md");
-    let (_, patch) = guide.split_once("patch daemonset kube-proxy --patch '\n").unwrap();
-    let (patch, _) = patch.split_once("'\n").unwrap();
-    let of_kubeadm = json!({
+/// kube-proxy as kubeadm runs it, as far as the patches of the guide change it.
+fn kube_proxy() -> Value {
+    json!({
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
         "metadata": {"name": "kube-proxy"},
         "spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/os": "linux"}}}},
-    });
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube-proxy.json");
-    std::fs::write(&file, of_kubeadm.to_string()).unwrap();
+    })
+}
+
+/// The patches that a section of the guide makes to kube-proxy, in order.
+fn patches(heading: &str) -> Vec<String> {
+    let guide = text("deploy/guides/migrate.md");
+    let (_, section) = guide.split_once(&format!("\n## {heading}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let commands = section.split("patch daemonset kube-proxy ").skip(1);
+    let patches = commands.map(|rest| rest.split('\'').nth(1).unwrap().to_string());
+    patches.collect()
+}
+
+/// An object after a patch; each test has files of a name of its own.
+fn patched(object: &Value, patch: &str, name: &str) -> Value {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+    std::fs::write(&file, object.to_string()).unwrap();
     let mut command = Command::new(tool::find("kubectl", "kubernetes-client").unwrap());
     command.args(["patch", "--local", "--output=json", "--patch", patch, "--filename"]).arg(&file);
-    let patched: Value = serde_json::from_str(&tool::output(&mut command).unwrap()).unwrap();
+    serde_json::from_str(&tool::output(&mut command).unwrap()).unwrap()
+}
+
+/// The first patch of the guide, made to a DaemonSet as kubeadm has it.
+fn migration_leaves_labelled_nodes_to_this_program() {
+    let patched = patched(&kube_proxy(), &patches("One node first")[0], "leave");
     let pod = &patched["spec"]["template"]["spec"];
     assert_eq!(pod["nodeSelector"], json!({"kubernetes.io/os": "linux"}));
     let required = "requiredDuringSchedulingIgnoredDuringExecution";
     let terms = &pod["affinity"]["nodeAffinity"][required]["nodeSelectorTerms"];
     let of_others = json!({"key": "service-proxy", "operator": "DoesNotExist"});
     assert_eq!(*terms, json!([{"matchExpressions": [of_others]}]));
+}
+
+/// Whichever way was gone, kube-proxy runs where it did before.
+fn way_back_undoes_every_patch() {
+    let [trial, end_of_trial, on] = &patches("One node first")[..] else { panic!("others") };
+    let [off] = &patches("From ipvs mode")[..] else { panic!("others") };
+    let [back] = &patches("Back")[..] else { panic!("others") };
+    for way in [
+        vec![trial, end_of_trial],
+        vec![trial, off, back],
+        vec![trial, off, on, back],
+        vec![off, back],
+    ] {
+        let end = way.iter().fold(kube_proxy(), |object, patch| patched(&object, patch, "back"));
+        let pod = &end["spec"]["template"]["spec"];
+        assert_eq!(pod["nodeSelector"], json!({"kubernetes.io/os": "linux"}), "{way:?}");
+        assert!(pod["affinity"]["nodeAffinity"].is_null(), "{way:?}: {pod}");
+    }
 }
 
 fn long_running_container_has_few_rights() {
