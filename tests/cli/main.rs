@@ -172,6 +172,20 @@ fn help_names_every_flag_under_a_heading() {
     assert!(help.stdout.contains("--manifests") && !help.stdout.contains("--once"));
 }
 
+/// A flag after a group of flags would be listed with the group.
+#[test]
+fn help_lists_flags_where_they_belong() {
+    for args in [&["--help"][..], &["render", "--help"]] {
+        let help = run(args).stdout;
+        for (flag, heading) in [("--vip-binding", "Traffic:"), ("--drain-timeout", "Draining:")] {
+            let (before, _) = help.split_once(&format!("\n      {flag} <")).expect(flag);
+            let mut headings = before.lines().filter(|line| line.starts_with(char::is_uppercase));
+            let last = headings.rfind(|line| line.ends_with(':'));
+            assert_eq!(last, Some(heading), "{flag} of {args:?}");
+        }
+    }
+}
+
 #[test]
 fn version_is_one_line() {
     let version = run(&["--version"]);

@@ -182,6 +182,15 @@ pub struct PolicyFlags {
     #[arg(long, value_name = "BOOL", default_value = "false")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub ipvs_strict_arp: String,
+    /// How service addresses are made the node's own: address (on kube-ipvs0), or route.
+    ///
+    /// As addresses they are listed with the others, other agents see them, and processes of the
+    /// node connect from them; binding takes the kernel longer the more there are. As routes, in
+    /// the table local by lo with protocol 73, they are listed nowhere else, processes connect from
+    /// the node's address, and the ten-thousandth costs what the first does. Can be changed by a
+    /// restart, or in the configuration file while the daemon works, without a gap.
+    #[arg(long, value_name = "WAY", default_value = "address")]
+    pub vip_binding: String,
     /// Ranges of addresses that are left to others: virtual servers there are never touched.
     #[arg(long, value_name = "CIDR[,CIDR]", default_value = "", hide_default_value = true)]
     pub ipvs_exclude_cidrs: String,
@@ -232,15 +241,6 @@ pub struct PolicyFlags {
     /// How long real servers drain.
     #[command(flatten)]
     pub drains: DrainFlags,
-    /// How service addresses are made the node's own: address (on kube-ipvs0), or route.
-    ///
-    /// As addresses they are listed with the others, other agents see them, and processes of the
-    /// node connect from them; binding takes the kernel longer the more there are. As routes, in
-    /// the table local by lo with protocol 73, they are listed nowhere else, processes connect from
-    /// the node's address, and the ten-thousandth costs what the first does. Can be changed by a
-    /// restart, or in the configuration file while the daemon works, without a gap.
-    #[arg(long, value_name = "WAY", default_value = "address")]
-    pub vip_binding: String,
     /// How the kernel tracks connections.
     #[command(flatten)]
     pub conntrack: ConntrackFlags,
