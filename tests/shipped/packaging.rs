@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Trial> {
         trial("scripts_are_clean", scripts_are_clean),
         trial("shipped_configurations_are_taken", shipped_configurations_are_taken),
         trial("every_page_of_the_manual_is_in_the_package", every_page_is_in_the_package),
+        trial("every_manifest_is_in_the_package", every_manifest_is_in_the_package),
         trial(
             "links_of_installed_documents_lead_to_installed_files",
             links_of_documents_lead_somewhere,
@@ -108,6 +109,18 @@ fn installed() -> Vec<(PathBuf, PathBuf)> {
         (source, place)
     });
     files.collect()
+}
+
+/// Documents name these folders in their commands.
+fn every_manifest_is_in_the_package() {
+    let sources: BTreeSet<PathBuf> = installed().into_iter().map(|(source, _)| source).collect();
+    let folders = ["demo", "kubernetes/base", "kubernetes/kubeadm", "kubernetes/one-node"];
+    for folder in folders.map(|name| Path::new("deploy").join(name)) {
+        for entry in fs::read_dir(shipped("").join(&folder)).unwrap() {
+            let file = folder.join(entry.unwrap().file_name());
+            assert!(sources.contains(&file), "{file:?}");
+        }
+    }
 }
 
 /// A document's links to other files, without the headings that they name.
