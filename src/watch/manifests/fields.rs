@@ -227,15 +227,22 @@ fn wrapped(place: &Place, value: &Value, names: &[&str]) -> Option<String> {
     are_of_place.then(|| format!("what is in it belongs {level}"))
 }
 
-/// What was probably meant by a name at a place: a field of the same place, else the nearest of
-/// any, of those that are as near the one that is least deep.
+/// What was probably meant by a name at a place: a field of the same place, unless that is merely
+/// near and another place has the very name; else the nearest of any, of those that are as near the
+/// one that is least deep.
 fn meant(place: &Place, name: &str, known: &[&str]) -> Option<String> {
-    if let Some(near) = nearest(name, &names_below(place, known)) {
-        return Some(near.to_owned());
-    }
     // The field that a value is in is not what is missing in it.
     let paths = known.iter().flat_map(|path| ways(path)).filter(|path| !place.is_below(path));
-    let path = paths.min_by_key(|path| (distance(name, last(path)), path.matches('.').count()))?;
+    let depth = |path: &str| path.matches('.').count();
+    let path = paths.min_by_key(|path| (distance(name, last(path)), depth(path)))?;
+    // Who writes a field one level off does not leave out levels of another branch.
+    let is_at_hand = place.below(path).is_some() || depth(path) <= depth(&place.field(name).path);
+    let is_there = name == last(path) && is_at_hand;
+    if let Some(near) = nearest(name, &names_below(place, known))
+        && (!is_there || distance(name, near) == 0)
+    {
+        return Some(near.to_owned());
+    }
     nearest(name, &[last(path)])?;
     Some(match place.below(path) {
         _ if !path.contains('.') => format!("{path} at the top level"),
@@ -330,6 +337,18 @@ mod tests {
             (Kind::Service, json!({"spec": {"spec": {}}}), "spec.spec: no such field"),
         ] {
             assert_eq!(unknown(kind, &object), [told]);
+        }
+    }
+
+    #[test]
+    fn the_very_name_elsewhere_is_nearer_than_a_similar_one() {
+        for (name, meant) in [
+            ("loadBalancer", "status.loadBalancer"),
+            ("port", "spec.ports[].port"),
+            ("Type", "type"),
+        ] {
+            let told = format!("spec.{name}: no such field; did you mean {meant}?");
+            assert_eq!(unknown(Kind::Service, &json!({"spec": {name: 1}})), [told]);
         }
     }
 
