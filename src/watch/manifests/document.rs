@@ -63,6 +63,9 @@ pub struct Content {
 }
 
 /// A document of a file, and where it begins.
+/// What some editors begin a text in UTF-8 with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 struct Document {
     value: Value,
     line: Option<u64>,
@@ -84,6 +87,8 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Content, Fault> {
 
 fn json(content: &[u8]) -> Result<Vec<Document>, Fault> {
     let mut values = serde_json::Deserializer::from_slice(content).into_iter();
+    // YAML is read without it, too.
+    let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
     let mut documents = Vec::new();
     loop {
         let line = line_after_space(content, values.byte_offset());
@@ -344,6 +349,15 @@ mod tests {
             let text = format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n");
             let found = parse(Path::new("x.yaml"), text.as_bytes()).unwrap();
             let object = format!("{} {kind} a", version.trim_matches('\''));
+    #[test]
+    fn a_byte_order_mark_is_no_content() {
+        let text =
+            "\u{feff}{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"a\"}}";
+        for file in ["x.json", "x.yaml"] {
+            assert_eq!(names(file, text).unwrap(), ["Service default/a"], "{file}");
+        }
+    }
+
             let told = meant.map(|meant| format!("{} does not count; {meant}", object.trim()));
             assert_eq!(found.misspelt, Vec::from_iter(told), "{text}");
             assert_eq!(found.ignored.is_empty(), meant.is_some(), "{text}");
