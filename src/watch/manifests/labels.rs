@@ -21,8 +21,8 @@ pub const HEADLESS: &str = "service.kubernetes.io/headless";
 /// The annotation of endpoints with the time of the change that they tell of.
 const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
-/// The domain of our own annotations, and what the domains below it end in.
-const OURS: &str = "kube-ipvs-proxy.io";
+/// What the domain of our own annotations is told by, whatever it is below or above.
+const OURS: &str = "kube-ipvs-proxy";
 
 /// Annotations of a Service that are read: ours, then those of kube-router.
 const ANNOTATIONS: [&str; 4] = [
@@ -108,16 +108,17 @@ fn meant(name: &str, read: &[&'static str]) -> Option<&'static str> {
     }
     let (domain, word) = name.split_once('/')?;
     let known = read.iter().filter_map(|known| Some((known, known.split_once('/')?)));
-    let of_domain: Vec<_> = known.filter(|(_, (of_known, _))| *of_known == domain).collect();
+    let is_of = |known: &str, of: &str| of == domain || is_ours(known) && is_ours(name);
+    let of_domain: Vec<_> = known.filter(|(known, (of, _))| is_of(known, of)).collect();
     let words: Vec<&str> = of_domain.iter().map(|(_, (_, word))| *word).collect();
     let near = nearest(word, &words)?;
     of_domain.into_iter().find(|(_, (_, word))| *word == near).map(|(known, _)| *known)
 }
 
-/// Whether a name is of our domain, or of one below it.
+/// Whether a name is of our domain, or of one that can only be meant for it.
 fn is_ours(name: &str) -> bool {
-    let before = name.split_once('/').and_then(|(domain, _)| domain.strip_suffix(OURS));
-    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    let is_near = |label: &str| distance(label, OURS) <= MISTYPED;
+    name.split_once('/').is_some_and(|(domain, _)| domain.split('.').any(is_near))
 }
 
 /// The other proxy that a Service is left to.
@@ -171,6 +172,7 @@ mod tests {
             "kube-router.io/service.dsr": "x", "kube-router.oi/service.schedflags": "x",
             (format!("{ours}/scheduler")): "sh", (format!("{ours}/shceduler")): "sh",
             "kube-ipvs-proxy.io/colour": "blue",
+            "ipvs.kube-proxy.io/scheduler": "x", "kube-ipvs/scheduler": "x",
         });
         assert_eq!(
             unknown(Kind::Service, &json!({"metadata": {"annotations": annotations}})),
@@ -186,6 +188,22 @@ mod tests {
                  it has no effect; did you mean kube-router.io/service.schedflags?",
             ]
         );
+    }
+
+    #[test]
+    fn domains_that_are_near_to_ours_are_told() {
+        for (given, word) in [
+            ("ipvs.kube-ipvs-proxy/scheduler", "scheduler"),
+            ("kube-ipvs-proxy.io/scheduler", "scheduler"),
+            ("ipvs.kube-ipvs-proxy/scheduler-flags", "scheduler-flags"),
+            ("ipvs.kube-ipvs-proxy.com/scheduler-flag", "scheduler-flags"),
+            ("kubeipvs-proxy.io/shceduler", "scheduler"),
+        ] {
+            let object = json!({"metadata": {"annotations": {given: "sh"}}});
+            let meant = format!("did you mean ipvs.kube-ipvs-proxy.io/{word}?");
+            let told = unknown(Kind::Service, &object);
+            assert!(told.len() == 1 && told[0].ends_with(&meant), "{given}: {told:?}");
+        }
     }
 
     #[test]
