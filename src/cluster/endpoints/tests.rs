@@ -234,7 +234,7 @@ fn an_address_that_does_not_read_costs_only_itself() {
         (json!({"ip": 7}), "[1].ip: the number 7 in place of text"),
         (
             json!({"ip": "10.0.0.3", "nodeName": true}),
-            "[1].nodeName: the truth value \"true\" in place of text",
+            "[1].nodeName: the truth value true in place of text; put it in quotes",
         ),
         (json!("10.0.0.3"), "[1]: the text \"10.0.0.3\" in place of fields"),
     ] {

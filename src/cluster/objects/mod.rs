@@ -10,6 +10,8 @@ mod place;
 
 use serde::{Deserialize, Deserializer};
 
+pub use self::place::{in_words, mismatch};
+
 use super::{Kind, ObjectName, Parsed, Reason, endpoints, node, service, service_cidr};
 
 /// An object as read from its JSON.
@@ -66,11 +68,20 @@ fn reject(kind: Kind, json: &str, error: serde_json::Error) -> Result<Read, serd
     match serde_json::from_str::<Named>(json) {
         Ok(object) if !object.metadata.name.is_empty() => {
             let error = place::in_words(json, &error);
-            let reason = Reason::Rejected(format!("does not read as a {kind}: {error}"));
+            let reason = Reason::Rejected(format!("does not read as {}: {error}", one(kind)));
             let parsed = Parsed { reasons: vec![reason], ..Parsed::default() };
             Ok(named(kind, &object.metadata, parsed))
         }
         _ => Err(error),
+    }
+}
+
+/// A kind with the article that fits.
+fn one(kind: Kind) -> String {
+    match kind {
+        Kind::Endpoints => kind.to_string(),
+        Kind::EndpointSlice => format!("an {kind}"),
+        Kind::Service | Kind::Node | Kind::ServiceCidr => format!("a {kind}"),
     }
 }
 

@@ -12,14 +12,35 @@ pub fn in_words(json: &str, error: &serde_json::Error) -> String {
         return text.to_owned();
     }
     let path = path_at(json, error.column());
-    let mismatch =
-        text.strip_prefix("invalid type: ").and_then(|text| text.split_once(", expected "));
-    match mismatch {
-        Some((found, expected)) => {
-            format!("{path}: {} in place of {}", of_value(found), of_type(expected))
-        }
-        None => format!("{path}: {text}"),
+    let remedy = if is_unquoted(text) && is_any_text(&path) { "; put it in quotes" } else { "" };
+    format!("{path}: {}{remedy}", of_mismatch(text))
+}
+
+/// What a value is that does not fit, and in place of what, without the field.
+pub fn mismatch(error: &serde_json::Error) -> String {
+    of_mismatch(&error.to_string())
+}
+
+fn of_mismatch(text: &str) -> String {
+    let found = text.strip_prefix("invalid type: ");
+    match found.and_then(|found| found.split_once(", expected ")) {
+        Some((found, expected)) => format!("{} in place of {}", of_value(found), of_type(expected)),
+        None => text.to_owned(),
     }
+}
+
+/// Whether a field may hold any text, such as a name or a label, so that quotes make it right.
+fn is_any_text(path: &str) -> bool {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    matches!(last, "name" | "namespace" | "nodeName") || path.contains('/')
+}
+
+/// Whether the value is text but for its quotes: YAML takes `y`, `on` and `no` for truth values.
+fn is_unquoted(text: &str) -> bool {
+    let found = text.strip_prefix("invalid type: ");
+    let found = found.and_then(|found| found.strip_suffix(", expected a string"));
+    let kinds = ["boolean ", "integer ", "floating point "];
+    found.is_some_and(|found| kinds.iter().any(|kind| found.starts_with(kind)))
 }
 
 /// A value as the parser calls it.
@@ -29,10 +50,11 @@ fn of_value(found: &str) -> String {
         .into_iter()
         .find_map(|(word, ours)| found.strip_prefix(word).map(|rest| (ours, rest)));
     match words {
-        Some((ours, rest)) => format!("{ours}{}", rest.replace('`', "\"")),
+        Some((ours, rest)) => format!("{ours}{}", rest.replace('`', "")),
         None => found
             .replace("string ", "the text ")
             .replace("integer ", "the number ")
+            .replace("floating point ", "the number ")
             .replace('`', ""),
     }
 }
@@ -93,6 +115,8 @@ fn shown(stack: &[Step]) -> String {
         match step {
             Step::Field(name) if name.is_empty() => {}
             Step::Field(name) if path.is_empty() => path.clone_from(name),
+            // The name of a label or annotation has dots of its own.
+            Step::Field(name) if name.contains(['.', '/']) => path += &format!("[{name}]"),
             Step::Field(name) => path += &format!(".{name}"),
             Step::Item(index) => path += &format!("[{index}]"),
         }
@@ -142,9 +166,21 @@ mod tests {
                 r#"{"metadata":{"name":"a"},"endpoints":[{}],"ports":[{"port":80},{"name":[]}]}"#,
                 "ports[1].name: a list in place of text",
             ),
+            (
+                Kind::Service,
+                r#"{"metadata":{"name":"a"},"spec":{"ports":[{"port":1},{"port":2,"name":true}]}}"#,
+                "spec.ports[1].name: the truth value true in place of text; put it in quotes",
+            ),
+            (
+                Kind::Endpoints,
+                r#"{"metadata":{"name":"a"},"subsets":{}}"#,
+                "subsets: fields in place of a list",
+            ),
         ] {
             let read = objects::read(kind, json).unwrap();
-            let expected = format!("does not read as a {kind}: {expected}");
+            let article = if matches!(kind, Kind::Service) { "a" } else { "an" };
+            let expected = format!("does not read as {article} {kind}: {expected}")
+                .replace("an Endpoints", "Endpoints");
             assert_eq!(reasons(&read.parsed), [expected], "{json}");
         }
     }

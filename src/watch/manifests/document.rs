@@ -13,6 +13,7 @@ use serde_saphyr::Spanned;
 use tracing::debug;
 
 use super::{labels, oddities, values};
+use crate::cluster::objects::in_words;
 use crate::cluster::{Kind, ObjectName, Parsed, objects};
 use crate::config::file::document as yaml_file;
 use crate::spelling::nearest;
@@ -62,10 +63,10 @@ pub struct Content {
     pub unusable: Vec<Fault>,
 }
 
-/// A document of a file, and where it begins.
 /// What some editors begin a text in UTF-8 with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// A document of a file, and where it begins.
 struct Document {
     value: Value,
     line: Option<u64>,
@@ -86,9 +87,9 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Content, Fault> {
 }
 
 fn json(content: &[u8]) -> Result<Vec<Document>, Fault> {
-    let mut values = serde_json::Deserializer::from_slice(content).into_iter();
     // YAML is read without it, too.
     let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
+    let mut values = serde_json::Deserializer::from_slice(content).into_iter();
     let mut documents = Vec::new();
     loop {
         let line = line_after_space(content, values.byte_offset());
@@ -161,8 +162,9 @@ fn collect(document: &Value, line: Line, found: &mut Content) -> Result<(), Stri
         return Ok(());
     };
     let (usable, defaulted) = values::with_defaults(kind, document);
-    let mut object =
-        objects::read(kind, &usable.to_string()).map_err(|error| format!("{kind}: {error}"))?;
+    let json = usable.to_string();
+    let mut object = objects::read(kind, &json)
+        .map_err(|error| format!("{}: {}", called(kind, document), in_words(&json, &error)))?;
     let mut oddities = oddities::of(kind, document);
     match object.parsed.object.is_some() {
         true => object.parsed.reasons.extend(defaulted),
@@ -178,6 +180,12 @@ fn collect(document: &Value, line: Line, found: &mut Content) -> Result<(), Stri
     keep_last(&mut found.left_alone, id, left_alone);
     found.objects.push(Found { kind, name: object.name, parsed: object.parsed, line });
     Ok(())
+}
+
+/// What there is of the name of an object that does not tell which one it is.
+fn called(kind: Kind, document: &Value) -> String {
+    let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    format!("{kind} {name}").trim_end().to_owned()
 }
 
 /// Of a name that comes twice, what is told is that of the last one.
@@ -311,6 +319,26 @@ mod tests {
                 None,
                 "items[1]: Service: metadata.name is missing",
             ),
+            (
+                "x.yaml",
+                "kind: Service\napiVersion: v1\nmetadata: {name: y}\n",
+                Some(1),
+                "Service: metadata.name: the truth value true in place of text; put it in quotes",
+            ),
+            (
+                "x.yaml",
+                "kind: Service\napiVersion: v1\nmetadata:\n  name: 123\n",
+                Some(1),
+                "Service: metadata.name: the number 123 in place of text; put it in quotes",
+            ),
+            (
+                "x.yaml",
+                "kind: EndpointSlice\napiVersion: discovery.k8s.io/v1\n\
+                 metadata: {name: a, labels: {kubernetes.io/service-name: 1.5}}\n",
+                Some(1),
+                "EndpointSlice a: metadata.labels[kubernetes.io/service-name]: the number 1.5 in \
+                 place of text; put it in quotes",
+            ),
             ("x.yaml", "kind: Service\nkind: Service", Some(2), "kind is there twice"),
             ("x.json", "{\"kind\":\"List\"}\n\n{\"kind\":1}", Some(3), "not an object"),
             ("x.json", "{\n\"kind\":", Some(2), "EOF while parsing"),
@@ -318,6 +346,15 @@ mod tests {
             let fault = names(file, content).unwrap_err();
             assert_eq!(fault.line, line, "{content:?}: {fault}");
             assert!(fault.reason.starts_with(reason), "{content:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_content() {
+        let text =
+            "\u{feff}{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"a\"}}";
+        for file in ["x.json", "x.yaml"] {
+            assert_eq!(names(file, text).unwrap(), ["Service default/a"], "{file}");
         }
     }
 
@@ -349,15 +386,6 @@ mod tests {
             let text = format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n");
             let found = parse(Path::new("x.yaml"), text.as_bytes()).unwrap();
             let object = format!("{} {kind} a", version.trim_matches('\''));
-    #[test]
-    fn a_byte_order_mark_is_no_content() {
-        let text =
-            "\u{feff}{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"a\"}}";
-        for file in ["x.json", "x.yaml"] {
-            assert_eq!(names(file, text).unwrap(), ["Service default/a"], "{file}");
-        }
-    }
-
             let told = meant.map(|meant| format!("{} does not count; {meant}", object.trim()));
             assert_eq!(found.misspelt, Vec::from_iter(told), "{text}");
             assert_eq!(found.ignored.is_empty(), meant.is_some(), "{text}");
