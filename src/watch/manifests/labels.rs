@@ -25,7 +25,7 @@ const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const OURS: &str = "kube-ipvs-proxy";
 
 /// Annotations of a Service that are read: ours, then those of kube-router.
-const ANNOTATIONS: [&str; 4] = [
+pub const ANNOTATIONS: [&str; 4] = [
     "ipvs.kube-ipvs-proxy.io/scheduler",
     "ipvs.kube-ipvs-proxy.io/scheduler-flags",
     "kube-router.io/service.scheduler",

@@ -6,9 +6,12 @@
 
 use std::borrow::Cow;
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::labels::ANNOTATIONS;
 use crate::cluster::field::{address, unknown_name};
+use crate::cluster::objects::mismatch;
 use crate::cluster::{Kind, Reason};
 
 /// Types of a Service; without one, the first is meant.
@@ -29,6 +32,28 @@ const IDLE: [(&str, &[&str]); 2] = [
     ("trafficDistribution", &["PreferClose", "PreferSameZone", "PreferSameNode"]),
 ];
 
+/// Annotations of which the first that is given counts.
+struct Choice {
+    names: [&'static str; 2],
+    /// What counts no more where it cannot be used.
+    with_it: &'static [&'static str],
+    instead: &'static str,
+}
+
+/// What annotations of a Service choose; ours come first.
+const CHOICES: [Choice; 2] = [
+    Choice {
+        names: [ANNOTATIONS[0], ANNOTATIONS[2]],
+        with_it: &ANNOTATIONS,
+        instead: "the default is used",
+    },
+    Choice {
+        names: [ANNOTATIONS[1], ANNOTATIONS[3]],
+        with_it: &[ANNOTATIONS[1], ANNOTATIONS[3]],
+        instead: "no flag is used",
+    },
+];
+
 /// The object with defaults in the place of values that cannot be used, and what is told of these.
 pub fn with_defaults(kind: Kind, object: &Value) -> (Cow<'_, Value>, Vec<Reason>) {
     let mut usable = Cow::Borrowed(object);
@@ -40,7 +65,40 @@ pub fn with_defaults(kind: Kind, object: &Value) -> (Cow<'_, Value>, Vec<Reason>
             usable.to_mut()["spec"][field] = Value::Null;
         }
     }
+    for choice in CHOICES.iter().filter(|_| kind == Kind::Service) {
+        reasons.extend(leave_out_values(choice, object, &mut usable));
+    }
     (usable, reasons)
+}
+
+/// Leaves out annotations that hold no text, and says so of the one that would count: it takes
+/// along what an unknown text in its place would.
+fn leave_out_values(
+    choice: &Choice,
+    object: &Value,
+    usable: &mut Cow<'_, Value>,
+) -> Option<Reason> {
+    let given = object.pointer("/metadata/annotations").and_then(Value::as_object)?;
+    let is_given = |value: &Value| !value.is_null() && value.as_str() != Some("");
+    let in_use = choice.names.iter().find(|name| given.get(**name).is_some_and(is_given));
+    let fault = in_use.and_then(|name| Some((name, not_text(given.get(*name)?)?)));
+    let wrong = choice.names.iter().filter(|name| given.get(**name).and_then(not_text).is_some());
+    let mut left_out: Vec<&str> = wrong.copied().collect();
+    if fault.is_some() {
+        left_out.extend(choice.with_it);
+    }
+    for name in left_out.into_iter().filter(|name| given.contains_key(*name)) {
+        usable.to_mut()["metadata"]["annotations"][name] = Value::Null;
+    }
+    fault.map(|(name, fault)| {
+        let instead = choice.instead;
+        Reason::Defaulted(format!("metadata.annotations[{name}]: {fault}; {instead}"))
+    })
+}
+
+/// What a value is that stands in place of text.
+fn not_text(value: &Value) -> Option<String> {
+    Option::<String>::deserialize(value).err().map(|error| mismatch(&error))
 }
 
 /// What has no effect, or another one than its writer may think, each with its field.
@@ -229,6 +287,43 @@ mod tests {
         let good = json!({"type": "NodePort", "sessionAffinity": "ClientIP"});
         for good in [service(good), service(json!({"type": "", "sessionAffinity": 7})), json!({})] {
             assert_eq!(with_defaults(Kind::Service, &good), (Cow::Borrowed(&good), vec![]));
+        }
+    }
+
+    #[test]
+    fn an_annotation_that_is_no_text_leaves_the_default() {
+        let [scheduler, flags, router_scheduler, router_flags] = ANNOTATIONS;
+        for (given, left, told) in [
+            (
+                json!({scheduler: 5, flags: "sh-port", "a": 1}),
+                json!({scheduler: null, flags: null, "a": 1}),
+                &["scheduler]: the number 5 in place of text; the default is used"][..],
+            ),
+            (
+                json!({scheduler: true, router_scheduler: "sh"}),
+                json!({scheduler: null, router_scheduler: null}),
+                &["scheduler]: the truth value true in place of text; the default is used"],
+            ),
+            (
+                json!({scheduler: "sh", flags: ["sh-port"], router_flags: "sh-fallback"}),
+                json!({scheduler: "sh", flags: null, router_flags: null}),
+                &["scheduler-flags]: a list in place of text; no flag is used"],
+            ),
+            (
+                json!({scheduler: "sh", router_scheduler: 5}),
+                json!({scheduler: "sh", router_scheduler: null}),
+                &[],
+            ),
+            (json!({scheduler: "sh", flags: null}), json!({scheduler: "sh", flags: null}), &[]),
+        ] {
+            let object = |given: Value| json!({"metadata": {"name": "a", "annotations": given}});
+            let given = object(given);
+            let (usable, reasons) = with_defaults(Kind::Service, &given);
+            assert_eq!(*usable, object(left));
+            let reasons: Vec<_> = reasons.iter().map(Reason::text).collect();
+            let ours = "metadata.annotations[ipvs.kube-ipvs-proxy.io/";
+            let told: Vec<_> = told.iter().map(|told| format!("{ours}{told}")).collect();
+            assert_eq!(reasons, told);
         }
     }
 
