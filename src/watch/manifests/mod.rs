@@ -18,6 +18,7 @@ mod oddities;
 mod ports;
 #[cfg(test)]
 mod scratch;
+mod types;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,15 +10,16 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::labels::ANNOTATIONS;
+use super::types;
 use crate::cluster::field::{address, unknown_name};
 use crate::cluster::objects::mismatch;
 use crate::cluster::{Kind, Reason};
 
 /// Types of a Service; without one, the first is meant.
-const TYPES: [&str; 4] = ["ClusterIP", "NodePort", BALANCED, "ExternalName"];
+pub const TYPES: [&str; 4] = ["ClusterIP", "NodePort", BALANCED, "ExternalName"];
 
 /// The type that has a load balancer.
-const BALANCED: &str = "LoadBalancer";
+pub const BALANCED: &str = "LoadBalancer";
 
 /// Fields of the spec that decide what is programmed, their values, and what stands in for others.
 const DECISIVE: [(&str, &[&str], &str); 2] = [
@@ -108,6 +109,7 @@ pub fn without_effect(object: &Value) -> Vec<String> {
         Some(unknown_name(format_args!("spec.{field}"), given, names, "it has no effect here"))
     });
     let mut told: Vec<String> = idle.collect();
+    told.extend(types::contradictions(object));
     if is_reached_by_name(object) {
         return told;
     }
@@ -122,8 +124,13 @@ pub fn without_effect(object: &Value) -> Vec<String> {
 
 /// Whether a Service has no address of its own: that it is not served says enough.
 pub fn is_reached_by_name(object: &Value) -> bool {
-    let is_elsewhere = text(object, "type") == Some("ExternalName");
-    is_elsewhere || text(object, "clusterIP") == Some("None")
+    is_elsewhere(object)
+        || types::first_address(object).is_some_and(|(_, address)| address == "None")
+}
+
+/// Whether a Service is but a name for something elsewhere.
+pub fn is_elsewhere(object: &Value) -> bool {
+    text(object, "type") == Some("ExternalName")
 }
 
 /// An address that is asked for: nobody but a controller of load balancers gives it to the Service.
@@ -162,9 +169,9 @@ fn balancer_without_address(object: &Value) -> Option<String> {
         return None;
     }
     let asking = match text(object, "loadBalancerClass") {
+        _ if text(object, "type") != Some(BALANCED) => return None,
         Some(class) => format!("spec.loadBalancerClass: \"{class}\""),
-        None if text(object, "type") == Some(BALANCED) => format!("spec.type: {BALANCED}"),
-        None => return None,
+        None => format!("spec.type: {BALANCED}"),
     };
     Some(format!(
         "{asking} gives the Service no address of a load balancer, as no controller reads \
@@ -237,15 +244,17 @@ fn unknown_value<'a>(object: &'a Value, field: &str, names: &[&str]) -> Option<&
 }
 
 /// A text of the spec; an empty one is how Go writers may leave it out.
-fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+pub fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     field(object, name)?.as_str().filter(|text| !text.is_empty())
 }
 
-fn list<'a>(object: &'a Value, name: &str) -> &'a [Value] {
+/// A list of the spec; what is none is empty.
+pub fn list<'a>(object: &'a Value, name: &str) -> &'a [Value] {
     field(object, name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+/// A field of the spec.
+pub fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object.get("spec")?.get(name)
 }
 
@@ -364,7 +373,7 @@ mod tests {
                 &["loadBalancerSourceRanges: type NodePort", "healthCheckNodePort: 30790"],
             ),
             ("LoadBalancer", &["type: LoadBalancer gives the Service no address"]),
-            ("ExternalName", &[]),
+            ("ExternalName", &["clusterIP: 10.96.0.1 is not served"]),
             // Its own fault is told, and what it should have been is not known.
             ("Nodeport", &[]),
         ] {
