@@ -5,13 +5,14 @@
 //! here; so only manifests are checked. Invariant: nothing here keeps an object from being served.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::labels::ANNOTATIONS;
 use super::types;
-use crate::cluster::field::{address, unknown_name};
+use crate::cluster::field::{address, port, protocol, unknown_name};
 use crate::cluster::objects::mismatch;
 use crate::cluster::{Kind, Reason};
 
@@ -198,9 +199,18 @@ fn alien_to(given: &str, object: &Value) -> Vec<String> {
     told
 }
 
+/// Node ports that are open; none of a port that is rejected, and of a Service without an address.
 fn alien_node_ports(object: &Value) -> impl Iterator<Item = String> {
-    list(object, "ports").iter().enumerate().filter_map(|(index, port)| {
-        let number = port.get("nodePort")?.as_i64().filter(|number| *number != 0)?;
+    let has_address = types::first_address(object).is_some_and(|(_, ip)| address("", ip).is_ok());
+    let mut claimed = BTreeSet::new();
+    list(object, "ports").iter().enumerate().filter_map(move |(index, given)| {
+        let number = |name| port("", given.get(name).and_then(Value::as_i64)).ok();
+        let protocol = protocol("", given.get("protocol").and_then(Value::as_str)).ok()?;
+        let (_, number) = (number("port")?, number("nodePort")?);
+        let is_open = has_address && claimed.insert((protocol, number));
+        if !is_open {
+            return None;
+        }
         Some(format!(
             "spec.ports[{index}].nodePort: {number} is open all the same, although types NodePort \
              and LoadBalancer alone have node ports"
@@ -390,6 +400,24 @@ mod tests {
         assert_eq!(without_effect(&service(unset)), [""; 0]);
         let headless = json!({"clusterIP": "None", "healthCheckNodePort": 30790});
         assert_eq!(without_effect(&service(headless)), [""; 0]);
+    }
+
+    #[test]
+    fn a_node_port_that_is_rejected_is_not_called_open() {
+        let alien = |ports: Value| alien_node_ports(&service(json!({"ports": ports}))).count();
+        for rejected in [
+            json!([{"port": 80, "nodePort": 99999}]),
+            json!([{"port": 80, "nodePort": -1}]),
+            json!([{"port": 99999, "nodePort": 30080}]),
+            json!([{"port": 80, "nodePort": 30080, "protocol": "tcp"}]),
+        ] {
+            assert_eq!(alien(rejected), 0);
+        }
+        let twice = json!([{"port": 80, "nodePort": 30080}, {"port": 81, "nodePort": 30080}]);
+        assert_eq!(alien(twice), 1, "the first has it");
+        let unserved =
+            service(json!({"clusterIP": null, "ports": [{"port": 80, "nodePort": 30080}]}));
+        assert_eq!(alien_node_ports(&unserved).count(), 0);
     }
 
     #[test]
