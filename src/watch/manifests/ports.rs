@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::values;
 use crate::cluster::Kind;
 
+/// Stands for a name that is no text; no name has a blank.
+const NO_TEXT: &str = " ";
+
 /// A port as far as it is matched, and where it is.
 struct Port<'a> {
     field: String,
@@ -46,7 +49,12 @@ fn ports<'a>(field: &str, ports: Option<&'a Value>) -> Vec<Port<'a>> {
     let text = |port: &'a Value, name| port.get(name).and_then(Value::as_str);
     let read = |(index, port): (usize, &'a Value)| Port {
         field: format!("{field}[{index}]"),
-        name: text(port, "name").unwrap_or_default(),
+        // What is no text is told elsewhere, and not missing.
+        name: match port.get("name") {
+            Some(Value::String(name)) => name,
+            None | Some(Value::Null) => "",
+            Some(_) => NO_TEXT,
+        },
         protocol: text(port, "protocol").unwrap_or("TCP"),
     };
     ports.iter().enumerate().map(read).collect()
@@ -69,7 +77,8 @@ fn unnamed(ports: &[Port<'_>]) -> impl Iterator<Item = String> {
 
 /// Ports with the name of an earlier one, and what that means unless the protocols differ.
 fn repeated(ports: &[Port<'_>], meaning: &str) -> impl Iterator<Item = String> {
-    let repeats = ports.iter().enumerate().filter_map(|(index, port)| {
+    let texts = ports.iter().enumerate().filter(|(_, port)| port.name != NO_TEXT);
+    let repeats = texts.filter_map(|(index, port)| {
         let alike = || ports[..index].iter().filter(|other| other.name == port.name);
         let same = alike().find(|other| other.protocol == port.protocol);
         Some((port, same.or_else(|| alike().next())?))
@@ -106,6 +115,7 @@ mod tests {
             )
         };
         assert_eq!(of_service(json!([{"port": 80}])), [""; 0]);
+        assert_eq!(of_service(json!([{"port": 80, "name": 8}, {"name": true}])), [""; 0]);
         let headless = json!({"clusterIP": "None", "ports": [{"port": 80}, {"port": 81}]});
         assert_eq!(ambiguous(Kind::Service, &json!({"spec": headless})), [""; 0]);
         assert_eq!(
