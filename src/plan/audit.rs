@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use super::drift::{self, Row, State};
 use super::mirror::Mirror;
+use super::owned;
 use super::step::Step;
 use crate::desired::Touched;
 use crate::model::ipset::{Entry, Member, SetKey};
@@ -86,7 +87,9 @@ impl Audit {
             }
             Part::Addresses(there) => {
                 let addresses = self.addresses(seen, there);
-                let drift = drift::of_addresses(&seen.addresses, there, &addresses).collect();
+                let is_recorded = |address| owned::address(seen, address);
+                let drift = drift::of_addresses(&addresses, wanted, seen, there, is_recorded);
+                let drift = drift.collect();
                 mirror.correct_addresses(&addresses, there);
                 let corrected = Touched { addresses, ..Touched::default() };
                 Found { corrected, drift, ..Found::default() }

@@ -14,6 +14,7 @@ use crate::model::iptables::Ruleset;
 use crate::model::ipvs::{RealKey, Server, ServerKey};
 use crate::model::link::{Binding, DEVICE};
 use crate::model::net::Family;
+use crate::model::tables::Tables;
 
 pub mod rules;
 
@@ -223,14 +224,22 @@ pub fn of_entries<'a>(
     })
 }
 
-/// Addresses that are bound otherwise.
+/// Addresses that are bound otherwise and our business: wanted, or ours to take away.
+///
+/// What others bind on our device is left to them, so it is no drift that it comes or goes.
+/// Which ones are ours to take away is on record in the kernel.
 pub fn of_addresses<'a>(
-    left: &'a BTreeMap<IpAddr, Binding>,
-    there: &'a BTreeMap<IpAddr, Binding>,
     differing: &'a BTreeSet<IpAddr>,
+    wanted: &'a Tables,
+    left: &'a Tables,
+    there: &'a BTreeMap<IpAddr, Binding>,
+    is_recorded: impl Fn(IpAddr) -> bool,
 ) -> impl Iterator<Item = (Row, State)> {
-    differing.iter().filter_map(|address| {
-        let state = State::of(left.get(address), there.get(address))?;
+    let is_ours = move |address: &&IpAddr| {
+        wanted.addresses.contains_key(*address) || is_recorded(**address)
+    };
+    differing.iter().filter(is_ours).filter_map(move |address| {
+        let state = State::of(left.addresses.get(address), there.get(address))?;
         Some((Row::Address(*address), state))
     })
 }

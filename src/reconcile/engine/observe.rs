@@ -184,10 +184,14 @@ impl Engine {
             |key: &ServerKey| self.doubt.servers.contains(key) && !self.suspects.contains(key);
         differing.servers.retain(|key| !is_ours(key));
         let entries = drift::of_entries(&noted.entries, &differing.entries);
+        let wanted = self.desired.tables();
+        // The record itself may be what has come or gone.
+        let is_recorded = |ip| owned::address(noted, ip) || owned::address(there, ip);
+        let addresses = &differing.addresses;
         let addresses =
-            drift::of_addresses(&noted.addresses, &there.addresses, &differing.addresses);
+            drift::of_addresses(addresses, wanted, noted, &there.addresses, is_recorded);
         let servers = self.drift_of_servers(&differing.servers, there);
-        let foundation = audit::foundation(self.desired.tables(), noted, there);
+        let foundation = audit::foundation(wanted, noted, there);
         foundation.into_iter().chain(servers).chain(entries).chain(addresses).collect()
     }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::cluster::{Kind, Update};
 use crate::kernel::Error;
-use crate::model::ipset::{Entry, SetId};
+use crate::model::ipset::{Entry, Member, SetId};
 use crate::model::iptables::TableName;
 use crate::model::ipvs::RealServer;
+use crate::model::link::Binding;
 use crate::model::net::Family;
 use crate::plan::drift::Drifted;
 use crate::plan::mirror::Trust;
@@ -215,6 +216,51 @@ fn virtual_servers_of_others_come_and_go_without_being_counted() {
         let report = node.sync();
         assert_eq!((report.drift.rows(), report.changes()), (0, 0), "{is_there}");
         assert_eq!(node.kernel.tables.servers.contains_key(&foreign), is_there);
+    }
+}
+
+#[test]
+fn addresses_of_others_come_and_go_without_being_counted() {
+    for is_read_beside in [true, false] {
+        let mut node = due(3);
+        let foreign = ip("10.99.99.99");
+        for is_there in [true, false] {
+            match is_there {
+                true => node.kernel.tables.addresses.insert(foreign, Binding::ADDRESS),
+                false => node.kernel.tables.addresses.remove(&foreign),
+            };
+            node.wait(3_600);
+            if is_read_beside {
+                assert!(node.engine.begin_audit(node.now));
+                node.tell_parts(|_| {});
+            }
+            let report = node.sync();
+            assert_eq!(report.reading.is_some(), !is_read_beside);
+            assert_eq!((named(&report), report.changes()), (Vec::new(), 0), "{is_there}");
+            assert_eq!(node.kernel.tables.addresses.contains_key(&foreign), is_there);
+        }
+    }
+}
+
+#[test]
+fn a_surplus_address_on_our_record_is_counted_and_removed() {
+    for is_read_beside in [true, false] {
+        let mut node = due(3);
+        let surplus = ip("10.99.99.99");
+        let record = Entry { set: SetId::IpvsIps, member: Member::Ip(surplus) };
+        let wanted = node.kernel.tables.clone();
+        node.kernel.tables.addresses.insert(surplus, Binding::ADDRESS);
+        node.kernel.tables.entries.insert(record);
+        if is_read_beside {
+            assert!(node.engine.begin_audit(node.now));
+            node.tell_parts(|_| {});
+        }
+        let expected = [
+            "entry KUBE-IPVS-IPS 10.99.99.99: surplus, of nobody",
+            "address 10.99.99.99: surplus, of nobody",
+        ];
+        assert_eq!(named(&node.sync()), expected);
+        assert_eq!(node.kernel.tables, wanted);
     }
 }
 
