@@ -5,7 +5,7 @@
 //! the daemon is asked once more, and what it changed between is no difference ([`settle`]).
 //! Invariant: equal pictures and counts give equal text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,19 @@ impl Front {
         let weight = |real: &Real| there.reals.get(&real.address).map(|glimpse| glimpse.weight);
         self.scheduling.as_ref().is_some_and(|made| *made != there.scheduling)
             || reals.iter().any(|real| weight(real) != Some(real.weight))
+            || self.surplus(there).next().is_some()
+    }
+
+    /// Real servers that the kernel has besides; those that drain are not among them.
+    fn surplus<'a>(
+        &'a self,
+        there: &'a There,
+    ) -> impl Iterator<Item = (&'a SocketAddr, &'a Glimpse)> {
+        let known: Option<BTreeSet<SocketAddr>> =
+            self.reals.as_ref().map(|reals| reals.iter().map(|real| real.address).collect());
+        there.reals.iter().filter(move |(address, _)| {
+            known.as_ref().is_some_and(|known| !known.contains(*address))
+        })
     }
 }
 
@@ -155,22 +168,26 @@ pub fn settle(counts: &mut Counts, before: &Picture, now: &Picture) {
     }
 }
 
-fn settle_front(counts: &mut Counts, before: Option<&Front>, now: &Front) {
-    let Some(reals) = &now.reals else { return };
+fn settle_front(counts: &mut Counts, before: Option<&Front>, front: &Front) {
+    let Some(reals) = &front.reals else { return };
     let weights = |reals: &[Real]| -> BTreeMap<SocketAddr, u32> {
         reals.iter().map(|real| (real.address, real.weight)).collect()
     };
     let old = before.and_then(|front| front.reals.as_deref());
     let (is_new, old) = (old.is_none(), weights(old.unwrap_or_default()));
-    let is_set = before.is_none_or(|before| before.scheduling != now.scheduling);
+    let is_set = before.is_none_or(|before| before.scheduling != front.scheduling);
     if is_new {
-        counts.entry(now.key()).or_default();
+        counts.entry(front.key()).or_default();
     }
-    let Some(there) = counts.get_mut(&now.key()) else { return };
-    if let (true, Some(scheduling)) = (is_new || is_set, &now.scheduling) {
+    let Some(there) = counts.get_mut(&front.key()) else { return };
+    if let (true, Some(scheduling)) = (is_new || is_set, &front.scheduling) {
         there.scheduling = scheduling.clone();
     }
-    for (address, weight) in weights(reals) {
+    let now = weights(reals);
+    there
+        .reals
+        .retain(|address, _| now.contains_key(address) || !is_new && !old.contains_key(address));
+    for (address, weight) in now {
         if old.get(&address) != Some(&weight) {
             there.reals.entry(address).or_default().weight = weight;
         }
@@ -227,7 +244,7 @@ fn nobodys(picture: &Picture, address: SocketAddr) -> String {
     let at = |front: &Front| front.address.ip() == address.ip();
     let mut owners = picture.services.iter().filter(|(_, fronts)| fronts.iter().any(at));
     match owners.next() {
-        None => format!("{address} is nobody's: no Service has the address\n"),
+        None => format!("{address} is nobody's: no Service that is served here has the address\n"),
         Some((name, _)) => {
             format!("{address} is nobody's: Service {name} has the address, but not this port\n")
         }
@@ -266,8 +283,10 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
     let there = there.flatten();
     let other = scheduling_words(front, there.map(|there| &there.scheduling));
     let reals = reals.iter().flatten().map(|real| real_line(real, there.map(|there| &there.reals)));
+    let surplus = there.into_iter().flat_map(|there| front.surplus(there)).map(surplus_line);
+    let lines = reals.chain(surplus).collect::<String>();
     let more = other.iter().chain(note).map(|more| format!(": {more}")).collect::<String>();
-    format!("  {kind} {protocol} {address}{state}{more}\n{}", reals.collect::<String>())
+    format!("  {kind} {protocol} {address}{state}{more}\n{lines}")
 }
 
 /// What of how real servers are chosen is still to come, and what the kernel has otherwise.
@@ -323,6 +342,15 @@ fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Glimpse>>) -> Str
         None => GONE.to_string(),
     });
     format!("    {}  {weight}{}\n", real.address, there.unwrap_or_default())
+}
+
+/// A real server that somebody else made.
+fn surplus_line((address, glimpse): (&SocketAddr, &Glimpse)) -> String {
+    let Glimpse { weight, connections: Connections { active, inactive } } = *glimpse;
+    format!(
+        "    {address}  weight {weight} in the kernel, of no endpoint, {active} active, \
+         {inactive} inactive; an audit removes it\n"
+    )
 }
 
 /// What the kernel has of a real server; of its weight only what is not as it was programmed.

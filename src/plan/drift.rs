@@ -235,9 +235,8 @@ pub fn of_addresses<'a>(
     there: &'a BTreeMap<IpAddr, Binding>,
     is_recorded: impl Fn(IpAddr) -> bool,
 ) -> impl Iterator<Item = (Row, State)> {
-    let is_ours = move |address: &&IpAddr| {
-        wanted.addresses.contains_key(*address) || is_recorded(**address)
-    };
+    let is_ours =
+        move |address: &&IpAddr| wanted.addresses.contains_key(*address) || is_recorded(**address);
     differing.iter().filter(is_ours).filter_map(move |address| {
         let state = State::of(left.addresses.get(address), there.get(address))?;
         Some((Row::Address(*address), state))

@@ -124,6 +124,19 @@ fn a_weight_that_the_kernel_has_otherwise_is_told() {
 }
 
 #[test]
+fn a_real_server_that_only_the_kernel_has_is_told() {
+    let mut counts = counts();
+    let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
+    let connections = Connections { active: 2, inactive: 1 };
+    web.reals.insert(address("203.0.113.66:80"), Glimpse { weight: 50, connections });
+    let line = "\n    203.0.113.66:80  weight 50 in the kernel, of no endpoint, 2 active, 1 \
+                inactive; an audit removes it\n";
+    let told = text(&picture(), Some(&counts));
+    assert!(told.contains(line), "{told}");
+    assert!(!text(&picture(), Some(&self::counts())).contains("of no endpoint"));
+}
+
+#[test]
 fn scheduling_that_the_kernel_has_otherwise_is_told() {
     let mut counts = counts();
     let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
@@ -224,6 +237,7 @@ fn what_the_daemon_changed_meanwhile_is_no_difference() {
             let text = text(now, Some(&counts));
             assert!(!text.contains(", but "), "{text}");
             assert!(!text.contains(GONE), "{text}");
+            assert!(!text.contains("of no endpoint"), "{text}");
             let of_gone = owner(now, Some(&counts), address("[2001:db8::1]:30080"));
             assert!(!of_gone.text.contains("foreign"), "{of_gone:?}");
         }
@@ -250,13 +264,16 @@ fn what_the_daemon_did_not_change_stays_a_difference() {
 fn every_difference_that_is_told_is_one_to_ask_about() {
     let web = ("tcp".to_owned(), address("10.96.0.7:80"));
     let real = address("10.244.3.2:8080");
-    let changes: [fn(&mut There, SocketAddr); 4] = [
+    let changes: [fn(&mut There, SocketAddr); 5] = [
         |there, real| {
             there.reals.remove(&real);
         },
         |there, real| there.reals.get_mut(&real).unwrap().weight = 9,
         |there, _| there.scheduling.scheduler = "sh".into(),
         |there, _| there.scheduling.flags = 0x10,
+        |there, _| {
+            there.reals.insert(address("203.0.113.66:80"), Glimpse::default());
+        },
     ];
     assert!(!is_otherwise(&picture(), &counts(), None));
     for change in changes {
@@ -288,7 +305,7 @@ fn an_address_is_a_services_or_foreign_or_nobodys() {
     let other_port = "10.96.0.7:81 is nobody's: Service default/web has the address, but not \
                       this port\n";
     assert_eq!(owner("10.96.0.7:81"), (false, other_port.to_string()));
-    let nobodys = "192.0.2.9:80 is nobody's: no Service has the address\n";
+    let nobodys = "192.0.2.9:80 is nobody's: no Service that is served here has the address\n";
     assert_eq!(owner("192.0.2.9:80"), (false, nobodys.to_string()));
 }
 

@@ -86,6 +86,13 @@ fn status_tells_services_connections_and_drains() {
     let (_, text, _) = status(&world, &[]);
     assert!(!text.contains(" in the kernel"), "{text}");
 
+    world.node.output("ipvsadm", &["-a", "-t", &front, "-r", "203.0.113.66:80", "-m", "-w", "50"]);
+    let surplus = "    203.0.113.66:80  weight 50 in the kernel, of no endpoint, 0 active, 0 \
+                   inactive; an audit removes it\n";
+    let (_, text, _) = status(&world, &[&front]);
+    assert!(text.contains(surplus), "{surplus:?} is not in {text}");
+    world.node.output("ipvsadm", &["-d", "-t", &front, "-r", "203.0.113.66:80"]);
+
     let whose = |address: &str| status(&world, &[address]);
     let (code, text, _) = whose(&front);
     assert_eq!((code, text.contains("default/web\n")), (Some(0), true), "{text}");
