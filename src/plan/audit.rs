@@ -161,7 +161,9 @@ fn on_one_side<T: Ord>(left: impl Iterator<Item = T>, right: impl Iterator<Item 
 pub fn foundation(wanted: &Tables, seen: &Tables, there: &Tables) -> Vec<(Row, State)> {
     // Only what is wanted counts: each interface that comes or goes has settings of its own.
     let settings = wanted.settings.keys().filter_map(|path| {
-        let state = State::of(seen.settings.get(path), there.settings.get(path))?;
+        let [left, there] = [seen, there].map(|tables| tables.settings.get(path));
+        let words = |left: &String, there: &String| format!("{there}, not {left}");
+        let state = State::of(left, there)?.told(left.zip(there), words);
         Some((Row::Setting(path.clone()), state))
     });
     let sets = drift::differing(&seen.sets, &there.sets);

@@ -11,7 +11,7 @@ use crate::cluster::ObjectName;
 use crate::desired::Desired;
 use crate::model::ipset::{Entries, Entry, Member, SetKey};
 use crate::model::iptables::Ruleset;
-use crate::model::ipvs::{RealKey, Server, ServerKey};
+use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
 use crate::model::link::{Binding, DEVICE};
 use crate::model::net::Family;
 use crate::model::tables::Tables;
@@ -49,12 +49,12 @@ pub enum Row {
 const RULES: &str = "rules";
 
 /// In what way a row is otherwise than it was left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// It is gone.
     Missing,
-    /// It has another value.
-    Changed,
+    /// It has another value: which one, in words, where the row does not tell that itself.
+    Changed(String),
     /// It is there and was not.
     Surplus,
 }
@@ -181,11 +181,20 @@ impl fmt::Display for Row {
 
 impl State {
     /// In words.
-    pub fn name(self) -> &'static str {
+    pub fn reason(&self) -> String {
         match self {
-            State::Missing => "missing",
-            State::Changed => "changed",
-            State::Surplus => "surplus",
+            State::Missing => "missing".to_owned(),
+            State::Changed(how) if how.is_empty() => "changed".to_owned(),
+            State::Changed(how) => format!("changed: {how}"),
+            State::Surplus => "surplus".to_owned(),
+        }
+    }
+
+    /// The same with the words for what has changed, if something has.
+    pub fn told<T>(self, values: Option<(T, T)>, how: impl FnOnce(T, T) -> String) -> State {
+        match (self, values) {
+            (State::Changed(_), Some((left, there))) => State::Changed(how(left, there)),
+            (state, _) => state,
         }
     }
 
@@ -194,7 +203,7 @@ impl State {
         match (&left, &there) {
             (Some(_), None) => Some(State::Missing),
             (None, Some(_)) => Some(State::Surplus),
-            _ => (left != there).then_some(State::Changed),
+            _ => (left != there).then(|| State::Changed(String::new())),
         }
     }
 }
@@ -206,11 +215,43 @@ pub fn of_server(
     there: Option<&Server>,
 ) -> Vec<(Row, State)> {
     let configs = [left, there].map(|server| server.map(|server| &server.config));
-    let server = State::of(configs[0], configs[1]).map(|state| (Row::Server(key), state));
+    let server = State::of(configs[0], configs[1])
+        .map(|state| (Row::Server(key), state.told(configs[0].zip(configs[1]), of_scheduling)));
     let (Some(left), Some(there)) = (left, there) else { return server.into_iter().collect() };
     let reals = differing(&left.reals, &there.reals);
-    let reals = reals.map(|(real, state)| (Row::Real(key, *real), state));
+    let reals = reals.map(|(real, state)| {
+        let values = left.reals.get(real).zip(there.reals.get(real));
+        (Row::Real(key, *real), state.told(values, of_real))
+    });
     server.into_iter().chain(reals).collect()
+}
+
+/// What is otherwise of how a virtual server chooses real servers.
+fn of_scheduling(left: &VirtualServer, there: &VirtualServer) -> String {
+    let persistence = |server: &VirtualServer| match server.persistence {
+        Some(seconds) => format!("persistence {seconds} s"),
+        None => "persistence none".to_owned(),
+    };
+    let words = |server: &VirtualServer| {
+        let flags = format!("flags {:#x}", server.scheduler_flags);
+        [format!("scheduler {}", server.scheduler), flags, persistence(server)]
+    };
+    let pairs = words(left).into_iter().zip(words(there));
+    let others = pairs.filter(|(left, there)| left != there);
+    // The value is told once with its name, and once without.
+    let other = others.map(|(left, there)| {
+        format!("{there}, not {}", left.split_once(' ').map_or("", |(_, value)| value))
+    });
+    other.collect::<Vec<_>>().join("; ")
+}
+
+/// What is otherwise of a real server.
+fn of_real(left: &RealServer, there: &RealServer) -> String {
+    let weight = (left.weight != there.weight)
+        .then(|| format!("weight {}, not {}", there.weight, left.weight));
+    let forwarding =
+        (left.forwarding != there.forwarding).then(|| "another way to forward".to_owned());
+    weight.into_iter().chain(forwarding).collect::<Vec<_>>().join("; ")
 }
 
 /// Entries that only one of two readings has.
@@ -286,7 +327,6 @@ mod tests {
 
     use super::*;
     use crate::model::iptables::{Rules, TableName};
-    use crate::model::ipvs::RealServer;
     use crate::testing::node::Node;
     use crate::testing::objects::*;
 
@@ -307,21 +347,31 @@ mod tests {
         server.reals.insert(real("10.244.1.3:8080"), RealServer::weighing(1));
         let lines = |left: Option<&Server>, there: Option<&Server>| -> Vec<String> {
             let rows = of_server(key, left, there).into_iter();
-            rows.map(|(row, state)| format!("{row} {}", state.name())).collect()
+            rows.map(|(row, state)| format!("{row} {}", state.reason())).collect()
         };
         let expected = [
             "real server tcp 10.96.0.1:80 > 10.244.1.1:8080 missing",
-            "real server tcp 10.96.0.1:80 > 10.244.1.2:8080 changed",
+            "real server tcp 10.96.0.1:80 > 10.244.1.2:8080 changed: weight 7, not 1",
             "real server tcp 10.96.0.1:80 > 10.244.1.3:8080 surplus",
         ];
         assert_eq!(lines(Some(&left), Some(&there)), expected);
         Arc::make_mut(&mut there).config.scheduler = "sh".into();
         let found = lines(Some(&left), Some(&there));
-        assert_eq!(found[0], "virtual server tcp 10.96.0.1:80 changed");
+        let changed = "virtual server tcp 10.96.0.1:80 changed: scheduler sh, not rr";
+        assert_eq!(found[0], changed);
         assert_eq!(found[1..], expected);
         assert_eq!(lines(Some(&left), None), ["virtual server tcp 10.96.0.1:80 missing"]);
         assert_eq!(lines(None, Some(&left)), ["virtual server tcp 10.96.0.1:80 surplus"]);
         assert_eq!(lines(Some(&left), Some(&left)), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_otherwise_of_a_virtual_server_is_told() {
+        let left =
+            VirtualServer { scheduler: "mh".into(), scheduler_flags: 0x10, persistence: None };
+        let there = VirtualServer { scheduler_flags: 0, persistence: Some(77), ..left.clone() };
+        let told = "flags 0x0, not 0x10; persistence 77 s, not none";
+        assert_eq!(of_scheduling(&left, &there), told);
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn say_drift(drift: &Drift) {
     warn!(count = drift.rows(), "rows were changed by others, they are set right");
     for Drifted { row, state, service } in drift.named() {
         let object = service.as_ref().map(tracing::field::display);
-        warn!(%row, object, reason = state.name(), "row was changed by others");
+        warn!(%row, object, reason = state.reason(), "row was changed by others");
     }
     if drift.rows() > drift.named().len() {
         warn!(count = drift.rows() - drift.named().len(), "more rows were changed by others");

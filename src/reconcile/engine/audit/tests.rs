@@ -87,7 +87,7 @@ fn named(report: &Report) -> Vec<String> {
     let text = |drifted: &Drifted| {
         let Drifted { row, state, service } = drifted;
         let service = service.as_ref().map_or("nobody".to_owned(), ToString::to_string);
-        format!("{row}: {}, of {service}", state.name())
+        format!("{row}: {}, of {service}", state.reason())
     };
     report.drift.named().iter().map(text).collect()
 }
@@ -114,7 +114,7 @@ fn what_others_changed_is_named_with_its_service() {
             "entry KUBE-IPVS-PASS 10.96.0.9,tcp:80: surplus, of nobody",
             "address 10.96.0.3: missing, of default/service-3",
             "virtual server tcp 10.96.0.1:80: missing, of default/service-1",
-            "real server tcp 10.96.0.2:80 > 10.244.0.1:8080: changed, of default/service-2",
+            "real server tcp 10.96.0.2:80 > 10.244.0.1:8080: changed: weight 7, not 1, of default/service-2",
             "real server tcp 10.96.0.2:80 > 10.244.0.9:8080: surplus, of default/service-2",
         ]
     );
@@ -132,7 +132,7 @@ fn what_a_whole_reading_finds_is_named_too() {
     node.tell_parts(|_| {});
     let report = node.sync();
     let expected = [
-        format!("setting {path}: changed, of nobody"),
+        format!("setting {path}: changed: 0, not 1, of nobody"),
         "virtual server tcp 10.96.0.1:80: missing, of default/service-1".to_owned(),
     ];
     assert_eq!(named(&report), expected);
@@ -156,7 +156,7 @@ fn what_a_part_found_is_told_though_a_later_change_is_in_doubt() {
     node.wait(3600);
     let report = node.sync();
     assert!(report.is_audit && report.is_complete(), "{report}");
-    assert_eq!(named(&report), [format!("setting {path}: changed, of nobody")]);
+    assert_eq!(named(&report), [format!("setting {path}: changed: 0, not 1, of nobody")]);
     assert_eq!(node.sync().drift.rows(), 0, "each is told once");
 }
 
