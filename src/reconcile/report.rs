@@ -101,7 +101,11 @@ impl fmt::Display for Report {
             writeln!(f, "a part of the cluster could not be read: what it may ask for stays")?;
         }
         if self.postponed > 0 {
-            writeln!(f, "waiting for what failed: {}", counted::of(self.postponed, "change"))?;
+            let cause = match self.is_partial && self.failed.is_empty() {
+                true => "could not be read",
+                false => "failed",
+            };
+            writeln!(f, "waiting for what {cause}: {}", counted::of(self.postponed, "change"))?;
         }
         match drains {
             0 => Ok(()),

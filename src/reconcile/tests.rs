@@ -436,6 +436,9 @@ fn changes_that_wait_are_worth_a_line() {
     assert!(said[0].starts_with("INFO synced sync=1"), "{said:#?}");
     assert!(said[0].contains(" postponed=2 "), "{said:#?}");
     assert!(report.to_string().contains("waiting for what failed: 2 changes\n"), "{report}");
+    let report = Report { is_partial: true, ..report };
+    let unread = "waiting for what could not be read: 2 changes\n";
+    assert!(report.to_string().ends_with(unread), "{report}");
 }
 
 #[test]
