@@ -209,15 +209,12 @@ fn reload_refuses_what_is_wrong_and_goes_on() {
     let before = in_force(&world, "");
     assert!(before.is_some());
     for (text, said) in [
-        ("mode: iptables\n", format!("mode=iptables in {path}: this program is")),
-        (
-            "mode: ipvs\nipvs: {scheduler: best}\n",
-            format!("ipvs.scheduler=best in {path}: must be"),
-        ),
-        ("ipvs: {unfinished\n", format!("{path}: ")),
+        ("mode: iptables\n", "mode=iptables: this program is"),
+        ("mode: ipvs\nipvs: {scheduler: best}\n", "ipvs.scheduler=best: must be"),
+        ("ipvs: {unfinished\n", "unclosed bracket"),
     ] {
         volume.replace(&format!("{PLAIN}{text}"));
-        daemon.wait_for_log(&format!("reason=\"{said}"), SOON);
+        daemon.wait_for_log(&format!("file={path} reason=\"{said}"), SOON);
     }
     assert_eq!(in_force(&world, ""), before);
     volume.replace(&format!("{PLAIN}oomScoreAdj: 5\n"));
