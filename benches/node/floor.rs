@@ -209,7 +209,7 @@ impl Sockets {
             self.ipset.list(key.name(), key.family).expect("a set or none");
         }
         self.link.find(DEVICE).expect("a device or none");
-        self.link.all_addresses().expect("addresses");
+        self.link.addresses().expect("addresses");
         self.ipvs.services().expect("services");
         ipvs::proc::read().expect("the listing");
     }

@@ -25,7 +25,7 @@ const DEVICE_OFFSET: u32 = 4;
 ///
 /// An address that is on our device and on another is the host's.
 pub fn of_host(
-    all: impl IntoIterator<Item = (u32, IpAddr)>,
+    all: impl IntoIterator<Item = link::Placed>,
     own_device: Option<u32>,
 ) -> BTreeSet<IpAddr> {
     let is_foreign = |device: u32| Some(device) != own_device;

@@ -53,7 +53,7 @@ pub struct Link {
 }
 
 /// An address with the number of its device.
-type Placed = (u32, IpAddr);
+pub(super) type Placed = (u32, IpAddr);
 
 /// A connection to rtnetlink in the network namespace of the opening thread.
 pub struct Client {
@@ -98,21 +98,16 @@ impl Client {
         self.connection.execute_one(request(DELETE_LINK, 0, &message))
     }
 
-    /// The addresses on a device, of both families.
-    pub fn addresses(&mut self, link: &Link) -> Result<Vec<IpAddr>, Error> {
-        // Kernel: filters by device from 4.20 on; before, all devices answer.
-        let mut addresses = self.list_addresses(link.index)?;
-        addresses.retain(|(device, _)| *device == link.index);
-        Ok(addresses.into_iter().map(|(_, ip)| ip).collect())
-    }
-
-    /// The addresses on all devices, of both families, each with the number of its device.
-    pub fn all_addresses(&mut self) -> Result<Vec<(u32, IpAddr)>, Error> {
-        self.list_addresses(0)
+    /// The addresses on all devices, of both families.
+    pub fn addresses(&mut self) -> Result<Vec<Placed>, Error> {
+        let mut addresses = self.list(0, AddressFamily::Inet, address)?;
+        addresses.extend(self.list(0, AddressFamily::Inet6, address)?);
+        Ok(addresses)
     }
 
     /// The IPv6 addresses on a device that the host may choose as its own towards others.
     pub fn preferred_addresses(&mut self, link: &Link) -> Result<Vec<IpAddr>, Error> {
+        // Kernel: filters by device from 4.20 on; before, all devices answer.
         let mut addresses = self.list(link.index, AddressFamily::Inet6, |body| {
             Ok(address(body)?.filter(|_| is_preferred(body)))
         })?;
@@ -121,23 +116,17 @@ impl Client {
     }
 
     /// Asks for the addresses on a device, 0 for every device.
-    fn list_addresses(&mut self, index: u32) -> Result<Vec<(u32, IpAddr)>, Error> {
-        let mut addresses = self.list(index, AddressFamily::Inet, address)?;
-        addresses.extend(self.list(index, AddressFamily::Inet6, address)?);
-        Ok(addresses)
-    }
-
     fn list(
         &mut self,
         index: u32,
         family: AddressFamily,
         read: fn(&[u8]) -> Result<Option<Placed>, Error>,
-    ) -> Result<Vec<(u32, IpAddr)>, Error> {
+    ) -> Result<Vec<Placed>, Error> {
         let mut message = AddressMessage::default();
         message.header.family = family;
         message.header.index = index;
         let request = request(GET_ADDRESS, 0, &message);
-        self.connection.dump(request, |list: &mut Vec<(u32, IpAddr)>, body| {
+        self.connection.dump(request, |list: &mut Vec<Placed>, body| {
             list.extend(read(body)?);
             Ok(())
         })

@@ -38,12 +38,18 @@ fn parse(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().expect("an address")).collect()
 }
 
+/// What is bound to a device.
+fn addresses_on(client: &mut Client, link: &Link) -> BTreeSet<IpAddr> {
+    let all = client.addresses().expect("listed").into_iter();
+    all.filter(|(index, _)| *index == link.index).map(|(_, ip)| ip).collect()
+}
+
 fn addresses_read_back() {
     let mut client = Client::open().expect("rtnetlink");
     let link = device(&mut client);
     let ips = parse(&["10.96.0.1", "10.96.0.10", "fd00:10:96::1", "192.0.2.1", "169.254.7.7"]);
     assert_eq!(client.add_addresses(&link, &ips), vec![Ok(()); 5]);
-    let found: BTreeSet<_> = client.addresses(&link).expect("listed").into_iter().collect();
+    let found = addresses_on(&mut client, &link);
     // Those of the loopback device are not among them.
     assert_eq!(found, ips.iter().copied().collect());
     let listed = command("ip", &["-o", "address", "show", "one"]);
@@ -60,7 +66,7 @@ fn addresses_read_back() {
         let error = outcome.expect_err("gone");
         assert!(error.is_refusal(Errno::EADDRNOTAVAIL), "{error}");
     }
-    assert_eq!(client.addresses(&link), Ok(vec![]));
+    assert_eq!(addresses_on(&mut client, &link), BTreeSet::new());
 }
 
 fn addresses_stop_being_preferred_in_place() {
@@ -72,7 +78,7 @@ fn addresses_stop_being_preferred_in_place() {
     assert_eq!(client.preferred_addresses(&link), Ok(parse(&[adopted])));
     assert_eq!(client.stop_preferring(&link, &parse(&[adopted])), vec![Ok(())]);
     assert_eq!(client.preferred_addresses(&link), Ok(vec![]));
-    assert_eq!(client.addresses(&link).map(|found| found.len()), Ok(3));
+    assert_eq!(addresses_on(&mut client, &link).len(), 3);
     let listed = command("ip", &["-o", "address", "show", "one"]);
     assert_eq!(listed.matches("deprecated").count(), 2, "{listed}");
 }
@@ -98,7 +104,7 @@ fn many_addresses() {
         (0..1_000u32).map(|number| IpAddr::from((0x0a60_0000 + number).to_be_bytes())).collect();
     assert!(client.add_addresses(&link, &ips).iter().all(Result::is_ok));
     assert_eq!(client.written(), 1_000);
-    let found: BTreeSet<_> = client.addresses(&link).expect("listed").into_iter().collect();
+    let found = addresses_on(&mut client, &link);
     assert_eq!(found, ips.into_iter().collect());
 }
 
@@ -120,9 +126,9 @@ fn a_list_that_changes_while_it_is_read() {
             }
         });
         for _ in 0..200 {
-            match client.addresses(&link) {
+            match client.addresses() {
                 Ok(found) => {
-                    let found: BTreeSet<_> = found.into_iter().collect();
+                    let found: BTreeSet<_> = found.into_iter().map(|(_, ip)| ip).collect();
                     assert!(constant.iter().all(|ip| found.contains(ip)));
                 }
                 Err(error) => assert_eq!(error, Error::Interrupted(5)),
@@ -144,7 +150,7 @@ fn addresses_of_all_devices() {
     let ips = parse(&["192.0.2.1", "2001:db8::1", "10.96.0.1", "fd00:10:96::1"]);
     assert_eq!(client.add_addresses(&other, &ips[..3]), vec![Ok(()); 3]);
     assert_eq!(client.add_addresses(&ours, &ips[2..]), vec![Ok(()); 2]);
-    let all = client.all_addresses().expect("listed");
+    let all = client.addresses().expect("listed");
     assert!(all.contains(&(other.index, ips[2])) && all.contains(&(ours.index, ips[2])));
     // What is on our device and on another is the host's too.
     let found = addresses::of_host(all, Some(ours.index));

@@ -9,10 +9,13 @@
 //! Invariant: services found by firewall mark, or of other protocols, are passed over together
 //! with their destinations.
 
-use std::io::{self, BufRead, BufReader};
+mod text;
+
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::ControlFlow;
 
+use self::text::{Lines, Pieces};
 use super::{Destination, DestinationKey, ServiceKey};
 
 /// Where the listing is; of the calling thread's network namespace, not the process's.
@@ -39,11 +42,11 @@ pub fn read() -> io::Result<Listing> {
 pub fn try_each(
     take: impl FnMut(ServiceKey, &[Destination]) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
-    parse_each(BufReader::with_capacity(64 * 1024, std::fs::File::open(PATH)?), take)
+    parse_each(std::fs::File::open(PATH)?, take)
 }
 
 /// Parses the text of the listing.
-pub fn parse(text: impl BufRead) -> io::Result<Listing> {
+pub fn parse(text: impl Read) -> io::Result<Listing> {
     let mut listing = Listing::new();
     let _ = parse_each(text, |key, destinations| {
         listing.push((key, destinations.to_vec()));
@@ -53,62 +56,44 @@ pub fn parse(text: impl BufRead) -> io::Result<Listing> {
 }
 
 fn parse_each(
-    mut text: impl BufRead,
+    text: impl Read,
     mut take: impl FnMut(ServiceKey, &[Destination]) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
     // The service whose lines are being read; none while one is passed over.
     let mut current: Option<ServiceKey> = None;
     let mut destinations = Vec::new();
-    let mut line = Vec::new();
-    while text.read_until(b'\n', &mut line)? > 0 {
-        let mut words = Words(&line);
-        match words.next() {
-            Some(ARROW) if current.is_some() => {
-                let destination = destination(words).ok_or_else(|| not_understood(&line))?;
-                destinations.push(destination);
-            }
-            Some(ARROW) | None => {}
-            Some(word) => {
-                if let Some(key) = current.take()
-                    && take(key, &destinations).is_break()
-                {
-                    return Ok(ControlFlow::Break(()));
+    let mut pieces = Pieces::of(text);
+    while let Some(mut lines) = pieces.next()? {
+        while !lines.is_empty() {
+            let mut line = lines;
+            match line.word() {
+                Some(ARROW) if current.is_some() => {
+                    let destination = destination(&mut line);
+                    destinations.push(destination.ok_or_else(|| not_understood(lines))?);
                 }
-                destinations.clear();
-                if let Some(protocol) = protocol_number(word) {
-                    let key = service_key(protocol, words).ok_or_else(|| not_understood(&line))?;
-                    current = Some(key);
+                Some(ARROW) | None => {}
+                Some(word) => {
+                    if let Some(key) = current.take()
+                        && take(key, &destinations).is_break()
+                    {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    destinations.clear();
+                    if let Some(protocol) = protocol_number(word) {
+                        let key = service_key(protocol, &mut line);
+                        current = Some(key.ok_or_else(|| not_understood(lines))?);
+                    }
                 }
             }
+            lines = line.after_first();
         }
-        line.clear();
     }
     Ok(current.map_or(ControlFlow::Continue(()), |key| take(key, &destinations)))
 }
 
-fn not_understood(line: &[u8]) -> io::Error {
-    let line = String::from_utf8_lossy(line);
-    let message = format!("line not understood: {:?}", line.trim_end());
+fn not_understood(lines: Lines<'_>) -> io::Error {
+    let message = format!("line not understood: {:?}", lines.first());
     io::Error::new(io::ErrorKind::InvalidData, message)
-}
-
-/// What stands between spaces and the end of a line.
-///
-/// Cost: a full table has hundreds of thousands of lines, and most of each are spaces; bytes are
-/// gone through several times faster than text.
-struct Words<'a>(&'a [u8]);
-
-impl<'a> Iterator for Words<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let is_part = |byte: &u8| *byte > b' ';
-        let (_, word) = self.0.split_at(self.0.iter().position(is_part)?);
-        let end = word.iter().position(|byte| !is_part(byte)).unwrap_or(word.len());
-        let (word, rest) = word.split_at(end);
-        self.0 = rest;
-        Some(word)
-    }
 }
 
 fn protocol_number(word: &[u8]) -> Option<u16> {
@@ -120,15 +105,15 @@ fn protocol_number(word: &[u8]) -> Option<u16> {
     }
 }
 
-fn service_key(protocol: u16, mut words: Words<'_>) -> Option<ServiceKey> {
-    let (address, port) = address_and_port(words.next()?)?;
+fn service_key(protocol: u16, line: &mut Lines<'_>) -> Option<ServiceKey> {
+    let (address, port) = address_and_port(line)?;
     Some(ServiceKey { protocol, address, port })
 }
 
-fn destination(mut words: Words<'_>) -> Option<Destination> {
-    let (address, port) = address_and_port(words.next()?)?;
-    let forwarding = forwarding_number(words.next()?)?;
-    let mut number = || signed(words.next()?);
+fn destination(line: &mut Lines<'_>) -> Option<Destination> {
+    let (address, port) = address_and_port(line)?;
+    let forwarding = forwarding_number(line.word()?)?;
+    let mut number = || signed(line);
     let (weight, active, inactive) = (number()?, number()?, number()?);
     let key = DestinationKey { address, port };
     Some(Destination { key, forwarding, weight, active, inactive })
@@ -147,45 +132,25 @@ fn forwarding_number(word: &[u8]) -> Option<u32> {
 }
 
 /// `0A600001:01BB` or `[fd00:0000:…:0001]:01BB`.
-fn address_and_port(word: &[u8]) -> Option<(IpAddr, u16)> {
-    let colon = word.iter().rposition(|byte| *byte == b':')?;
-    let (address, port) = (&word[..colon], &word[colon + 1..]);
-    let port = u16::try_from(number(port, 16)?).ok()?;
-    let address = match address.strip_prefix(b"[") {
-        Some(bracketed) => {
-            let text = std::str::from_utf8(bracketed.strip_suffix(b"]")?).ok()?;
+fn address_and_port(line: &mut Lines<'_>) -> Option<(IpAddr, u16)> {
+    line.skip_spaces();
+    let address = match line.take(b'[') {
+        Some(()) => {
+            let text = std::str::from_utf8(line.take_until(b']')?).ok()?;
             IpAddr::V6(text.parse().ok()?)
         }
-        None => IpAddr::V4(Ipv4Addr::from(number(address, 16)?)),
+        None => IpAddr::V4(Ipv4Addr::from(line.number::<16>()?)),
     };
-    Some((address, port))
+    line.take(b':')?;
+    let port = u16::try_from(line.number::<16>()?).ok()?;
+    line.is_at_end().then_some((address, port))
 }
 
 /// A number that the kernel prints with a sign though it has none.
-fn signed(word: &[u8]) -> Option<u32> {
-    match word.strip_prefix(b"-") {
-        Some(digits) => number(digits, 10).map(u32::wrapping_neg),
-        None => number(word, 10),
-    }
-}
-
-/// Cost: most of the listing is numbers; no check for an overflow is needed for ten digits.
-fn number(digits: &[u8], base: u64) -> Option<u32> {
-    if digits.is_empty() || digits.len() > 10 {
-        return None;
-    }
-    let mut number = 0;
-    for digit in digits {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'A'..=b'F' => digit - b'A' + 10,
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        if u64::from(digit) >= base {
-            return None;
-        }
-        number = number * base + u64::from(digit);
-    }
-    u32::try_from(number).ok()
+fn signed(line: &mut Lines<'_>) -> Option<u32> {
+    line.skip_spaces();
+    let is_negative = line.take(b'-').is_some();
+    let number = line.number::<10>()?;
+    let number = if is_negative { number.wrapping_neg() } else { number };
+    line.is_at_end().then_some(number)
 }

@@ -1,5 +1,6 @@
 //! Codec tests of the folder: both directions on bytes of real kernels, and no panic on any bytes.
 
+use std::io::{self, Read};
 use std::net::IpAddr;
 
 use proptest::prelude::*;
@@ -163,11 +164,39 @@ fn reads_the_bulk_listing() {
     assert_eq!(listing, expected);
 }
 
+/// A text that comes a few bytes at a time.
+struct Slow<'a>(&'a [u8], usize);
+
+impl Read for Slow<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let few = self.1.min(into.len());
+        self.0.read(&mut into[..few])
+    }
+}
+
+#[test]
+fn where_the_bulk_listing_is_cut_into_pieces_does_not_matter() {
+    let whole = proc::parse(LISTING.as_bytes()).expect("a listing");
+    for bytes in 1..200 {
+        let slow = Slow(LISTING.as_bytes(), bytes);
+        assert_eq!(proc::parse(slow).expect("a listing"), whole, "{bytes} at a time");
+    }
+    let long = LISTING.trim_end().replace("  -> ", &format!("  ->{}", " ".repeat(100_000)));
+    assert_eq!(proc::parse(long.as_bytes()).expect("a listing"), whole);
+}
+
 #[test]
 fn a_line_that_is_not_understood_is_shown() {
-    for line in
-        ["TCP  10.96.0.1:443 rr", "TCP", "TCP 0A600001:01BB rr\n  -> 0AF40102:1F90 Masq one"]
-    {
+    for line in [
+        "TCP  10.96.0.1:443 rr",
+        "TCP",
+        "TCP 0A600001:01BB rr\n  -> 0AF40102:1F90 Masq one",
+        "TCP 0A600001:01BB rr\n  -> 0AF40102:1F90 Masq 1 0 0x",
+        "TCP 0A600001:01BB rr\n  -> 0AF40102:1F90 Masq 1 0 00000000001",
+        "TCP 0A600001:01BB rr\n  -> 0AF40102:1F90 Masq 1 0 4294967296",
+        "TCP 0A600001:1F901 rr",
+        "TCP 0A600001 :1F90 rr",
+    ] {
         let error = proc::parse(line.as_bytes()).expect_err("not as the kernel prints it");
         let last = line.lines().last().expect("a line");
         assert_eq!(error.to_string(), format!("line not understood: {last:?}"));

@@ -2,7 +2,7 @@
 //!
 //! Invariant: every change of a step is tried, additions first, and each has one outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use nix::errno::Errno;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::{LinuxKernel, refused};
 use crate::kernel::link::{self, Link};
 use crate::kernel::netlink::{self, Refusal};
-use crate::kernel::{Error, Failure, route};
+use crate::kernel::{Error, Failure, addresses, route};
 use crate::model::link::{Binding, DEVICE};
 use crate::plan::step::Change;
 
@@ -72,7 +72,33 @@ impl Operation {
     }
 }
 
+/// All addresses of the host, and what tells ours from its own.
+///
+/// Cost: a large cluster has thousands, so both are made from one list.
+pub(super) struct Listed {
+    /// The device of our name.
+    pub(super) device: Option<Link>,
+    /// Each with the number of its device.
+    all: Vec<link::Placed>,
+}
+
+impl Listed {
+    /// Those by which the host is reached.
+    pub(super) fn of_host(&self) -> BTreeSet<IpAddr> {
+        let own_device = self.device.as_ref().map(|device| device.index);
+        addresses::of_host(self.all.iter().copied(), own_device)
+    }
+}
+
 impl LinuxKernel {
+    /// Lists all addresses of the host.
+    pub(super) fn list_addresses(&mut self) -> Result<Listed, Error> {
+        let device = self.device()?;
+        let all = self.link.addresses();
+        let all = all.map_err(|cause| refused("list", "addresses of the host", cause))?;
+        Ok(Listed { device, all })
+    }
+
     /// Binds and unbinds addresses.
     pub(super) fn apply_addresses(&mut self, changes: &[AddressChange]) -> Vec<Failure> {
         let mut failures = BTreeMap::new();
@@ -137,19 +163,17 @@ impl LinuxKernel {
         }
     }
 
-    /// The addresses on a device of our name, and those that routes of ours make local.
+    /// The addresses on a device of our name among those listed, and those that routes of ours
+    /// make local.
     pub(super) fn bound_addresses(
         &mut self,
-        device: Option<&Link>,
+        Listed { device, all }: &Listed,
     ) -> Result<BTreeMap<IpAddr, Binding>, Error> {
-        let mut bound = BTreeMap::new();
-        if let Some(device) = device {
-            let addresses = self.link.addresses(device);
-            let addresses = addresses.map_err(|cause| refused("read device", DEVICE, cause))?;
-            // The kernel's own, should someone have brought the device up.
-            let addresses = addresses.into_iter().filter(|ip| !link::is_link_local(*ip));
-            bound.extend(addresses.map(|ip| (ip, Binding::ADDRESS)));
-        }
+        let is_ours = |index: u32| device.as_ref().is_some_and(|device| device.index == index);
+        let ours = all.iter().filter(|(index, _)| is_ours(*index));
+        // The others are the kernel's own, should someone have brought the device up.
+        let ours = ours.map(|(_, ip)| *ip).filter(|ip| !link::is_link_local(*ip));
+        let mut bound: BTreeMap<_, _> = ours.map(|ip| (ip, Binding::ADDRESS)).collect();
         let routes = self.route.list();
         let routes =
             routes.map_err(|cause| refused("list", "routes of service addresses", cause))?;

@@ -45,12 +45,12 @@ impl LinuxKernel {
     }
 
     fn tell_all(&mut self, tell: Tell<'_>) -> Result<(), Stop> {
-        let mut foundation = self.observe_host()?;
+        let addresses = self.list_addresses()?;
+        let mut foundation = self.observe_host_of(&addresses)?;
         foundation.tables.settings = self.settings()?;
         foundation.tables.rulesets = self.rulesets()?;
-        let device = self.device()?;
-        foundation.tables.device = device.is_some();
-        let addresses = self.bound_addresses(device.as_ref())?;
+        foundation.tables.device = addresses.device.is_some();
+        let addresses = self.bound_addresses(&addresses)?;
         for key in SetKey::all() {
             let header = self.ipset.header(key.name()).map_err(|cause| cannot_list(key, cause))?;
             if let Some(header) = header {

@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use super::addresses::Listed;
 use super::{LinuxKernel, convert, host, refused};
 use crate::kernel::ipset;
 use crate::kernel::iptables::Listing;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
-use crate::kernel::{Error, addresses, netlink};
+use crate::kernel::{Error, netlink};
 use crate::model::ipset::{Entry, SetKey, SetSpec};
 use crate::model::ipvs::{Server, ServerKey};
 use crate::model::leftover::Leftover;
@@ -29,13 +30,13 @@ use crate::plan::owned;
 impl LinuxKernel {
     /// Every table, and the host's facts.
     pub(super) fn observe_everything(&mut self) -> Result<Observed, Error> {
-        let mut observed = self.observe_host()?;
+        let addresses = self.list_addresses()?;
+        let mut observed = self.observe_host_of(&addresses)?;
         observed.tables.settings = self.settings()?;
         self.observe_sets(&mut observed.tables)?;
         self.observe_rules(&mut observed.tables)?;
-        let device = self.device()?;
-        observed.tables.device = device.is_some();
-        observed.tables.addresses = self.bound_addresses(device.as_ref())?;
+        observed.tables.device = addresses.device.is_some();
+        observed.tables.addresses = self.bound_addresses(&addresses)?;
         self.stop_preferring_ours(&observed.tables)?;
         self.observe_all_servers(&mut observed)?;
         Ok(observed)
@@ -55,12 +56,15 @@ impl LinuxKernel {
 
     /// The host's facts alone.
     pub(super) fn observe_host(&mut self) -> Result<Observed, Error> {
+        let addresses = self.list_addresses()?;
+        self.observe_host_of(&addresses)
+    }
+
+    /// The host's facts, its addresses from a list that is there already.
+    pub(super) fn observe_host_of(&mut self, addresses: &Listed) -> Result<Observed, Error> {
         let has_ipv6 = self.ipv6.look(&self.sysctl)?;
         let mut host = host::facts(&self.sysctl, &self.tools, has_ipv6)?;
-        let own_device = self.device()?.map(|link| link.index);
-        let all = self.link.all_addresses();
-        let all = all.map_err(|cause| refused("list", "addresses of the host", cause))?;
-        host.addresses = addresses::of_host(all, own_device);
+        host.addresses = addresses.of_host();
         Ok(Observed { host, ..Observed::default() })
     }
 
