@@ -98,6 +98,10 @@ impl Mirror {
 
     /// Nobody knows what became of a change of the step.
     pub fn distrust(&mut self, step: &Step) {
+        if let Step::Rules(change) = step {
+            // What is read next may be these, and no print of those before.
+            self.loaded.remove(&change.family);
+        }
         let trust = match step {
             Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) => Trust::Rows,
             Step::Entries(_) | Step::Addresses(_) => Trust::Servers,

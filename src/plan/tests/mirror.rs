@@ -3,13 +3,13 @@
 use super::*;
 use crate::desired::Desired;
 use crate::kernel::Kernel;
-use crate::model::iptables::TableName;
+use crate::model::iptables::{Ruleset, TableName};
 use crate::model::observed::Scope;
 use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
 use crate::plan::slow::Slow;
-use crate::plan::step::Change;
+use crate::plan::step::{Change, RulesChange};
 use crate::plan::{self, Extent, Inputs};
 
 fn observed(node: &mut Node) -> Mirror {
@@ -100,6 +100,28 @@ fn rules_that_the_tool_prints_otherwise_are_loaded_once_and_their_loss_is_seen()
         node.wait(3600);
         check(node.changes(), "rules     ~ IPv4\nrules     ~ IPv6");
     }
+}
+
+#[test]
+fn rules_whose_load_got_no_answer_are_no_print_of_those_before() {
+    let mut node = Node::new([web(), two_pods()]);
+    node.sync();
+    let (family, before) = (Family::V4, node.kernel.tables.rulesets[&Family::V4].clone());
+    let mut after = before.clone();
+    let nat = after.tables.get_mut(&TableName::Nat).expect("the table");
+    let rule = nat.chains.values_mut().flatten().next().expect("a rule");
+    *rule = rule.replace("KUBE", "ANOTHER");
+    let load = |to: &Ruleset| {
+        let (payload, to) = (String::new(), to.clone());
+        Step::Rules(RulesChange { family, payload, to, ends_handover: false })
+    };
+    let mut mirror = Mirror::default();
+    mirror.note(&load(&before), &[].into());
+    mirror.distrust(&load(&after));
+    let there = [(family, after)].into();
+    mirror.adopt_printed(&there);
+    mirror.replace(Tables { rulesets: there, ..Tables::default() });
+    assert!(!mirror.holds(family, &before));
 }
 
 #[test]
