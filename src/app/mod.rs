@@ -142,7 +142,8 @@ fn once(config: Config) -> anyhow::Result<Exit> {
 fn init_only(config: &Config) -> anyhow::Result<Exit> {
     let mut kernel = edges::open_kernel(Metrics::new())?;
     let outcome = init::run(&mut kernel, &config.policy)?;
-    outcome.leftovers.iter().for_each(log::leftover);
+    let are_to_go = config.policy.removes_leftovers;
+    outcome.leftovers.iter().for_each(|found| log::leftover(found, are_to_go));
     show(&outcome.to_string())?;
     Ok(Exit::done_if(outcome.report.failed.is_empty()))
 }

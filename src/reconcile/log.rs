@@ -7,16 +7,21 @@ use tracing::{debug, info, warn};
 
 use super::news::News;
 use super::report::{Counts, Failed, Report};
-use crate::desired::Rejected;
+use crate::desired::{Desired, Rejected};
 use crate::kernel::Error;
 use crate::model::leftover::Leftover;
 use crate::plan::drift::{Drift, Drifted};
+use crate::plan::mirror::Mirror;
 
 /// Failures that are named in one sync; of a missing module there may be thousands.
 const MOST_NAMED: usize = 10;
 
 /// What to do about what kube-proxy left behind.
 const REMOVE: &str = "stop kube-proxy if it runs; --remove-leftovers removes it, as does --cleanup";
+
+/// The same where its removal is asked for: what it still waits for, or what may be in its way.
+const REMOVED_LATER: &str =
+    "stop kube-proxy if it runs; it is removed once all of ours is in place, or by a later audit";
 
 /// Who says it.
 #[derive(Debug, Default)]
@@ -59,11 +64,13 @@ impl Log {
     }
 
     /// Says what other modes of kube-proxy left behind, each once while it is there.
-    pub(super) fn left_behind(&mut self, report: &Report, found: &BTreeSet<Leftover>) {
+    pub(super) fn left_behind(&mut self, report: &Report, (wanted, seen): (&Desired, &Mirror)) {
+        let found = &seen.tables.leftovers;
         for leftover in &report.taken_away {
             info!(%leftover, "removed what kube-proxy left behind");
         }
-        found.difference(&self.left_behind).for_each(leftover);
+        let is_to_go = wanted.removes_leftovers();
+        found.difference(&self.left_behind).for_each(|new| leftover(new, is_to_go));
         self.left_behind.clone_from(found);
     }
 
@@ -79,9 +86,10 @@ impl Log {
     }
 }
 
-/// Says that another mode of kube-proxy left something behind, and what to do.
-pub fn leftover(leftover: &Leftover) {
-    let (effect, fix) = (leftover.effect(), REMOVE);
+/// Says that another mode of kube-proxy left something behind, and what to do; where it is to go
+/// anyway, nobody is told to ask for that.
+pub fn leftover(leftover: &Leftover, is_to_go: bool) {
+    let (effect, fix) = (leftover.effect(), if is_to_go { REMOVED_LATER } else { REMOVE });
     warn!(%leftover, effect, fix, "kube-proxy left something behind");
 }
 
@@ -136,7 +144,11 @@ mod tests {
     use tracing::Level;
 
     use super::*;
+    use crate::config::Policy;
+    use crate::model::net::Family;
     use crate::plan::drift::{Row, State};
+    use crate::plan::step::Step;
+    use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
     use crate::testing::log::logged;
     use crate::testing::node::Node;
     use crate::testing::objects::*;
@@ -163,5 +175,29 @@ mod tests {
             (12, "WARN more rows were changed by others count=3")
         );
         assert_eq!(logged(Level::WARN, || say_drift(&Drift::default())), [""; 0]);
+    }
+
+    /// What is said of a table of nftables mode that a sync did not remove, and of the next one.
+    fn told_of_leftovers(removes_leftovers: bool) -> Vec<String> {
+        let mut kernel = FakeKernel::default();
+        kernel.tables.leftovers.insert(Leftover::Table(Family::V4));
+        kernel.faults = Faults::When(|step| matches!(step, Step::Leftovers(_)), Fault::Refused);
+        let mut node = Node::with(Policy { removes_leftovers, ..policy() }, kernel, []);
+        let mut log = Log::default();
+        logged(Level::WARN, || {
+            for _ in 0..2 {
+                let report = node.sync();
+                log.left_behind(&report, node.engine.state());
+            }
+        })
+    }
+
+    #[test]
+    fn nobody_is_told_to_ask_for_the_removal_that_was_asked_for() {
+        let [unasked, asked] = [false, true].map(told_of_leftovers);
+        assert_eq!((unasked.len(), asked.len()), (1, 1), "{unasked:?} {asked:?}");
+        assert!(unasked[0].contains("--remove-leftovers removes it"), "{unasked:?}");
+        assert!(!asked[0].contains("--remove-leftovers"), "{asked:?}");
+        assert!(asked[0].contains("it is removed once all of ours is in place"), "{asked:?}");
     }
 }

@@ -236,7 +236,7 @@ impl<K: Kernel> Cycle<K> {
         let news = self.known.update(&report, rejected);
         self.log.sync(&report, took, number, &news);
         news.events().into_iter().for_each(|event| self.wires.events.tell(event));
-        self.log.left_behind(&report, &self.engine.state().1.tables.leftovers);
+        self.log.left_behind(&report, self.engine.state());
         self.publish();
         self.tell_drains();
         report
