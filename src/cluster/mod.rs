@@ -22,6 +22,7 @@ use std::time::SystemTime;
 
 use ipnet::IpNet;
 
+use crate::model::ipvs::Flag;
 use crate::model::net::{Family, PerFamily, Protocol};
 
 /// Namespace and name of an object; the namespace is empty for kinds that have none.
@@ -81,8 +82,8 @@ pub struct Service {
 pub struct Scheduling {
     /// Kernel name of its scheduler, one of [`crate::model::ipvs::SCHEDULERS`].
     pub scheduler: Option<Arc<str>>,
-    /// Bits `0x8`, `0x10` and `0x20` of `IP_VS_SVC_F_*`.
-    pub flags: Option<u32>,
+    /// Its flags, if it names any; those of its scheduler, if it names one.
+    pub flags: Vec<Flag>,
 }
 
 impl Service {
@@ -98,8 +99,8 @@ impl Service {
     }
 
     /// The scheduler flags that it names itself.
-    pub fn scheduler_flags(&self) -> Option<u32> {
-        self.scheduling.as_ref()?.flags
+    pub fn scheduler_flags(&self) -> &[Flag] {
+        self.scheduling.as_ref().map_or(&[], |scheduling| &scheduling.flags)
     }
 }
 

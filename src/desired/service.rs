@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::ops::BitOr;
 
 use super::Cause;
 use super::front::{AddressKind, Away, Front, HealthCheck, Rank, ServiceRows};
@@ -13,7 +14,9 @@ use crate::cluster::endpoints::{self, ByPort, PortEndpoint};
 use crate::cluster::{EndpointSlice, ObjectName, Service, ServicePort, TrafficPolicy};
 use crate::config::Policy;
 use crate::model::ipset::{Entry, Member, SetId};
-use crate::model::ipvs::{FLAG_MH_PORT, RealKey, RealServer, Server, ServerKey, VirtualServer};
+use crate::model::ipvs::{
+    FLAG_MH_PORT, Flag, RealKey, RealServer, Server, ServerKey, VirtualServer,
+};
 use crate::model::net::{Family, PerFamily, Protocol};
 use std::sync::Arc;
 
@@ -302,14 +305,37 @@ fn virtual_server(service: &Service, facts: Facts<'_>) -> VirtualServer {
     let usable = own.filter(|name| !facts.lacking.contains(*name));
     let scheduler = usable.unwrap_or(&facts.policy.scheduler).clone();
     // Flags are meant for the scheduler next to them, not for one that takes its place.
-    let flags = service.scheduler_flags().filter(|_| usable == own);
+    let own_flags = service.scheduler_flags();
+    let are_used = usable == own && own_flags.iter().all(|flag| is_of(flag, &scheduler));
+    let flags = own_flags.iter().filter(|_| are_used).map(|(.., bit)| bit);
     // Parity: the reference hashes on the source port too, for `mh` only.
     let default_flags = if &*scheduler == "mh" { FLAG_MH_PORT } else { 0 };
     VirtualServer {
         scheduler,
-        scheduler_flags: flags.unwrap_or(default_flags),
+        scheduler_flags: flags.copied().reduce(BitOr::bitor).unwrap_or(default_flags),
         persistence: service.affinity_seconds,
     }
+}
+
+fn is_of((_, of, _): &Flag, scheduler: &str) -> bool {
+    of.is_none_or(|of| of == scheduler)
+}
+
+/// Flags without a scheduler next to them that the default scheduler, which is used, has not.
+fn misplaced_flags(service: &Service, default: &str) -> Option<(Cause, String)> {
+    if service.scheduler().is_some() {
+        return None;
+    }
+    let flags = service.scheduler_flags().iter();
+    let misplaced = flags.filter(|flag| !is_of(flag, default)).map(|(name, ..)| *name);
+    let misplaced: Vec<&str> = misplaced.collect();
+    let reason = format!(
+        "the scheduler {default}, which is used as the Service names none, has no flag {}; none of \
+         its flags is used: name the scheduler of the flags in \
+         metadata.annotations[ipvs.kube-ipvs-proxy.io/scheduler]",
+        misplaced.join(" or ")
+    );
+    (!misplaced.is_empty()).then_some((Cause::Defaulted, reason))
 }
 
 /// What of a Service this node cannot do, or was told to leave to others.
@@ -331,7 +357,8 @@ fn rejected(service: &Service, facts: Facts<'_>) -> Vec<(Cause, String)> {
         let reason = format!("{address} is in --ipvs-exclude-cidrs, so left to others");
         (Cause::Excluded, reason)
     });
-    lacking.chain(excluded).collect()
+    let misplaced = misplaced_flags(service, &facts.policy.scheduler);
+    lacking.chain(misplaced).chain(excluded).collect()
 }
 
 /// The endpoints of one port.

@@ -326,7 +326,7 @@ fn source_ranges_guard_load_balancers_and_admit_a_node_inside() {
 
 #[test]
 fn a_service_may_choose_its_scheduler_and_flags() {
-    let config = |scheduler: Option<&str>, flags| {
+    let config = |scheduler: Option<&str>, flags: &[&str]| {
         let service = web().scheduling(scheduler, flags);
         let policy = Policy { scheduler: "mh".into(), ..objects::policy() };
         let rows = rows_on(&policy, service, &[]);
@@ -334,10 +334,39 @@ fn a_service_may_choose_its_scheduler_and_flags() {
             rows.fronts[&front("tcp 10.96.0.1:80")].server.config.clone();
         (scheduler.to_string(), scheduler_flags)
     };
-    assert_eq!(config(None, None), ("mh".to_owned(), 0x10), "as the reference");
-    assert_eq!(config(Some("lc"), None), ("lc".to_owned(), 0));
-    assert_eq!(config(Some("mh"), Some(0x8)), ("mh".to_owned(), 0x8));
-    assert_eq!(config(None, Some(0)), ("mh".to_owned(), 0));
+    assert_eq!(config(None, &[]), ("mh".to_owned(), 0x10), "as the reference");
+    assert_eq!(config(Some("lc"), &[]), ("lc".to_owned(), 0));
+    assert_eq!(config(Some("mh"), &["mh-fallback"]), ("mh".to_owned(), 0x8));
+    assert_eq!(config(None, &["mh-fallback", "flag-3"]), ("mh".to_owned(), 0x28));
+}
+
+#[test]
+fn flags_that_the_default_scheduler_does_not_have_are_told_and_not_used() {
+    let of_default = |scheduler: &str, flags: &[&str]| {
+        let policy = Policy { scheduler: scheduler.into(), ..objects::policy() };
+        let rows = rows_on(&policy, web().scheduling(None, flags), &[]);
+        let flags = rows.fronts[&front("tcp 10.96.0.1:80")].server.config.scheduler_flags;
+        (flags, rows.rejected)
+    };
+    for (scheduler, flags, bits) in [
+        ("rr", ["flag-1", "flag-3"], 0x28),
+        ("sh", ["sh-port", "sh-fallback"], 0x18),
+        ("mh", ["flag-2", "mh-fallback"], 0x18),
+    ] {
+        assert_eq!(of_default(scheduler, &flags), (bits, vec![]), "{scheduler} {flags:?}");
+    }
+    let told = |scheduler: &str, flags: &str| {
+        let reason = format!(
+            "the scheduler {scheduler}, which is used as the Service names none, has no flag \
+             {flags}; none of its flags is used: name the scheduler of the flags in \
+             metadata.annotations[ipvs.kube-ipvs-proxy.io/scheduler]"
+        );
+        vec![(Cause::Defaulted, reason)]
+    };
+    let both = ["sh-fallback", "sh-port", "flag-3"];
+    assert_eq!(of_default("rr", &both), (0, told("rr", "sh-fallback or sh-port")));
+    assert_eq!(of_default("sh", &["sh-port", "mh-port"]), (0, told("sh", "mh-port")));
+    assert_eq!(of_default("mh", &["sh-fallback"]), (0x10, told("mh", "sh-fallback")));
 }
 
 #[test]
@@ -352,7 +381,7 @@ fn a_scheduler_that_the_kernel_lacks_is_replaced_with_its_flags() {
         node_addresses: &nowhere,
         lacking: &lacking,
     };
-    let service = web().scheduling(Some("sh"), Some(0x10)).build();
+    let service = web().scheduling(Some("sh"), &["sh-port"]).build();
     let rows = service::rows(&name("default/web"), &service, &[], facts);
     let config = &rows.fronts[&front("tcp 10.96.0.1:80")].server.config;
     assert_eq!((&*config.scheduler, config.scheduler_flags), ("rr", 0));

@@ -22,9 +22,12 @@ pub const FLAG_MH_PORT: u32 = 0x10;
 /// The third flag that a scheduler may give a meaning (`IP_VS_SVC_F_SCHED3`).
 pub const FLAG_3: u32 = 0x20;
 
-/// Flags by the names that `ipvsadm --sched-flags` has for them, with the scheduler that the name
-/// is of; `flag-N` goes with any.
-pub const FLAGS: [(&str, Option<&str>, u32); 7] = [
+/// A scheduler flag: its name, the scheduler that the name is of, if it does not go with any, and
+/// its bit.
+pub type Flag = (&'static str, Option<&'static str>, u32);
+
+/// Flags by the names that `ipvsadm --sched-flags` has for them; `flag-N` goes with any scheduler.
+pub const FLAGS: [Flag; 7] = [
     ("sh-fallback", Some("sh"), FLAG_FALLBACK),
     ("sh-port", Some("sh"), FLAG_MH_PORT),
     ("mh-fallback", Some("mh"), FLAG_FALLBACK),

@@ -10,7 +10,7 @@ use crate::cluster::{
 use crate::config::{
     Conntrack, DetectLocal, DrainTimeouts, IpvsTimeouts, NodePortAddresses, Policy, VipBinding,
 };
-use crate::model::ipvs::{RealKey, ServerKey};
+use crate::model::ipvs::{FLAGS, RealKey, ServerKey};
 use crate::model::net::{Family, PerFamily, Protocol};
 
 /// The node that tests run on.
@@ -133,7 +133,8 @@ impl ServiceBuilder {
     }
 
     /// With a scheduler and its flags.
-    pub fn scheduling(mut self, scheduler: Option<&str>, flags: Option<u32>) -> Self {
+    pub fn scheduling(mut self, scheduler: Option<&str>, flags: &[&str]) -> Self {
+        let flags = FLAGS.into_iter().filter(|(name, ..)| flags.contains(name)).collect();
         let scheduling = Scheduling { scheduler: scheduler.map(Arc::from), flags };
         self.service.scheduling = Some(Box::new(scheduling));
         self

@@ -9,7 +9,7 @@ use super::Reasons;
 use super::field;
 use super::objects::Annotations;
 use crate::cluster::Scheduling;
-use crate::model::ipvs::{FLAGS, SCHEDULERS};
+use crate::model::ipvs::{FLAGS, Flag, SCHEDULERS};
 
 /// An annotation that is there and not empty: its name and its text.
 type Given<'a> = Option<(&'static str, &'a str)>;
@@ -27,7 +27,7 @@ pub fn parse(annotations: &Annotations, reasons: &mut Reasons) -> Option<Box<Sch
     let parsed = scheduler(named).map(Some);
     // Flags are meant for the scheduler next to them, not for one that takes its place.
     let scheduler = reasons.value_or(parsed, None)?;
-    let flags = reasons.value_or(self::flags(flags, scheduler), None);
+    let flags = reasons.value_or(self::flags(flags, scheduler), Vec::new());
     let scheduling = Scheduling { scheduler: scheduler.map(Arc::from), flags };
     (scheduling != Scheduling::default()).then(|| Box::new(scheduling))
 }
@@ -49,13 +49,14 @@ fn not_one_of(annotation: &str, given: &str, names: &[&str], instead: &str) -> S
     field::unknown_name(format_args!("metadata.annotations[{annotation}]"), given, names, instead)
 }
 
-fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Option<u32>, String> {
-    let Some((name, text)) = given else { return Ok(None) };
-    let mut bits = 0;
+/// The flags that are named; without a scheduler next to them, of whichever.
+fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Vec<Flag>, String> {
+    let Some((name, text)) = given else { return Ok(Vec::new()) };
+    let mut flags = Vec::new();
     for word in text.split(',').map(str::trim) {
         let is_of_it = |of: Option<&str>| of.is_none() || scheduler.is_none() || of == scheduler;
         match FLAGS.iter().find(|(flag, of, _)| *flag == word && is_of_it(*of)) {
-            Some((_, _, bit)) => bits |= bit,
+            Some(flag) => flags.push(*flag),
             None => {
                 let fitting = FLAGS.iter().filter(|(_, of, _)| is_of_it(*of));
                 let fitting: Vec<&str> = fitting.map(|(flag, ..)| *flag).collect();
@@ -63,15 +64,14 @@ fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Option<u32>, Strin
             }
         }
     }
-    Ok(Some(bits))
+    Ok(flags)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ipvs::FLAG_FALLBACK;
 
-    fn read(annotations: [&str; 4]) -> (Option<String>, Option<u32>, Vec<String>) {
+    fn read(annotations: [&str; 4]) -> (Option<String>, Vec<&'static str>, Vec<String>) {
         let text = |index: usize| Some(annotations[index].to_owned());
         let annotations = Annotations {
             scheduler: text(0),
@@ -84,41 +84,43 @@ mod tests {
         let said = parse(&annotations, &mut reasons).unwrap_or_default();
         let Scheduling { scheduler, flags } = *said;
         let reasons = reasons.0.iter().map(|reason| reason.text().to_owned()).collect();
+        let flags = flags.into_iter().map(|(name, ..)| name).collect();
         (scheduler.map(|name| name.to_string()), flags, reasons)
     }
 
     #[test]
     fn every_scheduler_and_flag_is_known_by_the_name_that_ipvsadm_has_for_it() {
         for name in SCHEDULERS {
-            assert_eq!(read([name, "", "", ""]), (Some(name.to_owned()), None, vec![]));
+            assert_eq!(read([name, "", "", ""]), (Some(name.to_owned()), vec![], vec![]));
         }
-        for (flag, of, bit) in FLAGS {
+        for (flag, of, _) in FLAGS {
             let scheduler = of.unwrap_or("rr");
-            let expected = (Some(scheduler.to_owned()), Some(bit), vec![]);
+            let expected = (Some(scheduler.to_owned()), vec![flag], vec![]);
             assert_eq!(read([scheduler, flag, "", ""]), expected);
         }
-        assert_eq!(read(["", "flag-1, flag-3", "", ""]), (None, Some(0x28), vec![]));
-        assert_eq!(read(["", "", "", ""]), (None, None, vec![]));
+        let two = (None, vec!["flag-1", "flag-3"], vec![]);
+        assert_eq!(read(["", "flag-1, flag-3", "", ""]), two);
+        assert_eq!(read(["", "", "", ""]), (None, vec![], vec![]));
     }
 
     #[test]
     fn annotations_of_kube_router_count_where_ours_are_missing() {
         let both = read(["mh", "", "sh", "flag-1"]);
-        assert_eq!(both, (Some("mh".to_owned()), Some(FLAG_FALLBACK), vec![]));
+        assert_eq!(both, (Some("mh".to_owned()), vec!["flag-1"], vec![]));
         let theirs = read(["", "", "sh", "sh-port,sh-fallback"]);
-        assert_eq!(theirs, (Some("sh".to_owned()), Some(0x18), vec![]));
+        assert_eq!(theirs, (Some("sh".to_owned()), vec!["sh-port", "sh-fallback"], vec![]));
     }
 
     #[test]
     fn a_wrong_value_leaves_the_default_and_is_told() {
         let (scheduler, flags, reasons) = read(["fastest", "mh-port", "", ""]);
-        assert_eq!((scheduler, flags), (None, None));
+        assert_eq!((scheduler, flags), (None, vec![]));
         let expected = "metadata.annotations[ipvs.kube-ipvs-proxy.io/scheduler]: \"fastest\" is not \
                         one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, fo, ovf, mh, twos; \
                         the default is used";
         assert_eq!(reasons, [expected]);
         let (scheduler, flags, reasons) = read(["", "", "sh", "sh-port,mh-port"]);
-        assert_eq!((scheduler.as_deref(), flags), (Some("sh"), None));
+        assert_eq!((scheduler.as_deref(), flags), (Some("sh"), vec![]));
         let expected = "metadata.annotations[kube-router.io/service.schedflags]: \"mh-port\" is not \
                         one of sh-fallback, sh-port, flag-1, flag-2, flag-3; no flag is used; did you \
                         mean sh-port?";

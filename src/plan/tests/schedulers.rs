@@ -7,7 +7,7 @@ use crate::status::Scheduling;
 
 fn spread_by(scheduler: &str) -> Update {
     let service = service("default/web", &["10.96.0.1"], &["tcp 80"]);
-    service.scheduling(Some(scheduler), None).applied()
+    service.scheduling(Some(scheduler), &[]).applied()
 }
 
 fn is_hold(entry: &Entry) -> bool {
@@ -49,7 +49,7 @@ fn a_scheduler_that_waits_for_its_turn_is_told_as_wanted_and_not_made() {
         (1..=10).map(move |n| {
             let service =
                 service(&format!("default/s{n}"), &[&format!("10.96.1.{n}")], &["tcp 80"]);
-            service.scheduling(Some(scheduler), None).applied()
+            service.scheduling(Some(scheduler), &[]).applied()
         })
     };
     let mut node = Node::new(services("rr"));

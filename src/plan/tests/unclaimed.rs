@@ -275,7 +275,7 @@ fn clients_are_let_in_to_the_first_local_endpoint_whatever_is_unread() {
 fn another_scheduler_waits_for_nothing_unread() {
     let web = |scheduler| {
         service("default/web", &["10.96.0.1"], &["tcp 80"])
-            .scheduling(Some(scheduler), None)
+            .scheduling(Some(scheduler), &[])
             .applied()
     };
     let mut node = half_read(&web("rr"), &[endpoint("10.244.1.1")]);

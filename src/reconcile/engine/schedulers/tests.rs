@@ -14,7 +14,7 @@ fn plain_and_picky() -> [Update; 3] {
     let picky = service("default/picky", &["10.96.0.2"], &["tcp 80"]);
     [
         service("default/plain", &["10.96.0.1"], &["tcp 80"]).applied(),
-        picky.scheduling(Some("sed"), None).applied(),
+        picky.scheduling(Some("sed"), &[]).applied(),
         slice_applied("default/picky", &["tcp 8080"], &[endpoint("10.244.1.1")]),
     ]
 }
