@@ -16,6 +16,7 @@ pub mod mirror;
 pub mod owned;
 pub mod slow;
 pub mod step;
+pub mod takeover;
 mod text;
 pub mod unclaimed;
 

@@ -25,6 +25,12 @@ pub fn server(desired: &Desired, seen: &Tables, key: &ServerKey) -> bool {
     named || seen.lists(SetId::Servers, key)
 }
 
+/// Whether kube-proxy has a virtual server on record: under its full key, or as a node port.
+pub fn is_of_kube_proxy(seen: &Tables, key: &ServerKey) -> bool {
+    SetId::FRONTS.into_iter().any(|set| seen.lists(set, key))
+        || seen.entries.contains(&node_port(key))
+}
+
 /// Servers that kube-proxy made for node ports nobody has any more.
 ///
 /// Its sets name their ports alone, so they must be at an address of the node, and while the

@@ -9,12 +9,21 @@ use super::news::News;
 use super::report::{Counts, Failed, Report};
 use crate::desired::{Desired, Rejected};
 use crate::kernel::Error;
+use crate::model::ipvs::ServerKey;
 use crate::model::leftover::Leftover;
 use crate::plan::drift::{Drift, Drifted};
 use crate::plan::mirror::Mirror;
+use crate::plan::takeover::Takeover;
 
 /// Failures that are named in one sync; of a missing module there may be thousands.
 const MOST_NAMED: usize = 10;
+
+/// Virtual servers of others that are named; kube-proxy may have left thousands.
+const FEW: usize = 5;
+
+/// What to do where virtual servers of others were changed.
+const LEAVE: &str = "if they are to stay as they were, --ipvs-exclude-cidrs leaves their addresses \
+                     to others; else stop what made them";
 
 /// What to do about what kube-proxy left behind.
 const REMOVE: &str = "stop kube-proxy if it runs; --remove-leftovers removes it, as does --cleanup";
@@ -35,6 +44,7 @@ impl Log {
     pub(super) fn sync(&mut self, report: &Report, took: Duration, rejected: usize, news: &News) {
         self.sync += 1;
         say_news(news);
+        say_takeover(&report.takeover);
         let Counts { added, changed, removed } = report.total();
         let &Report { drains, postponed, deferred, is_audit: audit, .. } = report;
         let (sync, failed) = (self.sync, report.failed.len());
@@ -122,6 +132,31 @@ fn say_news(news: &News) {
     }
 }
 
+/// Names the first few virtual servers of others that have become ours.
+fn say_takeover(Takeover { from_kube_proxy, from_others, changed }: &Takeover) {
+    let few = |servers: &[ServerKey]| {
+        let few: Vec<String> = servers.iter().take(FEW).map(ToString::to_string).collect();
+        let more = if servers.len() > FEW { ", ..." } else { "" };
+        (servers.len(), few.join(", ") + more)
+    };
+    let (count, servers) = few(from_kube_proxy);
+    if count > 0 {
+        info!(count, servers, "virtual servers of kube-proxy were taken over");
+    }
+    let (count, servers) = few(from_others);
+    match (count, changed) {
+        (0, _) => {}
+        (_, 0) => info!(count, servers, "virtual servers of others were taken over"),
+        _ => warn!(
+            count,
+            changed,
+            servers,
+            fix = LEAVE,
+            "virtual servers of others were taken over and changed, as Services have their addresses"
+        ),
+    }
+}
+
 /// Names rows that others changed, each with the Service that has it, if one has.
 fn say_drift(drift: &Drift) {
     if drift.rows() == 0 {
@@ -175,6 +210,34 @@ mod tests {
             (12, "WARN more rows were changed by others count=3")
         );
         assert_eq!(logged(Level::WARN, || say_drift(&Drift::default())), [""; 0]);
+    }
+
+    /// What is said of the virtual servers that the first sync found.
+    fn told_of_takeover(takeover: Takeover) -> Vec<String> {
+        let report = Report { takeover, ..Report::default() };
+        let say = || Log::default().sync(&report, Duration::ZERO, 0, &News::default());
+        let mut lines = logged(Level::INFO, say);
+        lines.retain(|line| line.contains("taken over"));
+        lines
+    }
+
+    #[test]
+    fn virtual_servers_of_others_are_counted_and_the_first_few_named() {
+        let many = (1..=9).map(|port| front(&format!("tcp 10.96.0.1:{port}"))).collect();
+        let one = vec![front("udp 10.96.0.2:53")];
+        let both = Takeover { from_kube_proxy: many, from_others: one.clone(), changed: 0 };
+        let expected = [
+            "INFO virtual servers of kube-proxy were taken over count=9 servers=\"tcp 10.96.0.1:1, \
+             tcp 10.96.0.1:2, tcp 10.96.0.1:3, tcp 10.96.0.1:4, tcp 10.96.0.1:5, ...\"",
+            "INFO virtual servers of others were taken over count=1 servers=\"udp 10.96.0.2:53\"",
+        ];
+        assert_eq!(told_of_takeover(both), expected);
+        let changed = Takeover { from_others: one, changed: 1, ..Takeover::default() };
+        let expected = "WARN virtual servers of others were taken over and changed, as Services \
+                        have their addresses count=1 changed=1 servers=\"udp 10.96.0.2:53\" fix=";
+        let told = told_of_takeover(changed);
+        assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
+        assert_eq!(told_of_takeover(Takeover::default()), [""; 0]);
     }
 
     /// What is said of a table of nftables mode that a sync did not remove, and of the next one.

@@ -14,6 +14,7 @@ use crate::model::leftover::Leftover;
 use crate::model::net::PerFamily;
 use crate::plan::drift::Drift;
 use crate::plan::step::{Change, Step};
+use crate::plan::takeover::Takeover;
 
 /// Letters of an error in brief, enough for an operation, its object and a refusal.
 const LONGEST_BRIEF: usize = 160;
@@ -39,6 +40,8 @@ pub struct Report {
     pub leftover: Vec<Failed>,
     /// What other modes of kube-proxy left behind and was removed.
     pub taken_away: Vec<Leftover>,
+    /// What others made and the first sync found where Services have fronts.
+    pub takeover: Takeover,
     /// Objects, or parts of them, that are not programmed; filled in by `--once` alone.
     pub rejected: Vec<Rejected>,
     /// Changes that wait for the next sync because what they rely on failed.

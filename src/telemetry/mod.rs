@@ -18,7 +18,7 @@ use tracing_subscriber::{fmt, registry, reload};
 const FILTER: &str = "RUST_LOG";
 
 /// Names of the fields of log events; no event uses another.
-pub const FIELDS: [&str; 42] = [
+pub const FIELDS: [&str; 43] = [
     // One sync: its number, how long it took, what it did.
     "sync",
     "took",
@@ -51,6 +51,7 @@ pub const FIELDS: [&str; 42] = [
     "process",
     "row",
     "server",
+    "servers",
     "setting",
     "signal",
     "used",

@@ -4,6 +4,7 @@ use super::*;
 use crate::cleanup;
 use crate::config::Policy;
 use crate::model::ipvs::ServerKey;
+use crate::plan::takeover::Takeover;
 
 fn server() -> Arc<Server> {
     let config = VirtualServer { scheduler: "rr".into(), scheduler_flags: 0, persistence: None };
@@ -117,6 +118,58 @@ fn what_is_not_in_the_journal_is_not_claimed_later() {
     node.wait(3600);
     assert!(node.sync().is_audit);
     assert!(node.kernel.tables.servers.contains_key(&theirs));
+}
+
+/// A host on which others have made virtual servers at fronts of ours, and one elsewhere.
+fn with_servers_of_others() -> FakeKernel {
+    let mut kernel = FakeKernel::default();
+    kernel.host.addresses = [ip("192.0.2.1")].into();
+    let tables = &mut kernel.tables;
+    for set in [SetId::ClusterIp, SetId::NodePortTcp] {
+        tables.sets.insert(SetKey { id: set, family: Family::V4 }, set.spec());
+    }
+    tables.entries.insert(Entry::of_front(SetId::ClusterIp, &front("tcp 10.96.0.1:80")));
+    tables.entries.insert(member(SetId::NodePortTcp, Member::Port(Family::V4, 30_001)));
+    for text in OTHERS.into_iter().chain(["tcp 10.96.0.1:80", "tcp 192.0.2.1:30001"]) {
+        tables.servers.insert(front(text), server());
+    }
+    kernel
+}
+
+/// One for most of what starts on a node, one of another Service, and one of no Service.
+const OTHERS: [&str; 3] = ["tcp 10.96.0.7:443", "tcp 10.96.0.2:80", "tcp 203.0.113.1:80"];
+
+fn services() -> [Update; 4] {
+    [
+        service("default/web", &["10.96.0.1"], &["tcp 80:30001"]).applied(),
+        service("default/kubernetes", &["10.96.0.7"], &["tcp 443"]).applied(),
+        service("default/other", &["10.96.0.2"], &["tcp 80"]).applied(),
+        slice_applied("default/other", &["tcp 8080"], &[endpoint("10.244.0.1")]),
+    ]
+}
+
+#[test]
+fn what_others_made_at_fronts_of_services_is_told_by_the_first_sync_alone() {
+    let mut node = Node::on(with_servers_of_others(), services());
+    let takeover = node.sync().takeover;
+    assert_eq!(takeover.from_kube_proxy, ["tcp 10.96.0.1:80", "tcp 192.0.2.1:30001"].map(front));
+    assert_eq!(takeover.from_others, ["tcp 10.96.0.2:80", "tcp 10.96.0.7:443"].map(front));
+    assert_eq!(takeover.changed, 1, "the one that gets a real server");
+    node.wait(3600);
+    let report = node.sync();
+    assert!(report.is_audit && report.takeover == Takeover::default(), "{:?}", report.takeover);
+
+    node.restart(services());
+    assert_eq!(node.sync().takeover, Takeover::default(), "all are on record as ours by now");
+    assert!(node.kernel.tables.servers.contains_key(&front(OTHERS[2])));
+}
+
+#[test]
+fn what_is_left_to_others_is_not_taken_over() {
+    let excluded = vec!["10.96.0.0/24".parse().unwrap(), "192.0.2.0/24".parse().unwrap()];
+    let policy = Policy { excluded, ..policy() };
+    let mut node = Node::with(policy, with_servers_of_others(), services());
+    assert_eq!(node.sync().takeover, Takeover::default());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::kernel::{Failure, Kernel};
 use crate::model::ipvs::{RealKey, ServerKey};
 use crate::plan::slow::Slow;
 use crate::plan::step::Step;
+use crate::plan::takeover::Strangers;
 use crate::plan::{self, Extent, Inputs, guard};
 use crate::reconcile::report::{Failed, Report};
 
@@ -22,10 +23,14 @@ impl Engine {
         now: Instant,
         report: &mut Report,
     ) {
+        let strangers = (!self.has_synced).then(|| Strangers::among(&self.mirror.tables));
         if !self.has_synced {
             self.change_urgent(kernel, now, report);
         }
         let extent = self.recompute(extent);
+        if let Some(strangers) = strangers {
+            report.takeover = strangers.taken_over(self.desired.tables());
+        }
         let mut extent = self.spare(extent);
         self.carry_out(kernel, &extent, now, report);
         if !self.dirty.services.is_empty() {
