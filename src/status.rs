@@ -1,9 +1,12 @@
 //! `status`: what the daemon has programmed, Service by Service, as text.
 //!
 //! The daemon hands out a [`Picture`]; whoever prints it adds what it reads from the kernel
-//! itself: connection counts, and what is otherwise than the daemon has it ([`is_otherwise`]). Then
-//! the daemon is asked once more, and what it changed between is no difference ([`settle`]).
+//! itself: connection counts, what is otherwise than the daemon has it ([`is_otherwise`]), and what
+//! all Services rely on and is missing ([`standing`]). Then the daemon is asked once more, and what
+//! it changed between is no difference ([`settle`]).
 //! Invariant: equal pictures and counts give equal text.
+
+pub mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -42,6 +45,15 @@ pub struct Picture {
     pub defaulted: Vec<(String, String)>,
     /// What cannot be read: the file, and why.
     pub refused: Vec<(String, String)>,
+    /// Whether there is the device that addresses are bound to.
+    pub device: bool,
+    /// The sets, and how many entries each has.
+    pub sets: BTreeMap<String, usize>,
+    /// The chains, where the kernel can be asked for them, and how many rules use each.
+    pub chains: BTreeMap<String, usize>,
+    /// What of these is missing in the kernel, in whole lines; whoever prints finds out.
+    #[serde(skip)]
+    pub missing: Vec<String>,
 }
 
 /// One address and port of a Service.
@@ -55,6 +67,9 @@ pub struct Front {
     pub address: SocketAddr,
     /// Why it does not serve everybody, if so.
     pub note: Option<String>,
+    /// Whether its address is bound, as last seen or made; node ports are on addresses that are.
+    #[serde(default)]
+    pub is_bound: bool,
     /// How it chooses real servers, as last seen or made; none if it is not in the kernel.
     pub scheduling: Option<Scheduling>,
     /// How it is to choose them, where that is otherwise and not made yet.
@@ -196,7 +211,7 @@ fn settle_front(counts: &mut Counts, before: Option<&Front>, front: &Front) {
 
 /// All Services, and what is rejected.
 pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
-    let mut text = summary(picture);
+    let mut text = summary(picture) + &standing::section(picture);
     for (name, fronts) in &picture.services {
         text += &format!("\n{name}\n");
         text.extend(fronts.iter().map(|front| front_lines(front, counts)));
@@ -224,6 +239,9 @@ pub fn owner(picture: &Picture, counts: Option<&Counts>, address: SocketAddr) ->
         }
     }
     let is_of_service = !text.is_empty();
+    if is_of_service {
+        text += &standing::section(picture);
+    }
     let there = counts.into_iter().flat_map(|counts| foreign(picture, counts, address));
     for (protocol, at) in there {
         text += &match picture.refused.first() {

@@ -21,6 +21,7 @@ const FORBIDDEN: [(&[&str], &[&str], &str); 5] = [
             "src/reconcile/news.rs",
             "src/render.rs",
             "src/status.rs",
+            "src/status",
         ],
         &["tokio::", "tracing::", "std::fs", "std::env", "std::process", "std::net::Tcp"],
         "the core does no I/O and does not log",

@@ -3,6 +3,7 @@
 //! Where the kernel differs from what the daemon told before, it is asked once more: what it
 //! changed between is no difference. Cost: its answer is all Services, thousands maybe.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -12,14 +13,19 @@ use anyhow::{Context, bail};
 
 use super::{Exit, complain, show};
 use crate::causes;
-use crate::kernel::linux::connections;
-use crate::kernel::lock;
+use crate::kernel::linux::{connections, standing};
+use crate::kernel::{Error, lock};
 use crate::model::ipvs::ServerKey;
+use crate::model::observed::Standing;
 use crate::serve::status as socket;
+use crate::status::standing::Fault;
 use crate::status::{self, Counts, Picture, Scheduling, There};
 
 /// How long the daemon may take to say anything: a sync may be under way.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Said where there is no second answer.
+const UNSETTLED: &str = "what differs in the kernel may be what the daemon changed meanwhile";
 
 /// Prints all Services, or whose an address is; failed if it is no Service's.
 pub(super) fn run(address: Option<SocketAddr>) -> anyhow::Result<Exit> {
@@ -28,6 +34,8 @@ pub(super) fn run(address: Option<SocketAddr>) -> anyhow::Result<Exit> {
     if let Some(counts) = &mut counts {
         picture = settled(picture, counts, address, ask);
     }
+    let faults = faults(&picture, standing::read, ask);
+    status::standing::tell(&mut picture, &faults);
     let Some(address) = address else {
         return show(&status::text(&picture, counts.as_ref()));
     };
@@ -52,12 +60,40 @@ fn settled(
             now
         }
         Err(error) => {
-            complain(&format!(
-                "what differs in the kernel may be what the daemon changed meanwhile: {error:#}\n"
-            ));
+            complain(&format!("{UNSETTLED}: {error:#}\n"));
             before
         }
     }
+}
+
+/// What the kernel lacks of what all Services rely on, and the daemon has not just changed.
+fn faults(
+    before: &Picture,
+    read: impl FnOnce() -> Result<Standing, Error>,
+    ask: impl FnOnce() -> anyhow::Result<Picture>,
+) -> BTreeSet<Fault> {
+    let there = match read() {
+        Ok(there) => there,
+        Err(error) => {
+            let error = causes::in_words(&error);
+            complain(&format!(
+                "whether device, addresses, sets and chains are there is not known: {error}\n"
+            ));
+            return BTreeSet::new();
+        }
+    };
+    let mut faults = status::standing::faults(before, &there);
+    if faults.is_empty() {
+        return faults;
+    }
+    match ask() {
+        Ok(now) => {
+            let still = status::standing::faults(&now, &there);
+            faults.retain(|fault| still.contains(fault));
+        }
+        Err(error) => complain(&format!("{UNSETTLED}: {error:#}\n")),
+    }
+    faults
 }
 
 fn ask() -> anyhow::Result<Picture> {
@@ -135,6 +171,7 @@ mod tests {
             protocol,
             address,
             note: None,
+            is_bound: true,
             scheduling: Some(Scheduling::default()),
             pending: None,
             reals: Some(vec![Real { address, weight, seconds_left: None }]),
@@ -171,6 +208,21 @@ mod tests {
         }
         let of_another = Some("192.0.2.1:80".parse().unwrap());
         settled(picture(1), &mut there, of_another, || panic!("asked about what is not told"));
+    }
+
+    #[test]
+    fn what_the_daemon_has_changed_meanwhile_is_not_missing() {
+        let nothing = || Ok(Standing::default());
+        let lost = Fault::Address(key().1.ip());
+        let found = faults(&picture(1), nothing, || Ok(picture(1)));
+        assert_eq!(found, [lost.clone()].into());
+        assert_eq!(faults(&picture(1), nothing, || Ok(Picture::default())), [].into());
+        assert_eq!(faults(&picture(1), nothing, || bail!("the daemon stops")), [lost].into());
+        let addresses = [key().1.ip()].into();
+        let whole = || Ok(Standing { addresses, ..Standing::default() });
+        assert_eq!(faults(&picture(1), whole, || panic!("asked again")), [].into());
+        let unknown = || Err(Error::NotPermitted);
+        assert_eq!(faults(&picture(1), unknown, || panic!("asked again")), [].into());
     }
 
     #[test]

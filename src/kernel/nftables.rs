@@ -1,8 +1,8 @@
 //! nf_tables over netlink: nfnetlink subsystem 10 (`linux/netfilter/nf_tables.h`).
 //!
 //! Enough to see and to delete tables that kube-proxy's nftables mode left behind, on hosts without
-//! the `nft` program too, and to see whether any rule has changed: the generation is a number that
-//! every change raises.
+//! the `nft` program too, to see whether any rule has changed: the generation is a number that
+//! every change raises; and to see whether a chain has lost any.
 
 use nix::errno::Errno;
 
@@ -16,6 +16,7 @@ const SUBSYSTEM: u16 = 10;
 mod command {
     pub const GET_TABLE: u16 = 1;
     pub const DELETE_TABLE: u16 = 2;
+    pub const GET_CHAIN: u16 = 4;
     pub const GET_GENERATION: u16 = 16;
 }
 
@@ -27,6 +28,13 @@ mod batch {
 
 /// Attribute with the name of a table (`NFTA_TABLE_NAME`).
 const NAME: u16 = 1;
+
+/// Attributes of a chain (`NFTA_CHAIN_*`).
+mod chain {
+    pub const TABLE: u16 = 1;
+    pub const NAME: u16 = 3;
+    pub const USE: u16 = 6;
+}
 
 /// Attribute with the generation (`NFTA_GEN_ID`).
 const GENERATION: u16 = 1;
@@ -53,7 +61,7 @@ impl Client {
     /// The generation now. `EINVAL` if the kernel has no nf_tables.
     pub fn generation(&mut self) -> Result<u32, Error> {
         let of_any_family = Message::new(SUBSYSTEM << 8 | command::GET_GENERATION, 0);
-        generation(&self.connection.query(of_any_family.with(&[0; HEADER_LENGTH]))?)
+        number(&self.connection.query(of_any_family.with(&[0; HEADER_LENGTH]))?, GENERATION)
     }
 
     /// Whether there is a table of this name; none where the kernel has no nftables.
@@ -61,6 +69,18 @@ impl Client {
         match self.connection.query(table(command::GET_TABLE, family, name)) {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How many rules a chain has and how many lead to it, in all; none if there is no such chain.
+    pub fn uses(&mut self, family: Family, table: &str, chain: &str) -> Result<Option<u32>, Error> {
+        let mut request = request(command::GET_CHAIN, family);
+        request.text(chain::TABLE, table);
+        request.text(chain::NAME, chain);
+        match self.connection.query(request) {
+            Ok(answer) => number(&answer, chain::USE).map(Some),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -85,25 +105,30 @@ fn is_absent(error: &Error) -> bool {
         .any(|errno| error.is_refusal(errno))
 }
 
-fn generation(answer: &[u8]) -> Result<u32, Error> {
+/// The number that an answer has as one of its attributes.
+fn number(answer: &[u8], kind: u16) -> Result<u32, Error> {
     for attribute in Attributes::after(answer, HEADER_LENGTH)? {
         let attribute = attribute?;
-        if attribute.kind == GENERATION {
+        if attribute.kind == kind {
             return attribute.to_u32_be();
         }
     }
-    Err(Error::Malformed("generation of nf_tables without a number"))
+    Err(Error::Malformed("answer of nf_tables without a number"))
 }
 
 /// A request about one table.
 fn table(command: u16, family: Family, name: &str) -> Message {
+    let mut request = request(command, family);
+    request.text(NAME, name);
+    request
+}
+
+fn request(command: u16, family: Family) -> Message {
     let family = match family {
         Family::V4 => 2,
         Family::V6 => 10,
     };
-    let mut request = Message::new(SUBSYSTEM << 8 | command, 0).with(&[family, 0, 0, 0]);
-    request.text(NAME, name);
-    request
+    Message::new(SUBSYSTEM << 8 | command, 0).with(&[family, 0, 0, 0])
 }
 
 #[cfg(test)]
@@ -126,8 +151,8 @@ mod tests {
             8, 0, 1, 0, 0, 0, 0, 7, // NFTA_GEN_ID
             8, 0, 2, 0, 0, 0, 1, 44, // NFTA_GEN_PROC_PID
         ];
-        assert_eq!(generation(&answer), Ok(7));
-        assert!(generation(&answer[..4]).is_err());
-        assert!(generation(&answer[..2]).is_err());
+        assert_eq!(number(&answer, GENERATION), Ok(7));
+        assert!(number(&answer[..4], GENERATION).is_err());
+        assert!(number(&answer[..2], GENERATION).is_err());
     }
 }

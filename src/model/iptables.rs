@@ -96,6 +96,16 @@ impl Rules {
             && self.displaced == other.displaced
     }
 
+    /// How many rules a chain has, and how many rules and jumps of ours lead to it, in all.
+    pub fn uses(&self, chain: &str) -> usize {
+        let lines = self.chains.values().chain(self.jumps.values()).flatten();
+        let leads = |line: &&String| {
+            let words: Vec<&str> = line.split(' ').collect();
+            words.windows(2).any(|pair| matches!(pair[0], "-j" | "-g") && pair[1] == chain)
+        };
+        self.chains.get(chain).map_or(0, Vec::len) + lines.filter(leads).count()
+    }
+
     /// Whether a rule or jump of ours leads to the chain.
     pub fn leads_to(&self, chain: &str) -> bool {
         let lines = self.chains.values().chain(self.jumps.values()).flatten();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::conntrack::Flow;
 use super::ipset::{Member, SetKey};
+use super::iptables::ChainKey;
 use super::ipvs::{Connections, RealKey, RealServer, Server, ServerKey, VirtualServer};
 use super::link::Binding;
 use super::net::PerFamily;
@@ -90,6 +91,19 @@ impl From<(ServerKey, Server)> for Listed {
     }
 }
 
+/// What all Services rely on, as the daemon has it or as the kernel does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether there is the device that service addresses are bound to.
+    pub device: bool,
+    /// The addresses that are bound, in whichever way.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The sets, and how many entries each has; none where the kernel does not tell.
+    pub sets: BTreeMap<SetKey, Option<usize>>,
+    /// The chains, where the rules are in nf_tables, and how many rules each has and lead to it.
+    pub chains: BTreeMap<ChainKey, usize>,
+}
+
 /// Facts about the host that rows depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
@@ -99,6 +113,8 @@ pub struct Host {
     pub kernel: (u32, u32),
     /// Whether `MASQUERADE --random-fully` is known to iptables (1.6.2 and later).
     pub random_fully: bool,
+    /// Whether iptables keeps its rules in nf_tables.
+    pub rules_are_in_nf_tables: bool,
     /// Interfaces that take router advertisements (`accept_ra` is 1) while IPv6 forwarding is off.
     pub router_advertised: BTreeSet<String>,
     /// Number of CPUs, 0 if it is not known.

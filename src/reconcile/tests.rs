@@ -457,6 +457,9 @@ fn the_parts_of_what_is_programmed_are_the_whole() {
     assert_eq!((view.fronts.len(), view.servers.len()), (number.into(), number.into()));
     assert_eq!((view.notes().len(), view.rejected.len()), (number.into(), 1));
     assert!(view.fronts.iter().map(|(key, ..)| key).is_sorted());
+    let standing = &view.standing;
+    assert_eq!((standing.device, standing.addresses.len()), (true, number.into()));
+    assert!(standing.sets.len() > 20 && standing.chains.is_empty(), "{standing:?}");
     assert_eq!(running.stop(), Ended::Stopped);
 }
 

@@ -15,6 +15,7 @@ use crate::cluster::{EndpointSlice, ObjectName, Service};
 use crate::desired::front::AddressKind;
 use crate::desired::{Rejected, idle};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
+use crate::model::observed::Standing;
 use crate::status::{Front, Picture, Real, Scheduling};
 
 /// A question to the loop about a part of what is programmed.
@@ -57,6 +58,8 @@ pub struct View {
     pub oddities: BTreeMap<ServerKey, Oddity>,
     /// The Services of those that have no endpoint.
     pub idle: BTreeMap<ObjectName, Idle>,
+    /// What they all rely on, as last seen or made; the last part has all but the addresses.
+    pub standing: Standing,
     /// What is not programmed; the last part has it.
     ///
     /// Cost: shared with the loop, which makes no copy of it for a reader.
@@ -94,6 +97,8 @@ impl View {
         self.drains.append(&mut part.drains);
         self.oddities.append(&mut part.oddities);
         self.idle.append(&mut part.idle);
+        part.standing.addresses.append(&mut self.standing.addresses);
+        self.standing = part.standing;
         self.rejected = part.rejected;
         self.rest = part.rest;
     }
@@ -134,7 +139,17 @@ impl View {
             rejected: told(false),
             defaulted: told(true),
             refused,
+            device: self.standing.device,
+            sets: self.sets(),
+            chains: self.standing.chains.iter().map(|(key, n)| (key.to_string(), *n)).collect(),
+            missing: Vec::new(),
         }
+    }
+
+    /// How many entries each set has.
+    fn sets(&self) -> BTreeMap<String, usize> {
+        let sets = self.standing.sets.iter();
+        sets.map(|(key, entries)| (key.to_string(), entries.unwrap_or_default())).collect()
     }
 
     fn front(&self, key: &ServerKey, kind: AddressKind, note: Option<String>) -> Front {
@@ -152,6 +167,7 @@ impl View {
             protocol: key.protocol.to_string(),
             address: SocketAddr::new(key.address, key.port),
             note,
+            is_bound: self.standing.addresses.contains(&key.address),
             pending: wanted.filter(|wanted| made.as_ref().is_some_and(|made| made != wanted)),
             scheduling: made,
             reals: self.servers.get(key).map(|server| server.reals.iter().map(real).collect()),

@@ -12,6 +12,7 @@ fn front(kind: &str, at: &str, reals: Option<Vec<Real>>) -> Front {
         protocol: "tcp".into(),
         address: address(at),
         note: None,
+        is_bound: true,
         scheduling: reals.as_ref().map(|_| scheduling()),
         pending: None,
         reals,
@@ -48,7 +49,7 @@ fn picture() -> Picture {
             "tcp 10.96.0.7:80 belongs to another".into(),
         )],
         defaulted: vec![("Service default/odd".into(), "spec.type: x is none".into())],
-        refused: Vec::new(),
+        ..Picture::default()
     }
 }
 

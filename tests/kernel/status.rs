@@ -7,6 +7,7 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
+use crate::binding;
 use crate::client::Conversation;
 use crate::cluster::{self, Manifests, SOON, Service};
 use crate::lab;
@@ -17,6 +18,7 @@ use crate::world::{Family, Place, World};
 pub fn tests() -> Vec<Trial> {
     crate::trials![
         status_tells_services_connections_and_drains,
+        status_tells_what_others_took_away,
         status_without_a_daemon_says_so,
         status_is_told_to_root_alone,
     ]
@@ -108,6 +110,50 @@ fn status_tells_services_connections_and_drains() {
         text.contains(&drains) && text.contains(" s left at most, 1 active, 0 inactive\n")
     });
     wait::until("its end", SOON, || !status(&world, &[]).1.contains(&drains));
+}
+
+/// Each is told at once, before any audit, and nothing is while nobody took anything.
+fn status_tells_what_others_took_away() {
+    let world = World::new();
+    let manifests = Manifests::new();
+    let service = Service::new("web", 128, &[]);
+    manifests.put("web.yaml", &service.manifest());
+    let _daemon = cluster::start(&world, &manifests, &[]);
+    let front = service.front(Family::Ipv4);
+    let text = || status(&world, &[]).1;
+    let told = |command: &[&str], lines: &[&str]| {
+        world.node.output(command[0], &command[1..]);
+        let text = text();
+        for line in lines {
+            assert!(text.contains(&format!("{line}\n")), "{line:?} is not in {text}");
+        }
+    };
+    assert!(!text().contains("missing in the kernel"), "{}", text());
+    assert!(!text().contains("not bound"), "{}", text());
+    let unbound = format!(
+        "tcp {front}: takes no new connections: its address is not bound in the kernel; an audit \
+         repairs it: "
+    );
+    let address = format!("{}/32", front.ip());
+    match binding::current().as_str() {
+        "route" => world.node.output("ip", &["route", "delete", "local", &address, "dev", "lo"]),
+        _ => world.node.output("ip", &["address", "delete", &address, "dev", "kube-ipvs0"]),
+    };
+    assert!(text().contains(&unbound), "{}", text());
+    told(&["ipset", "flush", "KUBE-CLUSTER-IP"], &["  all entries of set KUBE-CLUSTER-IP"]);
+    let [portals, mark] = ["KUBE-SERVICES", "KUBE-MARK-MASQ"]
+        .map(|chain| format!("  rules of chain IPv4 nat {chain}, or some that lead to it"));
+    told(&["iptables", "-t", "nat", "-D", "KUBE-MARK-MASQ", "1"], &[&mark]);
+    assert!(!text().contains(&portals), "{}", text());
+    told(&["iptables", "-t", "nat", "-F", "OUTPUT"], &[&portals]);
+    told(
+        &["ip6tables", "-F"],
+        &["  rules of chain IPv6 filter KUBE-FORWARD, or some that lead to it"],
+    );
+    told(&["ip6tables", "-X"], &["  chain IPv6 filter KUBE-FORWARD"]);
+    world.node.output("ip6tables", &["-t", "nat", "-F"]);
+    told(&["ipset", "destroy", "KUBE-6-IPVS-PASS"], &["  set KUBE-6-IPVS-PASS"]);
+    told(&["ip", "link", "delete", "kube-ipvs0"], &["  device kube-ipvs0"]);
 }
 
 fn status_without_a_daemon_says_so() {

@@ -49,6 +49,10 @@ pub enum Command {
     Render(Box<RenderFlags>),
     /// Print what the running daemon has programmed, with live connections; as root, on the node.
     ///
+    /// What others took away is told at once: virtual and real servers, bound addresses, the device,
+    /// sets or all entries of one, and rules, but for those that iptables keeps in legacy tables.
+    /// Settings, single entries of sets and what a rule says are left to the next audit.
+    ///
     /// With an address, tell whose it is: exit status 0 if a Service has it, 1 if it is foreign or
     /// nobody's.
     #[command(args_override_self = true)]

@@ -125,6 +125,8 @@ impl Resolver {
             // No flag tells them, as what they decide is the machine's and not the node's.
             cpus: 0,
             conntrack_buckets: None,
+            // It decides nothing.
+            rules_are_in_nf_tables: false,
         })
     }
 

@@ -51,6 +51,7 @@ pub mod data {
     pub const MAXELEM: u16 = 19;
     pub const IP2: u16 = 20;
     pub const CIDR2: u16 = 21;
+    pub const ELEMENTS: u16 = 24;
 }
 
 /// Attributes of an address.

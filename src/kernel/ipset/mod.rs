@@ -53,6 +53,8 @@ pub struct Listing {
     pub family: Option<Family>,
     /// Most entries it takes; none for a bitmap.
     pub maxelem: Option<u32>,
+    /// How many entries it has; none before Linux 4.9.
+    pub elements: Option<u32>,
     /// First and last port that a bitmap has room for.
     pub ports: Option<(u16, u16)>,
     /// Its entries; empty unless `kind` is known, or if only the header was asked for.

@@ -306,6 +306,7 @@ fn take_options(listing: &mut Listing, options: Attribute<'_>) -> Result<(), net
         let option = option?;
         match option.kind {
             data::MAXELEM => listing.maxelem = Some(option.to_u32_be()?),
+            data::ELEMENTS => listing.elements = Some(option.to_u32_be()?),
             data::PORT => ports.0 = Some(option.to_u16_be()?),
             data::PORT_TO => ports.1 = Some(option.to_u16_be()?),
             _ => {}

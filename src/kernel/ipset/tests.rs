@@ -52,6 +52,7 @@ fn hash(kind: SetType, family: Family, members: &[Member]) -> Listing {
         kind: Some(kind),
         family: Some(family),
         maxelem: Some(65_536),
+        elements: u32::try_from(members.len()).ok(),
         ports: None,
         members: members.to_vec(),
     }
@@ -93,6 +94,7 @@ fn ports_of_a_bitmap_are_of_the_family_that_was_asked_for() {
     let expected = Listing {
         type_name: "bitmap:port".to_owned(),
         kind: Some(SetType::BitmapPort),
+        elements: Some(3),
         ports: Some((0, 65_535)),
         members: [1, 30_080, 65_535].map(|port| Member::Port(Family::V6, port)).to_vec(),
         ..Listing::default()

@@ -19,6 +19,7 @@ mod leftovers;
 mod observe;
 mod rules;
 mod servers;
+pub mod standing;
 
 use nix::errno::Errno;
 

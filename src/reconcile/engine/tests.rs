@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime};
 use crate::cluster::store::Trigger;
 use crate::cluster::{Endpoint, Parsed, Update};
 use crate::config::{Periods, Policy, VipBinding};
-use crate::model::ipset::SetId;
+use crate::model::ipset::{SetId, SetKey};
+use crate::model::iptables::{ChainKey, TableName};
 use crate::model::link::Binding;
 use crate::model::net::Family;
-use crate::model::observed::Host;
+use crate::model::observed::{Host, Standing};
 use crate::plan::slow;
 use crate::plan::step::Step;
-use crate::testing::fake_kernel::{FAULTS, Fault, Faults};
+use crate::testing::fake_kernel::{FAULTS, FakeKernel, Fault, Faults};
 use crate::testing::node::Node;
 use crate::testing::objects::*;
 use crate::testing::random::Random;
@@ -418,4 +419,28 @@ fn a_front_that_keeps_clients_outside_away_is_told_of() {
     let notes = node.engine.view(None, node.now).notes();
     let expected = crate::desired::idle::ELSEWHERE.to_owned();
     assert_eq!(notes, [(front("tcp 198.51.100.9:80"), expected)].into());
+}
+
+#[test]
+fn what_all_services_rely_on_is_told_as_it_was_made() {
+    let web = service("default/web", &["10.96.0.1"], &["tcp 80:30001"]);
+    let mut kernel = FakeKernel::default();
+    kernel.host.families.v6 = false;
+    kernel.host.addresses = [ip("192.0.2.1")].into();
+    kernel.host.rules_are_in_nf_tables = true;
+    let mut node = Node::on(kernel, [web.applied()]);
+    assert_eq!(node.engine.view(None, node.now).standing, Standing::default());
+    node.sync();
+    let standing = node.engine.view(None, node.now).standing;
+    assert!(standing.device);
+    assert_eq!(standing.addresses, [ip("10.96.0.1")].into(), "node ports are on the host's own");
+    let set = |id| standing.sets.get(&SetKey { id, family: Family::V4 });
+    assert_eq!((set(SetId::Servers), set(SetId::Pass)), (Some(&Some(2)), Some(&Some(0))));
+    let nat = node.kernel.tables.rulesets[&Family::V4].table(TableName::Nat);
+    let (family, table) = (Family::V4, TableName::Nat);
+    let chain = |name: &str| standing.chains.get(&ChainKey { family, table, name: name.into() });
+    // The hooks before the host and of the node's own packets lead to it.
+    let expected = nat.chains["KUBE-SERVICES"].len() + 2;
+    assert_eq!(chain("KUBE-SERVICES"), Some(&expected), "{nat:?}");
+    assert_eq!(standing.chains.len(), node.kernel.tables.rulesets[&family].chains(family).count());
 }

@@ -6,6 +6,7 @@ use super::Engine;
 use crate::cluster::ObjectName;
 use crate::model::ipset::SetId;
 use crate::model::ipvs::ServerKey;
+use crate::model::observed::Standing;
 use crate::reconcile::view::{Idle, Oddity, View};
 
 /// Fronts and drains in one part, about. Cost: unoptimized, a part took the loop 0.7 ms, and
@@ -33,7 +34,33 @@ impl Engine {
             }
         }
         view.rest = owners.next().and(view.fronts.last()).map(|(key, ..)| *key);
+        view.standing = self.standing(&view);
         view
+    }
+
+    /// What the fronts of a part rely on, as last seen or made; with the last part, all else.
+    fn standing(&self, part: &View) -> Standing {
+        let there = &self.mirror.tables;
+        let addresses = part.fronts.iter().map(|(key, ..)| key.address);
+        let addresses = addresses.filter(|ip| there.addresses.contains_key(ip)).collect();
+        if part.rest.is_some() {
+            return Standing { addresses, ..Standing::default() };
+        }
+        let wanted = self.desired.tables();
+        let sets = there.sets.keys().filter(|key| wanted.sets.contains_key(key));
+        let rulesets = there.rulesets.iter().filter(|_| self.host.rules_are_in_nf_tables);
+        let chains = rulesets.flat_map(|(family, rules)| {
+            rules.chains(*family).map(move |key| {
+                let uses = rules.table(key.table).uses(&key.name);
+                (key, uses)
+            })
+        });
+        Standing {
+            device: there.device && wanted.device,
+            addresses,
+            sets: sets.map(|key| (*key, Some(there.entries.of(*key).len()))).collect(),
+            chains: chains.collect(),
+        }
     }
 
     /// Whether a front does not serve everybody.
