@@ -381,6 +381,8 @@ pub struct RunFlags {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub remove_leftovers: String,
     /// Make the settings below /proc/sys that need more rights than the daemon, and exit.
+    ///
+    /// It prints those that it made, with what they were.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub init_only: String,

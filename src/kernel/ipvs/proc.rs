@@ -65,30 +65,43 @@ fn parse_each(
     let mut pieces = Pieces::of(text);
     while let Some(mut lines) = pieces.next()? {
         while !lines.is_empty() {
-            let mut line = lines;
-            match line.word() {
-                Some(ARROW) if current.is_some() => {
-                    let destination = destination(&mut line);
-                    destinations.push(destination.ok_or_else(|| not_understood(lines))?);
-                }
-                Some(ARROW) | None => {}
-                Some(word) => {
-                    if let Some(key) = current.take()
-                        && take(key, &destinations).is_break()
+            let mut rest = lines;
+            match line(&mut rest, current.is_some()).ok_or_else(|| not_understood(lines))? {
+                Line::Destination(destination) => destinations.push(destination),
+                Line::Nothing => {}
+                Line::Service(key) => {
+                    if let Some(before) = std::mem::replace(&mut current, key)
+                        && take(before, &destinations).is_break()
                     {
                         return Ok(ControlFlow::Break(()));
                     }
                     destinations.clear();
-                    if let Some(protocol) = protocol_number(word) {
-                        let key = service_key(protocol, &mut line);
-                        current = Some(key.ok_or_else(|| not_understood(lines))?);
-                    }
                 }
             }
-            lines = line.after_first();
+            lines = rest.after_first();
         }
     }
     Ok(current.map_or(ControlFlow::Continue(()), |key| take(key, &destinations)))
+}
+
+/// What a line says.
+enum Line {
+    /// A service begins; none if it is to be passed over.
+    Service(Option<ServiceKey>),
+    Destination(Destination),
+    Nothing,
+}
+
+/// Takes a line; destinations count only where their service does.
+fn line(text: &mut Lines<'_>, has_service: bool) -> Option<Line> {
+    match text.word() {
+        Some(ARROW) if has_service => destination(text).map(Line::Destination),
+        Some(ARROW) | None => Some(Line::Nothing),
+        Some(word) => match protocol_number(word) {
+            Some(protocol) => Some(Line::Service(Some(service_key(protocol, text)?))),
+            None => Some(Line::Service(None)),
+        },
+    }
 }
 
 fn not_understood(lines: Lines<'_>) -> io::Error {

@@ -75,14 +75,14 @@ impl Operation {
 /// All addresses of the host, and what tells ours from its own.
 ///
 /// Cost: a large cluster has thousands, so both are made from one list.
-pub(super) struct Listed {
+pub(super) struct HostAddresses {
     /// The device of our name.
     pub(super) device: Option<Link>,
     /// Each with the number of its device.
     all: Vec<link::Placed>,
 }
 
-impl Listed {
+impl HostAddresses {
     /// Those by which the host is reached.
     pub(super) fn of_host(&self) -> BTreeSet<IpAddr> {
         let own_device = self.device.as_ref().map(|device| device.index);
@@ -92,11 +92,11 @@ impl Listed {
 
 impl LinuxKernel {
     /// Lists all addresses of the host.
-    pub(super) fn list_addresses(&mut self) -> Result<Listed, Error> {
+    pub(super) fn list_addresses(&mut self) -> Result<HostAddresses, Error> {
         let device = self.device()?;
         let all = self.link.addresses();
         let all = all.map_err(|cause| refused("list", "addresses of the host", cause))?;
-        Ok(Listed { device, all })
+        Ok(HostAddresses { device, all })
     }
 
     /// Binds and unbinds addresses.
@@ -167,7 +167,7 @@ impl LinuxKernel {
     /// make local.
     pub(super) fn bound_addresses(
         &mut self,
-        Listed { device, all }: &Listed,
+        HostAddresses { device, all }: &HostAddresses,
     ) -> Result<BTreeMap<IpAddr, Binding>, Error> {
         let is_ours = |index: u32| device.as_ref().is_some_and(|device| device.index == index);
         let ours = all.iter().filter(|(index, _)| is_ours(*index));

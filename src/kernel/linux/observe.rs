@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::addresses::Listed;
+use super::addresses::HostAddresses;
 use super::{LinuxKernel, convert, host, refused};
 use crate::kernel::ipset;
 use crate::kernel::iptables::Listing;
@@ -61,7 +61,7 @@ impl LinuxKernel {
     }
 
     /// The host's facts, its addresses from a list that is there already.
-    pub(super) fn observe_host_of(&mut self, addresses: &Listed) -> Result<Observed, Error> {
+    pub(super) fn observe_host_of(&mut self, addresses: &HostAddresses) -> Result<Observed, Error> {
         let has_ipv6 = self.ipv6.look(&self.sysctl)?;
         let mut host = host::facts(&self.sysctl, &self.tools, has_ipv6)?;
         host.addresses = addresses.of_host();
