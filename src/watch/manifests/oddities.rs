@@ -7,9 +7,9 @@
 
 use std::net::IpAddr;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{fields, labels, ports, values};
+use super::{fields, labels, ports, spec, values};
 use crate::cluster::Kind;
 use crate::cluster::field::{cidr, unknown_name};
 
@@ -44,15 +44,13 @@ pub fn of(kind: Kind, object: &Value) -> Vec<String> {
 
 /// What a Service lacks to be served.
 fn lack_of_service(object: &Value) -> Vec<String> {
-    let spec = object.get("spec").and_then(Value::as_object);
-    let field = |name| spec.and_then(|spec: &Map<String, Value>| spec.get(name));
     let is_empty = |value: &Value| match value {
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
         value => value.is_null(),
     };
-    let has = |name| field(name).is_some_and(|value| !is_empty(value));
-    if values::is_reached_by_name(object) {
+    let has = |name| spec::field(object, name).is_some_and(|value| !is_empty(value));
+    if spec::is_reached_by_name(object) {
         return Vec::new();
     }
     let mut lacks = Vec::new();

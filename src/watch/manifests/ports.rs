@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::values;
+use super::spec;
 use crate::cluster::Kind;
 
 /// Stands for a name that is no text; no name has a blank.
@@ -21,7 +21,7 @@ struct Port<'a> {
 /// Names that are missing, or there twice, among the ports of an object.
 pub fn ambiguous(kind: Kind, object: &Value) -> Vec<String> {
     match kind {
-        Kind::Service if values::is_reached_by_name(object) => Vec::new(),
+        Kind::Service if spec::is_reached_by_name(object) => Vec::new(),
         Kind::Service => {
             let ports = ports("spec.ports", object.pointer("/spec/ports"));
             let mut told: Vec<String> = unnamed(&ports).collect();

@@ -1,10 +1,10 @@
-//! Fields of a Service that contradict its type or each other, of which an API server takes none.
+//! Fields of a Service that contradict its type or each other.
 //!
 //! Called by [`super::values`]. Invariant: nothing here keeps an object from being programmed.
 
 use serde_json::Value;
 
-use super::values::{BALANCED, TYPES, field, is_elsewhere, list, text};
+use super::spec::{BALANCED, TYPES, field, first_address, is_elsewhere, list, text};
 use crate::cluster::field::address;
 
 /// What contradicts the type, each with its field; of a type that is none nobody knows.
@@ -90,14 +90,6 @@ fn idle_affinity(object: &Value) -> Option<String> {
     (is_off && !config.is_empty()).then(|| {
         "spec.sessionAffinityConfig: has no effect without sessionAffinity: ClientIP".to_owned()
     })
-}
-
-/// The address that counts first, and the field that it is in.
-pub fn first_address(object: &Value) -> Option<(&'static str, &str)> {
-    match list(object, "clusterIPs").first() {
-        Some(first) => Some(("spec.clusterIPs[0]", first.as_str()?)),
-        None => Some(("spec.clusterIP", text(object, "clusterIP")?)),
-    }
 }
 
 #[cfg(test)]

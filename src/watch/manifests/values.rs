@@ -11,16 +11,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::labels::ANNOTATIONS;
+use super::spec::{BALANCED, TYPES, field, first_address, is_reached_by_name, list, text};
 use super::types;
 use crate::cluster::field::{address, port, protocol, unknown_name};
 use crate::cluster::objects::mismatch;
 use crate::cluster::{Kind, Reason};
-
-/// Types of a Service; without one, the first is meant.
-pub const TYPES: [&str; 4] = ["ClusterIP", "NodePort", BALANCED, "ExternalName"];
-
-/// The type that has a load balancer.
-pub const BALANCED: &str = "LoadBalancer";
 
 /// Fields of the spec that decide what is programmed, their values, and what stands in for others.
 const DECISIVE: [(&str, &[&str], &str); 2] = [
@@ -123,17 +118,6 @@ pub fn without_effect(object: &Value) -> Vec<String> {
     told
 }
 
-/// Whether a Service has no address of its own: that it is not served says enough.
-pub fn is_reached_by_name(object: &Value) -> bool {
-    is_elsewhere(object)
-        || types::first_address(object).is_some_and(|(_, address)| address == "None")
-}
-
-/// Whether a Service is but a name for something elsewhere.
-pub fn is_elsewhere(object: &Value) -> bool {
-    text(object, "type") == Some("ExternalName")
-}
-
 /// An address that is asked for: nobody but a controller of load balancers gives it to the Service.
 fn unassigned_address(object: &Value) -> Option<String> {
     let name = "spec.loadBalancerIP";
@@ -201,7 +185,7 @@ fn alien_to(given: &str, object: &Value) -> Vec<String> {
 
 /// Node ports that are open; none of a port that is rejected, and of a Service without an address.
 fn alien_node_ports(object: &Value) -> impl Iterator<Item = String> {
-    let has_address = types::first_address(object).is_some_and(|(_, ip)| address("", ip).is_ok());
+    let has_address = first_address(object).is_some_and(|(_, ip)| address("", ip).is_ok());
     let mut claimed = BTreeSet::new();
     list(object, "ports").iter().enumerate().filter_map(move |(index, given)| {
         let number = |name| port("", given.get(name).and_then(Value::as_i64)).ok();
@@ -251,21 +235,6 @@ fn alien_health_check(given: &str, object: &Value) -> Option<String> {
 /// What a field holds that is none of the names; values of a wrong type are told elsewhere.
 fn unknown_value<'a>(object: &'a Value, field: &str, names: &[&str]) -> Option<&'a str> {
     text(object, field).filter(|given| !names.contains(given))
-}
-
-/// A text of the spec; an empty one is how Go writers may leave it out.
-pub fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
-    field(object, name)?.as_str().filter(|text| !text.is_empty())
-}
-
-/// A list of the spec; what is none is empty.
-pub fn list<'a>(object: &'a Value, name: &str) -> &'a [Value] {
-    field(object, name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-/// A field of the spec.
-pub fn field<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    object.get("spec")?.get(name)
 }
 
 #[cfg(test)]
