@@ -13,7 +13,7 @@ use serde_saphyr::Spanned;
 use tracing::debug;
 
 use super::{labels, oddities, values};
-use crate::cluster::objects::in_words;
+use crate::cluster::objects::{Read, in_words};
 use crate::cluster::{Kind, ObjectName, Parsed, objects};
 use crate::config::file::document as yaml_file;
 use crate::spelling::nearest;
@@ -140,7 +140,7 @@ fn without_place(reason: &str) -> String {
     reason.rsplit_once(" at line ").map_or(reason, |(reason, _)| reason).to_owned()
 }
 
-/// Adds the object of a document, or the objects of a list.
+/// Adds what a document tells of: an object, the objects of a list, or one that does not matter.
 fn collect(document: &Value, line: Line, found: &mut Content) -> Result<(), String> {
     let text = |name| document.get(name).and_then(Value::as_str);
     let Some(kind) = text("kind") else {
@@ -151,35 +151,54 @@ fn collect(document: &Value, line: Line, found: &mut Content) -> Result<(), Stri
         collect_items(kind_of_items, version, items, found);
         return Ok(());
     }
-    let Some(kind) = kind_of(version, kind) else {
-        debug!(kind, version, "manifest of a kind that does not matter");
-        let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let object = format!("{version} {kind} {name}").trim().to_string();
-        match meant(version, kind) {
-            None => found.ignored.push(object),
-            Some(meant) => found.misspelt.push(format!("{object} does not count; {meant}")),
-        }
-        return Ok(());
-    };
+    match kind_of(version, kind) {
+        Some(kind) => collect_object(kind, document, line, found)?,
+        None => collect_other(version, kind, document, found),
+    }
+    Ok(())
+}
+
+/// Adds an object, with what is told of it.
+fn collect_object(
+    kind: Kind,
+    document: &Value,
+    line: Line,
+    found: &mut Content,
+) -> Result<(), String> {
     let (usable, defaulted) = values::with_defaults(kind, document);
-    let json = usable.to_string();
-    let mut object = objects::read(kind, &json)
-        .map_err(|error| format!("{}: {}", called(kind, document), in_words(&json, &error)))?;
+    let Read { name, mut parsed, .. } = read(kind, document, &usable)?;
     let mut oddities = oddities::of(kind, document);
-    match object.parsed.object.is_some() {
-        true => object.parsed.reasons.extend(defaulted),
+    match parsed.object.is_some() {
+        true => parsed.reasons.extend(defaulted),
         // What becomes of it is for the other proxy to say.
         false if labels::other_proxy(kind, document).is_some() => {}
         false => oddities.extend(defaulted.iter().map(|reason| reason.text().to_owned())),
     }
-    let id = (kind, object.name.clone());
-    let of_object = |told| format!("{kind} {}: {told}", object.name);
+    let id = (kind, name.clone());
+    let of_object = |told| format!("{kind} {name}: {told}");
     let oddities: Vec<_> = oddities.into_iter().map(of_object).collect();
     keep_last(&mut found.oddities, id.clone(), Some(oddities).filter(|told| !told.is_empty()));
-    let left_alone = labels::left_alone(kind, document).map(of_object);
-    keep_last(&mut found.left_alone, id, left_alone);
-    found.objects.push(Found { kind, name: object.name, parsed: object.parsed, line });
+    keep_last(&mut found.left_alone, id, labels::left_alone(kind, document).map(of_object));
+    found.objects.push(Found { kind, name, parsed, line });
     Ok(())
+}
+
+/// Reads what is usable of the object of a document.
+fn read(kind: Kind, document: &Value, usable: &Value) -> Result<Read, String> {
+    let json = usable.to_string();
+    objects::read(kind, &json)
+        .map_err(|error| format!("{}: {}", called(kind, document), in_words(&json, &error)))
+}
+
+/// Adds an object of a kind that does not matter; it may be one that does, misspelt.
+fn collect_other(version: &str, kind: &str, document: &Value, found: &mut Content) {
+    debug!(kind, version, "manifest of a kind that does not matter");
+    let name = document.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let object = format!("{version} {kind} {name}").trim().to_string();
+    match meant(version, kind) {
+        None => found.ignored.push(object),
+        Some(meant) => found.misspelt.push(format!("{object} does not count; {meant}")),
+    }
 }
 
 /// What there is of the name of an object that does not tell which one it is.
