@@ -178,7 +178,7 @@ fn collect_object(
     let of_object = |told| format!("{kind} {name}: {told}");
     let oddities: Vec<_> = oddities.into_iter().map(of_object).collect();
     keep_last(&mut found.oddities, id.clone(), Some(oddities).filter(|told| !told.is_empty()));
-    keep_last(&mut found.left_alone, id, labels::left_alone(kind, document).map(of_object));
+    keep_last(&mut found.left_alone, id, labels::left_alone(kind, &usable).map(of_object));
     found.objects.push(Found { kind, name, parsed, line });
     Ok(())
 }
@@ -426,6 +426,25 @@ mod tests {
         assert_eq!(told("", "None"), (vec![], 1));
         let other = "service.kubernetes.io/service-proxy-name: other";
         assert_eq!(told(other, "10.96.0.1"), (vec![], 0), "another proxy decides");
+    }
+
+    #[test]
+    fn a_service_of_another_proxy_is_named_whatever_has_a_default() {
+        let other = "labels: {service.kubernetes.io/service-proxy-name: other}";
+        for (metadata, spec) in [
+            ("", ""),
+            ("annotations: {ipvs.kube-ipvs-proxy.io/scheduler: 5}, ", ""),
+            ("", ", sessionAffinity: ClientIp"),
+        ] {
+            let text = format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: a, {metadata}{other}}}\nspec: \
+                 {{clusterIP: 10.96.0.1, ports: [{{port: 80}}]{spec}}}\n"
+            );
+            let found = parse(Path::new("x.yaml"), text.as_bytes()).unwrap();
+            let named: Vec<String> =
+                found.left_alone.keys().map(|(_, name)| name.to_string()).collect();
+            assert_eq!(named, ["default/a"], "{text}");
+        }
     }
 
     #[test]
