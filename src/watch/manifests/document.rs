@@ -167,7 +167,7 @@ fn collect_object(
 ) -> Result<(), String> {
     let (usable, defaulted) = values::with_defaults(kind, document);
     let Read { name, mut parsed, .. } = read(kind, document, &usable)?;
-    let mut oddities = oddities::of(kind, document);
+    let mut oddities = oddities::of(kind, document, &parsed);
     match parsed.object.is_some() {
         true => parsed.reasons.extend(defaulted),
         // What becomes of it is for the other proxy to say.

@@ -10,15 +10,15 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::{fields, labels, ports, spec, values};
-use crate::cluster::Kind;
 use crate::cluster::field::{cidr, unknown_name};
+use crate::cluster::{Kind, Parsed};
 
 /// Types of the addresses of a Node (`core/v1`); the first two are those that count.
 const ADDRESS_TYPES: [&str; 5] =
     ["InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"];
 
-/// What is odd about an object of a kind, each with its field.
-pub fn of(kind: Kind, object: &Value) -> Vec<String> {
+/// What is odd about an object of a kind, each with its field; some of it depends on what is served.
+pub fn of(kind: Kind, object: &Value, parsed: &Parsed) -> Vec<String> {
     let mut oddities = fields::unknown(kind, object);
     oddities.extend(labels::unknown(kind, object));
     if labels::other_proxy(kind, object).is_some() {
@@ -28,7 +28,7 @@ pub fn of(kind: Kind, object: &Value) -> Vec<String> {
     oddities.extend(ports::ambiguous(kind, object));
     match kind {
         Kind::Service => {
-            oddities.extend(values::without_effect(object));
+            oddities.extend(values::without_effect(object, spec::served(parsed)));
             oddities.extend(lack_of_service(object));
         }
         Kind::EndpointSlice => oddities.extend(lack_of_slice(object)),
@@ -119,6 +119,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cluster::objects;
+
+    fn of(kind: Kind, object: &Value) -> Vec<String> {
+        let read = objects::read(kind, &object.to_string());
+        super::of(kind, object, &read.map(|read| read.parsed).unwrap_or_default())
+    }
 
     #[test]
     fn fields_that_no_api_has_are_named_with_what_was_meant() {

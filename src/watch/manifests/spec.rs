@@ -1,9 +1,11 @@
-//! The spec of a Service as a manifest has it: what is read of it before it is parsed.
+//! The spec of a Service as a manifest has it, and what came of it.
 //!
 //! Shared by all that tell what is odd about Services. Invariant: what is of another type than it
 //! should be counts as absent; that is told elsewhere.
 
 use serde_json::Value;
+
+use crate::cluster::{Object, Parsed, Service};
 
 /// Types of a Service; without one, the first is meant.
 pub const TYPES: [&str; 4] = ["ClusterIP", "NodePort", BALANCED, "ExternalName"];
@@ -31,6 +33,14 @@ pub fn first_address(object: &Value) -> Option<(&'static str, &str)> {
     match list(object, "clusterIPs").first() {
         Some(first) => Some(("spec.clusterIPs[0]", first.as_str()?)),
         None => Some(("spec.clusterIP", text(object, "clusterIP")?)),
+    }
+}
+
+/// What is served of a Service, if anything is.
+pub fn served(parsed: &Parsed) -> Option<&Service> {
+    match &parsed.object {
+        Some(Object::Service(service)) => Some(service),
+        _ => None,
     }
 }
 

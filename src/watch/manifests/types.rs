@@ -5,10 +5,12 @@
 use serde_json::Value;
 
 use super::spec::{BALANCED, TYPES, field, first_address, is_elsewhere, list, text};
+use crate::cluster::Service;
 use crate::cluster::field::address;
+use crate::model::net::Family;
 
 /// What contradicts the type, each with its field; of a type that is none nobody knows.
-pub fn contradictions(object: &Value) -> Vec<String> {
+pub fn contradictions(object: &Value, served: Option<&Service>) -> Vec<String> {
     let given = text(object, "type").unwrap_or(TYPES[0]);
     if !TYPES.contains(&given) {
         return Vec::new();
@@ -17,7 +19,7 @@ pub fn contradictions(object: &Value) -> Vec<String> {
     if is_elsewhere(object) {
         told.extend(addresses_elsewhere(object));
     } else {
-        told.extend(second_first(object));
+        told.extend(second_first(object, served));
         told.extend(misspelt_none(object));
         told.extend(reached_by_name(given, object));
         told.extend(alien_name(given, object));
@@ -44,16 +46,26 @@ fn addresses_elsewhere(object: &Value) -> Vec<String> {
 }
 
 /// A first address beside a list that begins with another: what an edit of one of them leaves.
-fn second_first(object: &Value) -> Option<String> {
+fn second_first(object: &Value, served: Option<&Service>) -> Option<String> {
     let given = text(object, "clusterIP")?;
-    let counts = list(object, "clusterIPs").first()?.as_str()?;
-    let is_same = match (address("", given), address("", counts)) {
-        (Ok(given), Ok(counts)) => given == counts,
-        _ => given == counts,
+    let first = list(object, "clusterIPs").first()?.as_str()?;
+    let is_same = match (address("", given), address("", first)) {
+        (Ok(given), Ok(first)) => given == first,
+        _ => given == first,
     };
-    (!is_same).then(|| {
-        format!("spec.clusterIP: {given} is not spec.clusterIPs[0], {counts}, which counts")
-    })
+    let is_served = served
+        .zip(address("", given).ok())
+        .is_some_and(|(service, given)| *service.cluster_ips.get(Family::of(given)) == Some(given));
+    match (is_same, is_served) {
+        (true, _) => None,
+        (false, true) => Some(format!(
+            "spec.clusterIP: {given} is not the first of spec.clusterIPs, {first}; it is served \
+             all the same, as all of the list counts"
+        )),
+        (false, false) => Some(format!(
+            "spec.clusterIP: {given} is not spec.clusterIPs[0], {first}, which counts"
+        )),
+    }
 }
 
 fn misspelt_none(object: &Value) -> Option<String> {
@@ -96,10 +108,14 @@ fn idle_affinity(object: &Value) -> Option<String> {
 mod tests {
     use serde_json::json;
 
+    use super::super::spec::served;
     use super::*;
+    use crate::cluster::{Kind, objects};
 
     fn told(spec: &Value) -> Vec<String> {
-        contradictions(&json!({ "spec": spec }))
+        let object = json!({"metadata": {"name": "a"}, "spec": spec});
+        let parsed = objects::read(Kind::Service, &object.to_string()).unwrap().parsed;
+        contradictions(&object, served(&parsed))
     }
 
     #[test]
@@ -114,6 +130,33 @@ mod tests {
             assert_eq!(told(&both(one, first)), [""; 0]);
         }
         assert_eq!(told(&json!({"clusterIP": "10.96.77.5", "clusterIPs": []})), [""; 0]);
+    }
+
+    #[test]
+    fn an_address_that_is_further_on_in_the_list_is_told_to_be_served() {
+        let told = |list: &[&str], ports: Value| {
+            told(&json!({"clusterIP": "10.96.0.14", "clusterIPs": list, "ports": ports}))
+        };
+        let ports = || json!([{"port": 80}]);
+        assert_eq!(
+            told(&["fd00::1", "010.96.0.14"], ports()),
+            ["spec.clusterIP: 10.96.0.14 is not the first of spec.clusterIPs, fd00::1; it is \
+              served all the same, as all of the list counts"]
+        );
+        for (list, ports) in [
+            // It is rejected as a second one of its family.
+            (["10.96.0.1", "10.96.0.14"], ports()),
+            (["fd00::1", "10.96.0.1"], ports()),
+            (["fd00::1", "10.96.0.14"], json!([])),
+        ] {
+            let first = list[0];
+            assert_eq!(
+                told(&list, ports),
+                [format!(
+                    "spec.clusterIP: 10.96.0.14 is not spec.clusterIPs[0], {first}, which counts"
+                )]
+            );
+        }
     }
 
     #[test]

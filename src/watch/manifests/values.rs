@@ -5,17 +5,16 @@
 //! here; so only manifests are checked. Invariant: nothing here keeps an object from being served.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::labels::ANNOTATIONS;
-use super::spec::{BALANCED, TYPES, field, first_address, is_reached_by_name, list, text};
+use super::spec::{BALANCED, TYPES, field, is_reached_by_name, list, text};
 use super::types;
-use crate::cluster::field::{address, port, protocol, unknown_name};
+use crate::cluster::field::{address, unknown_name};
 use crate::cluster::objects::mismatch;
-use crate::cluster::{Kind, Reason};
+use crate::cluster::{Kind, Reason, Service};
 
 /// Fields of the spec that decide what is programmed, their values, and what stands in for others.
 const DECISIVE: [(&str, &[&str], &str); 2] = [
@@ -99,19 +98,19 @@ fn not_text(value: &Value) -> Option<String> {
 }
 
 /// What has no effect, or another one than its writer may think, each with its field.
-pub fn without_effect(object: &Value) -> Vec<String> {
+pub fn without_effect(object: &Value, served: Option<&Service>) -> Vec<String> {
     let idle = IDLE.into_iter().filter_map(|(field, names)| {
         let given = unknown_value(object, field, names)?;
         Some(unknown_name(format_args!("spec.{field}"), given, names, "it has no effect here"))
     });
     let mut told: Vec<String> = idle.collect();
-    told.extend(types::contradictions(object));
+    told.extend(types::contradictions(object, served));
     if is_reached_by_name(object) {
         return told;
     }
     let given = text(object, "type").unwrap_or(TYPES[0]);
     if TYPES.contains(&given) {
-        told.extend(alien_to(given, object));
+        told.extend(alien_to(given, object, served));
     }
     told.extend(unassigned_address(object));
     told.extend(balancer_without_address(object));
@@ -170,10 +169,10 @@ fn ingress(object: &Value) -> &[Value] {
 }
 
 /// Fields that mean nothing, or something else, with this type.
-fn alien_to(given: &str, object: &Value) -> Vec<String> {
+fn alien_to(given: &str, object: &Value, served: Option<&Service>) -> Vec<String> {
     let mut told = Vec::new();
     if given == TYPES[0] {
-        told.extend(alien_node_ports(object));
+        told.extend(served.into_iter().flat_map(alien_node_ports));
         told.extend(alien_policy(object));
     }
     if given != BALANCED {
@@ -183,22 +182,14 @@ fn alien_to(given: &str, object: &Value) -> Vec<String> {
     told
 }
 
-/// Node ports that are open; none of a port that is rejected, and of a Service without an address.
-fn alien_node_ports(object: &Value) -> impl Iterator<Item = String> {
-    let has_address = first_address(object).is_some_and(|(_, ip)| address("", ip).is_ok());
-    let mut claimed = BTreeSet::new();
-    list(object, "ports").iter().enumerate().filter_map(move |(index, given)| {
-        let number = |name| port("", given.get(name).and_then(Value::as_i64)).ok();
-        let protocol = protocol("", given.get("protocol").and_then(Value::as_str)).ok()?;
-        let (_, number) = (number("port")?, number("nodePort")?);
-        let is_open = has_address && claimed.insert((protocol, number));
-        if !is_open {
-            return None;
-        }
-        Some(format!(
-            "spec.ports[{index}].nodePort: {number} is open all the same, although types NodePort \
-             and LoadBalancer alone have node ports"
-        ))
+/// Node ports that are open, which an API server would have taken out.
+fn alien_node_ports(served: &Service) -> impl Iterator<Item = String> {
+    let ports = served.ports.iter().filter_map(|port| Some((port.node_port?, port.protocol)));
+    ports.map(|(number, protocol)| {
+        format!(
+            "spec.ports: node port {number}/{protocol} is open all the same, although types \
+             NodePort and LoadBalancer alone have node ports"
+        )
     })
 }
 
@@ -241,14 +232,22 @@ fn unknown_value<'a>(object: &'a Value, field: &str, names: &[&str]) -> Option<&
 mod tests {
     use serde_json::json;
 
+    use super::super::spec::served;
     use super::*;
+    use crate::cluster::objects;
 
     fn service(spec: Value) -> Value {
-        let mut service = json!({"spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}});
+        let usual = json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]});
+        let mut service = json!({"metadata": {"name": "a"}, "spec": usual});
         for (name, value) in spec.as_object().unwrap() {
             service["spec"][name] = value.clone();
         }
         service
+    }
+
+    fn without_effect(object: &Value) -> Vec<String> {
+        let parsed = objects::read(Kind::Service, &object.to_string()).unwrap().parsed;
+        super::without_effect(object, served(&parsed))
     }
 
     #[test]
@@ -341,7 +340,7 @@ mod tests {
             (
                 "ClusterIP",
                 &[
-                    "ports[0].nodePort: 30080 is open",
+                    "ports: node port 30080/tcp is open",
                     "externalTrafficPolicy: Local has no effect",
                     "loadBalancerSourceRanges: type ClusterIP",
                     "healthCheckNodePort: 30790 is not served",
@@ -372,21 +371,31 @@ mod tests {
     }
 
     #[test]
-    fn a_node_port_that_is_rejected_is_not_called_open() {
-        let alien = |ports: Value| alien_node_ports(&service(json!({"ports": ports}))).count();
-        for rejected in [
-            json!([{"port": 80, "nodePort": 99999}]),
-            json!([{"port": 80, "nodePort": -1}]),
-            json!([{"port": 99999, "nodePort": 30080}]),
-            json!([{"port": 80, "nodePort": 30080, "protocol": "tcp"}]),
+    fn node_ports_that_are_open_are_told_and_no_others() {
+        let two = |one: Value, other: Value| json!({"ports": [one, other]});
+        let port = |port: i64, node_port: i64| json!({"port": port, "nodePort": node_port});
+        let addresses = |given: &[&str]| json!({"clusterIPs": given, "ports": [port(80, 30080)]});
+        for (spec, open) in [
+            (json!({"ports": [port(80, 30080)]}), &["30080/tcp"][..]),
+            (json!({"ports": [port(80, 99999)]}), &[]),
+            (json!({"ports": [port(80, -1)]}), &[]),
+            (json!({"ports": [port(99999, 30080)]}), &[]),
+            (json!({"ports": [{"port": 80, "nodePort": 30080, "protocol": "tcp"}]}), &[]),
+            (two(port(80, 30080), port(81, 30080)), &["30080/tcp"]),
+            (two(port(80, 30080), port(80, 30081)), &["30080/tcp"]),
+            (two(port(80, 30080), port(81, 30081)), &["30080/tcp", "30081/tcp"]),
+            (json!({"clusterIP": null, "ports": [port(80, 30080)]}), &[]),
+            (addresses(&["nonsense", "10.96.0.1"]), &["30080/tcp"]),
+            (addresses(&["nonsense"]), &[]),
         ] {
-            assert_eq!(alien(rejected), 0);
+            let told = without_effect(&service(spec.clone()));
+            let told: Vec<_> = told.iter().filter(|told| told.contains(" is open ")).collect();
+            let begins = |(told, port): (&&String, &&str)| {
+                told.starts_with(&format!("spec.ports: node port {port} is open all the same"))
+            };
+            assert_eq!(told.len(), open.len(), "{spec}: {told:?}");
+            assert!(told.iter().zip(open).all(begins), "{spec}: {told:?}");
         }
-        let twice = json!([{"port": 80, "nodePort": 30080}, {"port": 81, "nodePort": 30080}]);
-        assert_eq!(alien(twice), 1, "the first has it");
-        let unserved =
-            service(json!({"clusterIP": null, "ports": [{"port": 80, "nodePort": 30080}]}));
-        assert_eq!(alien_node_ports(&unserved).count(), 0);
     }
 
     #[test]
