@@ -3,9 +3,13 @@
 //! An API server drops such a field, and kubectl warns of it; a folder has nobody who does.
 //! Invariant: a field that any version of the API has is known here, whether it is read or not.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use serde_json::Value;
 
 use crate::cluster::Kind;
+use crate::counted;
 use crate::spelling::{distance, nearest};
 
 /// Fields of metadata (`k8s.io/apimachinery`, `meta/v1`); labels and annotations hold any name.
@@ -135,7 +139,7 @@ const NODE: [&str; 26] = [
 /// Fields of a ServiceCIDR (`networking.k8s.io/v1`).
 const SERVICE_CIDR: [&str; 2] = ["spec.cidrs", "status.conditions"];
 
-/// Fields of an object of a kind that no API has, each with what was probably meant.
+/// Fields of an object of a kind that no API has, each once, with what was probably meant.
 pub fn unknown(kind: Kind, object: &Value) -> Vec<String> {
     let fields: &[&str] = match kind {
         Kind::Service => &SERVICE,
@@ -145,9 +149,33 @@ pub fn unknown(kind: Kind, object: &Value) -> Vec<String> {
         Kind::ServiceCidr => &SERVICE_CIDR,
     };
     let known = [&["apiVersion", "kind"], &METADATA[..], fields].concat();
-    let mut found = Vec::new();
+    let mut found = BTreeMap::new();
     collect(&Place { path: String::new(), shown: String::new() }, object, &known, &mut found);
-    found
+    found.into_values().map(Unknown::in_words).collect()
+}
+
+/// Fields that no API has, by their paths in the tables.
+type Found = BTreeMap<String, Unknown>;
+
+/// Where such a field is; whoever wrote a list may have given it to each of a thousand items.
+struct Unknown {
+    /// The first place.
+    shown: String,
+    /// What to do there.
+    remedy: Option<String>,
+    /// In how many other items of lists it is.
+    more: usize,
+}
+
+impl Unknown {
+    fn in_words(self) -> String {
+        let places = match self.more {
+            0 => String::new(),
+            more => format!(", here and in {}", counted::of(more, "more place")),
+        };
+        let remedy = self.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+        format!("{}: no such field{places}{remedy}", self.shown)
+    }
 }
 
 /// Where a value is: as the tables have it, and with the places in lists.
@@ -185,7 +213,7 @@ impl Place {
 }
 
 /// Finds fields that are not known.
-fn collect(place: &Place, value: &Value, known: &[&str], found: &mut Vec<String>) {
+fn collect(place: &Place, value: &Value, known: &[&str], found: &mut Found) {
     match value {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
@@ -196,24 +224,23 @@ fn collect(place: &Place, value: &Value, known: &[&str], found: &mut Vec<String>
             let names = names_below(place, known);
             for (name, value) in fields.iter().filter(|_| !names.is_empty()) {
                 let field = place.field(name);
-                match names.contains(&name.as_str()) {
-                    true => collect(&field, value, known, found),
-                    false => {
+                if names.contains(&name.as_str()) {
+                    collect(&field, value, known, found);
+                    continue;
+                }
+                match found.entry(field.path) {
+                    Entry::Occupied(mut first) => first.get_mut().more += 1,
+                    Entry::Vacant(first) => {
                         let meant = meant(place, name, known);
                         let meant = meant.map(|meant| format!("did you mean {meant}?"));
                         let remedy = meant.or_else(|| wrapped(place, value, &names));
-                        found.push(no_such_field(&field, remedy));
+                        first.insert(Unknown { shown: field.shown, remedy, more: 0 });
                     }
                 }
             }
         }
         _ => {}
     }
-}
-
-fn no_such_field(field: &Place, remedy: Option<String>) -> String {
-    let remedy = remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
-    format!("{}: no such field{remedy}", field.shown)
 }
 
 /// What to do with a field that only wraps fields of the place that it is at.
@@ -373,6 +400,24 @@ mod tests {
         ] {
             assert_eq!(unknown(kind, &object), [told]);
         }
+    }
+
+    #[test]
+    fn a_field_of_each_item_of_a_list_is_told_once() {
+        let topology = json!({"kubernetes.io/hostname": "n"});
+        let beta = json!({"addresses": ["10.0.0.1"], "topology": topology, "nodname": "n"});
+        let mut endpoints = vec![json!({"addresses": ["10.0.0.1"]})];
+        endpoints.extend(vec![beta; 1_000]);
+        endpoints.push(json!({"conditions": {"topology": {}}}));
+        assert_eq!(
+            unknown(Kind::EndpointSlice, &json!({"endpoints": endpoints})),
+            [
+                "endpoints[1001].conditions.topology: no such field",
+                "endpoints[1].nodname: no such field, here and in 999 more places; did you mean \
+                 nodeName?",
+                "endpoints[1].topology: no such field, here and in 999 more places",
+            ]
+        );
     }
 
     #[test]
