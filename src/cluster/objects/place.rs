@@ -142,46 +142,54 @@ mod tests {
     fn the_field_is_named_and_what_belongs_there() {
         for (kind, json, expected) in [
             (
+                Kind::Node,
+                r#"{"metadata":{"name":"a"},"status":{"addresses":"192.0.2.1"}}"#,
+                "a Node: status.addresses: the text \"192.0.2.1\" in place of a list",
+            ),
+            (
+                Kind::ServiceCidr,
+                r#"{"metadata":{"name":"a"},"spec":{"cidrs":[7]}}"#,
+                "a ServiceCIDR: spec.cidrs[0]: the number 7 in place of text",
+            ),
+            (
                 Kind::Service,
                 r#"{"metadata":{"name":"a"},"spec":{"ports":[{"port":1},{"name":"x","port":"http"}]}}"#,
-                "spec.ports[1].port: the text \"http\" in place of a whole number",
+                "a Service: spec.ports[1].port: the text \"http\" in place of a whole number",
             ),
             (
                 Kind::Service,
                 r#"{"metadata":{"name":"a"},"spec":{"clusterIPs":"10.96.0.1"}}"#,
-                "spec.clusterIPs: the text \"10.96.0.1\" in place of a list",
+                "a Service: spec.clusterIPs: the text \"10.96.0.1\" in place of a list",
             ),
             (
                 Kind::Service,
                 r#"{"metadata":{"name":"a\\\"b"},"spec":{"clusterIP":["x"],"type":null}}"#,
-                "spec.clusterIP: a list in place of text",
+                "a Service: spec.clusterIP: a list in place of text",
             ),
             (
                 Kind::Service,
                 r#"{"metadata":{"name":"a"},"spec":7}"#,
-                "spec: the number 7 in place of fields",
+                "a Service: spec: the number 7 in place of fields",
             ),
             (
                 Kind::EndpointSlice,
                 r#"{"metadata":{"name":"a"},"endpoints":[{}],"ports":[{"port":80},{"name":[]}]}"#,
-                "ports[1].name: a list in place of text",
+                "an EndpointSlice: ports[1].name: a list in place of text",
             ),
             (
                 Kind::Service,
                 r#"{"metadata":{"name":"a"},"spec":{"ports":[{"port":1},{"port":2,"name":true}]}}"#,
-                "spec.ports[1].name: the truth value true in place of text; put it in quotes",
+                "a Service: spec.ports[1].name: the truth value true in place of text; put it in \
+                 quotes",
             ),
             (
                 Kind::Endpoints,
                 r#"{"metadata":{"name":"a"},"subsets":{}}"#,
-                "subsets: fields in place of a list",
+                "Endpoints: subsets: fields in place of a list",
             ),
         ] {
             let read = objects::read(kind, json).unwrap();
-            let article = if matches!(kind, Kind::Service) { "a" } else { "an" };
-            let expected = format!("does not read as {article} {kind}: {expected}")
-                .replace("an Endpoints", "Endpoints");
-            assert_eq!(reasons(&read.parsed), [expected], "{json}");
+            assert_eq!(reasons(&read.parsed), [format!("does not read as {expected}")], "{json}");
         }
     }
 }

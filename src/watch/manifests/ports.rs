@@ -8,13 +8,11 @@ use serde_json::Value;
 use super::spec;
 use crate::cluster::Kind;
 
-/// Stands for a name that is no text; no name has a blank.
-const NO_TEXT: &str = " ";
-
 /// A port as far as it is matched, and where it is.
 struct Port<'a> {
     field: String,
-    name: &'a str,
+    /// The empty one where it is missing; none where it is no text, which is told elsewhere.
+    name: Option<&'a str>,
     protocol: &'a str,
 }
 
@@ -49,11 +47,9 @@ fn ports<'a>(field: &str, ports: Option<&'a Value>) -> Vec<Port<'a>> {
     let text = |port: &'a Value, name| port.get(name).and_then(Value::as_str);
     let read = |(index, port): (usize, &'a Value)| Port {
         field: format!("{field}[{index}]"),
-        // What is no text is told elsewhere, and not missing.
         name: match port.get("name") {
-            Some(Value::String(name)) => name,
-            None | Some(Value::Null) => "",
-            Some(_) => NO_TEXT,
+            None | Some(Value::Null) => Some(""),
+            Some(name) => name.as_str(),
         },
         protocol: text(port, "protocol").unwrap_or("TCP"),
     };
@@ -61,12 +57,12 @@ fn ports<'a>(field: &str, ports: Option<&'a Value>) -> Vec<Port<'a>> {
 }
 
 fn named(ports: Vec<Port<'_>>) -> Vec<Port<'_>> {
-    ports.into_iter().filter(|port| !port.name.is_empty()).collect()
+    ports.into_iter().filter(|port| port.name != Some("")).collect()
 }
 
 /// Only a port that is alone needs no name.
 fn unnamed(ports: &[Port<'_>]) -> impl Iterator<Item = String> {
-    let unnamed = ports.iter().filter(|port| ports.len() > 1 && port.name.is_empty());
+    let unnamed = ports.iter().filter(|port| ports.len() > 1 && port.name == Some(""));
     unnamed.map(|Port { field, .. }| {
         format!(
             "{field}.name: missing beside other ports, so that names do not tell them apart; give \
@@ -77,14 +73,14 @@ fn unnamed(ports: &[Port<'_>]) -> impl Iterator<Item = String> {
 
 /// Ports with the name of an earlier one, and what that means unless the protocols differ.
 fn repeated(ports: &[Port<'_>], meaning: &str) -> impl Iterator<Item = String> {
-    let texts = ports.iter().enumerate().filter(|(_, port)| port.name != NO_TEXT);
-    let repeats = texts.filter_map(|(index, port)| {
-        let alike = || ports[..index].iter().filter(|other| other.name == port.name);
+    let repeats = ports.iter().enumerate().filter_map(|(index, port)| {
+        let name = port.name?;
+        let alike = || ports[..index].iter().filter(|other| other.name == Some(name));
         let same = alike().find(|other| other.protocol == port.protocol);
-        Some((port, same.or_else(|| alike().next())?))
+        Some((port, name, same.or_else(|| alike().next())?))
     });
-    repeats.map(move |(Port { field, name, protocol }, other)| {
-        let given = match *name {
+    repeats.map(move |(Port { field, protocol, .. }, name, other)| {
+        let given = match name {
             "" => format!("missing, as that of {} is", other.field),
             name => format!("\"{name}\" is that of {}, too", other.field),
         };
@@ -116,6 +112,8 @@ mod tests {
         };
         assert_eq!(of_service(json!([{"port": 80}])), [""; 0]);
         assert_eq!(of_service(json!([{"port": 80, "name": 8}, {"name": true}])), [""; 0]);
+        let no_texts = json!([{"port": 80, "name": 8}, {"port": 81, "name": 8}]);
+        assert_eq!(of_service(no_texts), [""; 0], "that is told elsewhere");
         let headless = json!({"clusterIP": "None", "ports": [{"port": 80}, {"port": 81}]});
         assert_eq!(ambiguous(Kind::Service, &json!({"spec": headless})), [""; 0]);
         assert_eq!(
@@ -141,6 +139,8 @@ mod tests {
             ["spec.ports[2].name: \"dns\" is that of spec.ports[0], too; both get the same \
               endpoints; give each port a name of its own"]
         );
+        let blank = |port: u16| json!({"port": port, "name": " "});
+        assert_eq!(of_service(json!([blank(53), blank(54)])).len(), 1, "a blank is a text");
         let slice = |ports: Value| ambiguous(Kind::EndpointSlice, &json!({"ports": ports}));
         assert_eq!(
             slice(json!([{"port": 80}, {"port": 81, "name": ""}])),
