@@ -188,6 +188,9 @@ fn addresses(path: &str, subset: &objects::Subset, reasons: &mut Reasons) -> Vec
 /// Ports of a slice or subset; a missing name is the empty one, as the API server defaults it.
 fn ports(path: &str, ports: &[objects::EndpointPort], reasons: &mut Reasons) -> Vec<EndpointPort> {
     reasons.usable(ports.iter().enumerate().map(|(index, port)| {
+        if let Some(fault) = &port.fault {
+            return Err(format!("{path}[{index}]{fault}; the port is not served"));
+        }
         let protocol = port.protocol.as_deref();
         Ok(EndpointPort {
             name: port.name.as_str().into(),

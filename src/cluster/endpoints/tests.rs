@@ -229,6 +229,36 @@ fn an_endpoint_that_does_not_read_costs_only_itself() {
 }
 
 #[test]
+fn a_port_that_does_not_read_costs_only_itself() {
+    let good = json!({"name": "http", "port": 8080});
+    for (bad, reason) in [
+        (json!({"port": "80"}), "[1].port: the text \"80\" in place of a whole number"),
+        (
+            json!({"name": true, "port": 80}),
+            "[1].name: the truth value true in place of text; put it in quotes",
+        ),
+        (json!(80), "[1]: the number 80 in place of fields"),
+    ] {
+        let ports = json!([good, bad, {"port": 0}]);
+        let told = |path: &str| {
+            let number = format!("{path}[2].port: 0 is not between 1 and 65535");
+            [format!("{path}{reason}; the port is not served"), number]
+        };
+        let parsed = slice(json!({ "ports": ports }));
+        let expected = "default/web IPv4 [http:8080/tcp] [10.244.1.2]";
+        assert_eq!(lines(&[usable(&parsed).clone()]), [expected], "{bad}");
+        assert_eq!(reasons(&parsed), told("ports"));
+        let parsed = endpoints(json!([{"addresses": [{"ip": "10.0.0.1"}], "ports": ports}]));
+        let Some(Object::Endpoints(slices)) = &parsed.object else { panic!("{parsed:?}") };
+        assert_eq!(lines(slices), ["shop/web IPv4 [http:8080/tcp] [10.0.0.1]"], "{bad}");
+        assert_eq!(reasons(&parsed), told("subsets[0].ports"));
+    }
+    let parsed = slice(json!({"endpoints": {}, "ports": [{"port": "80"}]}));
+    assert_eq!(parsed.object, None, "something else is wrong with it, too");
+    assert_eq!(reasons(&parsed).len(), 1);
+}
+
+#[test]
 fn an_address_that_does_not_read_costs_only_itself() {
     for (bad, reason) in [
         (json!({"ip": 7}), "[1].ip: the number 7 in place of text"),

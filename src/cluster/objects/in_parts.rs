@@ -1,4 +1,4 @@
-//! Slices and Endpoints of which an endpoint does not read: the others do.
+//! Slices and Endpoints of which an endpoint or a port does not read: the others do.
 //!
 //! Parsing stops at the first value of a wrong type, so what follows it is read on its own here.
 //! Cost: only where the whole did not read.
@@ -7,41 +7,61 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Endpoint, EndpointAddress, EndpointSlice, Endpoints, place};
+use super::{Endpoint, EndpointAddress, EndpointPort, EndpointSlice, Endpoints, Subset, place};
 
-/// A slice whose endpoints read one by one; none if something else is wrong with it.
+/// A slice whose endpoints and ports read one by one; none if something else is wrong with it.
 pub fn slice(json: &str) -> Option<EndpointSlice> {
     let mut object: Value = serde_json::from_str(json).ok()?;
-    let Value::Array(endpoints) = object.get_mut("endpoints")?.take() else { return None };
-    let mut slice = EndpointSlice::deserialize(object).ok()?;
     let faulty = |fault| Endpoint { fault: Some(fault), ..Endpoint::default() };
-    slice.endpoints = endpoints.iter().map(|value| read(value).unwrap_or_else(faulty)).collect();
-    slice.endpoints.iter().any(|endpoint| endpoint.fault.is_some()).then_some(slice)
+    let endpoints = items(&mut object, "endpoints", faulty);
+    let ports = ports(&mut object);
+    let explains = endpoints.iter().any(|endpoint| endpoint.fault.is_some()) || is_faulty(&ports);
+    let rest = EndpointSlice::deserialize(object).ok()?;
+    explains.then_some(EndpointSlice { endpoints, ports, ..rest })
 }
 
-/// Endpoints whose addresses read one by one; none if something else is wrong with them.
+/// Endpoints whose addresses and ports read one by one; none if something else is wrong with them.
 pub fn endpoints(json: &str) -> Option<Endpoints> {
     let mut object: Value = serde_json::from_str(json).ok()?;
-    let subsets = object.get_mut("subsets")?.as_array_mut()?;
-    let lists: Vec<[Vec<EndpointAddress>; 2]> = subsets
-        .iter_mut()
-        .map(|subset| ["addresses", "notReadyAddresses"].map(|list| addresses(subset, list)))
-        .collect();
-    let mut endpoints = Endpoints::deserialize(object).ok()?;
-    let is_faulty = |address: &EndpointAddress| address.fault.is_some();
-    let explains = lists.iter().flatten().flatten().any(is_faulty);
-    for (subset, [ready, not_ready]) in endpoints.subsets.iter_mut().zip(lists) {
-        (subset.addresses, subset.not_ready_addresses) = (ready, not_ready);
-    }
-    explains.then_some(endpoints)
+    let subsets = object.get_mut("subsets")?.as_array_mut()?.iter_mut();
+    let subsets: Vec<Subset> = subsets.map(subset).collect();
+    let explains = subsets.iter().any(|subset| {
+        let mut addresses = subset.addresses.iter().chain(&subset.not_ready_addresses);
+        addresses.any(|address| address.fault.is_some()) || is_faulty(&subset.ports)
+    });
+    let rest = Endpoints::deserialize(object).ok()?;
+    explains.then_some(Endpoints { subsets, ..rest })
 }
 
-/// Takes the addresses out of a subset; what is no list stays.
-fn addresses(subset: &mut Value, list: &str) -> Vec<EndpointAddress> {
-    let Some(Value::Array(values)) = subset.get_mut(list) else { return Vec::new() };
-    let values = std::mem::take(values);
+/// Takes all out of a subset, but for what is no list.
+fn subset(value: &mut Value) -> Subset {
     let faulty = |fault| EndpointAddress { fault: Some(fault), ..EndpointAddress::default() };
-    values.iter().map(|value| read(value).unwrap_or_else(faulty)).collect()
+    Subset {
+        addresses: items(value, "addresses", faulty),
+        not_ready_addresses: items(value, "notReadyAddresses", faulty),
+        ports: ports(value),
+    }
+}
+
+/// Takes the ports out of a slice or a subset.
+fn ports(object: &mut Value) -> Vec<EndpointPort> {
+    let faulty = |fault| EndpointPort { fault: Some(fault), ..EndpointPort::default() };
+    items(object, "ports", faulty)
+}
+
+fn is_faulty(ports: &[EndpointPort]) -> bool {
+    ports.iter().any(|port| port.fault.is_some())
+}
+
+/// Takes a list out of an object, and reads its items one by one; what is no list stays.
+fn items<T: DeserializeOwned>(
+    object: &mut Value,
+    list: &str,
+    faulty: impl Fn(String) -> T,
+) -> Vec<T> {
+    let Some(Value::Array(values)) = object.get_mut(list) else { return Vec::new() };
+    let values = std::mem::take(values);
+    values.iter().map(|value| read(value).unwrap_or_else(&faulty)).collect()
 }
 
 /// What a value reads as, or why it does not, from its place on.

@@ -303,6 +303,9 @@ pub struct EndpointPort {
     pub protocol: Option<String>,
     /// The port number.
     pub port: Option<i64>,
+    /// Why it does not read, in place of all the above.
+    #[serde(skip)]
+    pub fault: Option<String>,
 }
 
 /// One endpoint of a slice.

@@ -173,8 +173,8 @@ mod tests {
             ),
             (
                 Kind::EndpointSlice,
-                r#"{"metadata":{"name":"a"},"endpoints":[{}],"ports":[{"port":80},{"name":[]}]}"#,
-                "an EndpointSlice: ports[1].name: a list in place of text",
+                r#"{"metadata":{"name":"a"},"endpoints":[{}],"ports":80}"#,
+                "an EndpointSlice: ports: the number 80 in place of a list",
             ),
             (
                 Kind::Service,
