@@ -8,8 +8,11 @@ use std::fmt;
 use crate::counted;
 use crate::model::iptables::{Rules, Ruleset, TableName};
 
-/// Letters of a rule that are told, enough for who made it and what it does.
-const LONGEST_RULE: usize = 120;
+/// Letters of a rule that are told of its beginning, enough for who made it.
+const LONGEST_BEGINNING: usize = 60;
+
+/// Letters of a rule that are told from its target on, enough for what it does.
+const LONGEST_END: usize = 60;
 
 /// A chain that is otherwise than it was left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,10 +119,23 @@ fn beyond<'a>(these: &'a [String], those: &[String]) -> Vec<&'a String> {
     these.iter().filter(is_beyond).collect()
 }
 
+/// A long rule without its middle: iptables prints last what it does.
 fn in_brief(rule: &str) -> String {
-    match rule.char_indices().nth(LONGEST_RULE) {
-        Some((end, _)) => format!("{}...", &rule[..end]),
-        None => rule.to_owned(),
+    if rule.chars().count() <= LONGEST_BEGINNING + LONGEST_END {
+        return rule.to_owned();
+    }
+    let target = [" -j ", " -g "].into_iter().filter_map(|option| rule.rfind(option)).max();
+    match target.map(|target| rule.split_at(target)) {
+        Some((matches, end)) => cut(matches, LONGEST_BEGINNING) + &cut(end, LONGEST_END),
+        None => cut(rule, LONGEST_BEGINNING + LONGEST_END),
+    }
+}
+
+/// The first letters of a text.
+fn cut(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -200,10 +216,27 @@ mod tests {
     }
 
     #[test]
-    fn long_rules_are_cut() {
-        let rule = format!("-m comment --comment {}", "é".repeat(200));
-        let there = rules(&[("KUBE-A", &[&rule])], &[]);
-        let told = &lines(&rules(&[("KUBE-A", &[])], &[]), &there)[0];
-        assert!(told.ends_with("éé...)") && told.chars().count() < 170, "{told}");
+    fn long_rules_are_cut_before_what_they_do() {
+        let told = |rule: &str| {
+            let there = rules(&[("KUBE-A", &[rule])], &[]);
+            let told = lines(&rules(&[("KUBE-A", &[])], &[]), &there).remove(0);
+            assert!(told.chars().count() < 170, "{told}");
+            told
+        };
+        let comment = format!("-m comment --comment {}", "é".repeat(200));
+        for (end, expected) in [
+            ("", "éé...)"),
+            (" -j ACCEPT", "éé... -j ACCEPT)"),
+            (" -g KUBE-ELSEWHERE", "éé... -g KUBE-ELSEWHERE)"),
+        ] {
+            let told = told(&format!("{comment}{end}"));
+            assert!(told.starts_with("nat KUBE-A has 1 foreign rule (-m comment"), "{told}");
+            assert!(told.ends_with(expected), "{told}");
+        }
+        let logged = told(&format!("{comment} -j LOG --log-prefix {}", "x".repeat(200)));
+        assert!(logged.contains("éé... -j LOG --log-prefix xx"), "{logged}");
+        assert!(logged.ends_with("xx...)"), "{logged}");
+        let short = format!("-m comment --comment {} -j ACCEPT", "é".repeat(80));
+        assert!(told(&short).contains(&short), "what is short is whole");
     }
 }
