@@ -14,6 +14,7 @@ use crate::model::iptables::Ruleset;
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey, VirtualServer};
 use crate::model::link::{Binding, DEVICE};
 use crate::model::net::Family;
+use crate::model::sysctl;
 use crate::model::tables::Tables;
 
 pub mod rules;
@@ -164,7 +165,7 @@ impl Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Row::Setting(path) => write!(f, "setting {path}"),
+            Row::Setting(path) => write!(f, "setting {}", sysctl::name(path)),
             Row::Set(set) => write!(f, "set {set}"),
             Row::Rules(family, chains) if chains.is_empty() => write!(f, "rules of {family}"),
             Row::Rules(family, chains) => {

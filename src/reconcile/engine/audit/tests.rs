@@ -125,15 +125,14 @@ fn what_others_changed_is_named_with_its_service() {
 #[test]
 fn what_a_whole_reading_finds_is_named_too() {
     let mut node = due(3);
-    let path = "net/ipv4/ip_forward".to_owned();
-    node.kernel.tables.settings.insert(path.clone(), "0".to_owned());
+    node.kernel.tables.settings.insert("net/ipv4/ip_forward".to_owned(), "0".to_owned());
     node.kernel.tables.servers.remove(&front("tcp 10.96.0.1:80"));
     assert!(node.engine.begin_audit(node.now));
     node.tell_parts(|_| {});
     let report = node.sync();
     let expected = [
-        format!("setting {path}: changed: 0, not 1, of nobody"),
-        "virtual server tcp 10.96.0.1:80: missing, of default/service-1".to_owned(),
+        "setting net.ipv4.ip_forward: changed: 0, not 1, of nobody",
+        "virtual server tcp 10.96.0.1:80: missing, of default/service-1",
     ];
     assert_eq!(named(&report), expected);
 }
@@ -141,8 +140,7 @@ fn what_a_whole_reading_finds_is_named_too() {
 #[test]
 fn what_a_part_found_is_told_though_a_later_change_is_in_doubt() {
     let mut node = due(3);
-    let path = "net/ipv4/ip_forward".to_owned();
-    node.kernel.tables.settings.insert(path.clone(), "0".to_owned());
+    node.kernel.tables.settings.insert("net/ipv4/ip_forward".to_owned(), "0".to_owned());
     assert!(node.engine.begin_audit(node.now));
     node.tell_parts(|_| {});
     node.kernel.is_unreadable = true;
@@ -156,7 +154,7 @@ fn what_a_part_found_is_told_though_a_later_change_is_in_doubt() {
     node.wait(3600);
     let report = node.sync();
     assert!(report.is_audit && report.is_complete(), "{report}");
-    assert_eq!(named(&report), [format!("setting {path}: changed: 0, not 1, of nobody")]);
+    assert_eq!(named(&report), ["setting net.ipv4.ip_forward: changed: 0, not 1, of nobody"]);
     assert_eq!(node.sync().drift.rows(), 0, "each is told once");
 }
 
