@@ -46,8 +46,33 @@ pub enum Row {
     Address(IpAddr),
 }
 
-/// The kind of rows that are rules.
-const RULES: &str = "rules";
+/// A kind of rows, in the order of the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Addresses,
+    Entries,
+    Reals,
+    Rules,
+    Sets,
+    Settings,
+    Device,
+    Servers,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Addresses => "addresses",
+            Kind::Entries => "entries of sets",
+            Kind::Reals => "real servers",
+            Kind::Rules => "rules",
+            Kind::Sets => "sets",
+            Kind::Settings => "settings",
+            Kind::Device => "the device",
+            Kind::Servers => "virtual servers",
+        }
+    }
+}
 
 /// In what way a row is otherwise than it was left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +100,7 @@ pub struct Drifted {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Drift {
     rows: usize,
-    kinds: BTreeSet<&'static str>,
+    kinds: BTreeSet<Kind>,
     /// Chains that differ, without a family, each as its table and name.
     chains: BTreeSet<String>,
     named: Vec<Drifted>,
@@ -110,9 +135,9 @@ impl Drift {
     /// What kinds of rows they are, in words; of rules also the first few chains.
     pub fn kinds(&self) -> impl Iterator<Item = String> {
         let chains = a_few(&self.chains.iter().collect::<Vec<_>>(), ", ");
-        self.kinds.iter().map(move |kind| match *kind {
-            RULES if !chains.is_empty() => format!("{RULES} ({chains})"),
-            kind => kind.to_owned(),
+        self.kinds.iter().map(move |kind| match kind {
+            Kind::Rules if !chains.is_empty() => format!("{} ({chains})", kind.name()),
+            kind => kind.name().to_owned(),
         })
     }
 
@@ -131,16 +156,16 @@ impl Row {
         }
     }
 
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> Kind {
         match self {
-            Row::Setting(_) => "settings",
-            Row::Set(_) => "sets",
-            Row::Rules(..) => RULES,
-            Row::Device => "the device",
-            Row::Server(_) => "virtual servers",
-            Row::Real(..) => "real servers",
-            Row::Entry(_) => "entries of sets",
-            Row::Address(_) => "addresses",
+            Row::Setting(_) => Kind::Settings,
+            Row::Set(_) => Kind::Sets,
+            Row::Rules(..) => Kind::Rules,
+            Row::Device => Kind::Device,
+            Row::Server(_) => Kind::Servers,
+            Row::Real(..) => Kind::Reals,
+            Row::Entry(_) => Kind::Entries,
+            Row::Address(_) => Kind::Addresses,
         }
     }
 
@@ -327,6 +352,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::model::ipset::SetId;
     use crate::model::iptables::{Rules, TableName};
     use crate::testing::node::Node;
     use crate::testing::objects::*;
@@ -383,6 +409,36 @@ mod tests {
         drift.extend([(Row::Device, State::Missing)], &Desired::default(), &BTreeSet::new());
         assert_eq!((drift.rows(), drift.named().len()), (201, MOST_NAMED));
         assert_eq!(drift.kinds().collect::<Vec<_>>(), ["addresses", "the device"]);
+    }
+
+    #[test]
+    fn kinds_are_told_in_the_order_of_their_words() {
+        let (server, real) = (front("tcp 10.96.0.1:80"), real("10.244.1.1:8080"));
+        let set = SetKey { id: SetId::Pass, family: Family::V4 };
+        let rows = [
+            Row::Setting("net/ipv4/ip_forward".to_owned()),
+            Row::Set(set),
+            Row::Rules(Family::V4, Vec::new()),
+            Row::Device,
+            Row::Server(server),
+            Row::Real(server, real),
+            Row::Entry(Entry::of_front(SetId::Pass, &server)),
+            Row::Address(server.address),
+        ];
+        let mut drift = Drift::default();
+        let rows = rows.into_iter().map(|row| (row, State::Missing));
+        drift.extend(rows, &Desired::default(), &BTreeSet::new());
+        let expected = [
+            "addresses",
+            "entries of sets",
+            "real servers",
+            "rules",
+            "sets",
+            "settings",
+            "the device",
+            "virtual servers",
+        ];
+        assert_eq!(drift.kinds().collect::<Vec<_>>(), expected);
     }
 
     #[test]
