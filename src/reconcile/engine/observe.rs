@@ -145,18 +145,24 @@ impl Engine {
     /// Notes the suspects that are otherwise than noted indeed.
     fn note_drift(&mut self, observed: &Observed) {
         let suspects = std::mem::take(&mut self.suspects);
+        let mut drift = std::mem::take(&mut self.drift);
         let rows = self.drift_of_servers(&suspects, &observed.tables);
-        self.drift.extend(rows, &self.desired, &self.mirror.host_addresses);
+        drift.extend(rows, &self.desired, &self.mirror.host_addresses);
+        self.drift = drift;
     }
 
     /// What is otherwise than noted of virtual servers that are our business.
-    fn drift_of_servers(&self, keys: &BTreeSet<ServerKey>, there: &Tables) -> Vec<(Row, State)> {
+    fn drift_of_servers<'a>(
+        &'a self,
+        keys: &'a BTreeSet<ServerKey>,
+        there: &'a Tables,
+    ) -> impl Iterator<Item = (Row, State)> {
         let noted = &self.mirror.tables.servers;
-        let of = |key: &ServerKey| {
+        let of = move |key: &ServerKey| {
             let [noted, there] = [noted, &there.servers].map(|servers| servers.get(key));
             drift::of_server(*key, noted.map(|server| &**server), there.map(|server| &**server))
         };
-        keys.iter().filter(|key| self.minds(key)).flat_map(of).collect()
+        keys.iter().filter(|key| self.minds(key)).flat_map(of)
     }
 
     /// Whether a virtual server is our business: wanted, or ours to take away.
@@ -167,32 +173,42 @@ impl Engine {
 
     /// Notes all rows that are otherwise than noted, if it is known what our own changes came to;
     /// those that an audit found before are, whatever became of them or of our changes since.
+    ///
+    /// Cost: what an audit found is all of the foundation, and compared with that alone: of other
+    /// rows there may be hundreds of thousands.
     fn note_drift_of_all(&mut self, there: &Tables) {
         let is_known = self.pace.has_audited() && self.mirror.trust() == Trust::Everything;
-        let mut rows = if is_known { self.drift_of_all(there) } else { Vec::new() };
+        let foundation = match is_known {
+            true => audit::foundation(self.desired.tables(), &self.mirror.tables, there),
+            false => Vec::new(),
+        };
         let mut shaken = std::mem::take(&mut self.shaken);
-        shaken.retain(|(row, _)| !rows.iter().any(|(told, _)| told.is(row)));
-        rows.extend(shaken);
+        shaken.retain(|(row, _)| !foundation.iter().any(|(told, _)| told.is(row)));
+        let rows = foundation.into_iter().chain(shaken);
         self.drift.extend(rows, &self.desired, &self.mirror.host_addresses);
+        if is_known {
+            self.note_drift_of_rows(there);
+        }
     }
 
-    /// All rows that are otherwise than noted.
-    fn drift_of_all(&self, there: &Tables) -> Vec<(Row, State)> {
+    /// Notes the rows that depend on Services and are otherwise than noted.
+    fn note_drift_of_rows(&mut self, there: &Tables) {
+        let mut drift = std::mem::take(&mut self.drift);
         let (noted, mut differing) = (&self.mirror.tables, self.mirror.differing(there));
         // What is in doubt otherwise than as suspect may be our own doing.
         let is_ours =
             |key: &ServerKey| self.doubt.servers.contains(key) && !self.suspects.contains(key);
         differing.servers.retain(|key| !is_ours(key));
         let entries = drift::of_entries(&noted.entries, &differing.entries);
-        let wanted = self.desired.tables();
         // The record itself may be what has come or gone.
         let is_recorded = |ip| owned::address(noted, ip) || owned::address(there, ip);
-        let addresses = &differing.addresses;
+        let (addresses, wanted) = (&differing.addresses, self.desired.tables());
         let addresses =
             drift::of_addresses(addresses, wanted, noted, &there.addresses, is_recorded);
         let servers = self.drift_of_servers(&differing.servers, there);
-        let foundation = audit::foundation(wanted, noted, there);
-        foundation.into_iter().chain(servers).chain(entries).chain(addresses).collect()
+        let rows = servers.chain(entries).chain(addresses);
+        drift.extend(rows, &self.desired, &self.mirror.host_addresses);
+        self.drift = drift;
     }
 
     /// Takes over facts about the host; true if they are new.

@@ -175,6 +175,20 @@ fn what_a_part_found_is_told_as_the_reading_after_it_finds_it() {
 }
 
 #[test]
+fn what_everything_stands_on_is_named_before_many_other_rows() {
+    let mut node = due(20);
+    let path = "net/ipv4/ip_forward".to_owned();
+    let before = node.kernel.tables.settings.insert(path.clone(), "0".to_owned());
+    assert!(node.engine.begin_audit(node.now));
+    node.tell_parts(|_| {});
+    node.kernel.tables.settings.extend(before.map(|before| (path, before)));
+    node.kernel.tables.addresses.clear();
+    let report = node.sync();
+    assert_eq!(report.drift.rows(), 21);
+    assert_eq!(named(&report)[0], "setting net.ipv4.ip_forward: changed: 0, not 1, of nobody");
+}
+
+#[test]
 fn chains_that_others_changed_are_named() {
     for is_read_beside in [true, false] {
         let mut node = due(3);
