@@ -28,6 +28,8 @@ pub struct Mirror {
     /// Another version of iptables may print a rule otherwise than we write it. What was read back
     /// right after a load is therefore taken for what was loaded.
     loaded: BTreeMap<Family, Loaded>,
+    /// Chains of which nobody knows whether we have deleted them.
+    fading: BTreeSet<ChainKey>,
     trust: Trust,
 }
 
@@ -96,11 +98,29 @@ impl Mirror {
         }
     }
 
+    /// Takes chains that are gone for deleted by us, where that may be so.
+    pub fn settle_chains(&mut self, there: &BTreeMap<Family, Ruleset>) {
+        for chain in std::mem::take(&mut self.fading) {
+            let has = |rulesets: &BTreeMap<Family, Ruleset>, is_meant: fn(&Vec<String>) -> bool| {
+                let table = rulesets.get(&chain.family).map(|ruleset| ruleset.table(chain.table));
+                table.and_then(|rules| rules.chains.get(&chain.name)).is_some_and(is_meant)
+            };
+            // One that has rules by now was made again since.
+            if has(&self.tables.rulesets, Vec::is_empty) && !has(there, |_| true) {
+                note_chain(&mut self.tables, &chain);
+            }
+        }
+    }
+
     /// Nobody knows what became of a change of the step.
     pub fn distrust(&mut self, step: &Step) {
-        if let Step::Rules(change) = step {
+        match step {
             // What is read next may be these, and no print of those before.
-            self.loaded.remove(&change.family);
+            Step::Rules(change) => drop(self.loaded.remove(&change.family)),
+            Step::Chains(changes) => {
+                self.fading.extend(changes.iter().map(|change| change.key.clone()));
+            }
+            _ => {}
         }
         let trust = match step {
             Step::Settings(_) | Step::Sets(_) | Step::Device(_) | Step::Rules(_) => Trust::Rows,

@@ -120,3 +120,26 @@ fn cleanup_takes_it_away_too_and_says_so() {
     let text = outcome.to_string();
     assert!(text.contains("\n  IPv4 chains of kube-proxy's iptables mode\n"), "{text}");
 }
+
+/// Nobody else is said to have deleted it, whatever became of the deletion.
+#[test]
+fn a_chain_whose_deletion_got_no_answer_is_no_drift() {
+    for (fault, is_read_beside) in
+        [Fault::AnswerLost, Fault::RequestLost].into_iter().flat_map(|f| [(f, true), (f, false)])
+    {
+        let mut node = Node::on(of_iptables_mode(), [web(), one_pod()]);
+        node.kernel.faults = Faults::When(|step| matches!(step, Step::Chains(_)), fault);
+        assert!(!node.sync().leftover.is_empty());
+        node.kernel.faults = Faults::None;
+        node.wait(3600);
+        if is_read_beside {
+            assert!(node.engine.begin_audit(node.now));
+            node.tell_parts(|_| {});
+            assert!(node.engine.end_audit(Ok(()), node.now), "overtaken by a whole reading");
+        }
+        let report = node.sync();
+        assert_eq!(report.drift.named(), [], "{fault:?}, beside: {is_read_beside}");
+        let nat = node.kernel.tables.rulesets[&Family::V4].table(TableName::Nat);
+        assert!(!nat.chains.contains_key(HANDOVER), "it is tried again");
+    }
+}

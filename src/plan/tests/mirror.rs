@@ -126,15 +126,20 @@ fn rules_whose_load_got_no_answer_are_no_print_of_those_before() {
 
 #[test]
 fn a_family_that_is_switched_off_is_not_missed() {
-    for is_read_beside in [true, false] {
-        let mut node = Node::new([web(), two_pods()]);
-        node.sync();
-        assert!(node.kernel.tables.rulesets.contains_key(&Family::V6));
-        node.kernel.host.families.v6 = false;
-        node.engine.note_host_changed(node.now);
-        node.sync();
-        assert!(node.kernel.tables.rulesets.keys().eq([&Family::V4]));
-        audits_in_peace(&mut node, is_read_beside);
+    let answer_lost = Faults::When(|step| matches!(step, Step::Chains(_)), Fault::AnswerLost);
+    for faults in [Faults::None, answer_lost] {
+        for is_read_beside in [true, false] {
+            let mut node = Node::new([web(), two_pods()]);
+            node.sync();
+            assert!(node.kernel.tables.rulesets.contains_key(&Family::V6));
+            node.kernel.host.families.v6 = false;
+            node.engine.note_host_changed(node.now);
+            node.kernel.faults = faults.clone();
+            node.sync();
+            node.kernel.faults = Faults::None;
+            assert!(node.kernel.tables.rulesets.keys().eq([&Family::V4]));
+            audits_in_peace(&mut node, is_read_beside);
+        }
     }
 }
 

@@ -58,8 +58,9 @@ impl Engine {
     ) -> Result<(), Error> {
         let observed = kernel.observe(&Scope::Everything)?;
         let now = clock();
-        // Order: another way to print what was loaded is no drift.
+        // Order: another way to print what was loaded is no drift, nor what we deleted ourselves.
         self.mirror.adopt_printed(&observed.tables.rulesets);
+        self.mirror.settle_chains(&observed.tables.rulesets);
         self.note_drift_of_all(&observed.tables);
         self.mirror.replace(observed.tables);
         self.founded = None;

@@ -164,6 +164,9 @@ impl Engine {
     /// A clear refusal leaves the mirror right, so the change is merely tried again; unless it
     /// says that something is not there which the mirror has.
     fn doubt(&mut self, step: &Step, failures: &[Failure]) {
+        if failures.iter().any(|failure| failure.error.is_ambiguous()) {
+            self.mirror.distrust(step);
+        }
         // What is left over is tried again by the next audit.
         let is_leftover = matches!(step, Step::Chains(_) | Step::Leftovers(_));
         let failures = if is_leftover { &[] } else { failures };
@@ -171,7 +174,6 @@ impl Engine {
             let why = || Failed::new(step.kind(), &failure.error);
             self.doubt.servers.extend(step.server(failure.index));
             if failure.error.is_ambiguous() {
-                self.mirror.distrust(step);
                 self.doubt.suspect(why());
             } else if failure.error.is_gone() {
                 self.doubt.owe(why());
