@@ -96,6 +96,15 @@ impl Rules {
             && self.displaced == other.displaced
     }
 
+    /// What is in the way of jumps of ours has nothing to do with how they are printed.
+    fn as_printed(&self, printed: &Rules) -> Rules {
+        Rules {
+            chains: lines_as_printed(&self.chains, &printed.chains),
+            jumps: lines_as_printed(&self.jumps, &printed.jumps),
+            displaced: self.displaced.clone(),
+        }
+    }
+
     /// How many rules a chain has, and how many rules and jumps of ours lead to it, in all.
     pub fn uses(&self, chain: &str) -> usize {
         let lines = self.chains.values().chain(self.jumps.values()).flatten();
@@ -118,6 +127,17 @@ fn effective(
     lines: &BTreeMap<String, Vec<String>>,
 ) -> impl Iterator<Item = (&String, &Vec<String>)> {
     lines.iter().filter(|(_, lines)| !lines.is_empty())
+}
+
+fn lines_as_printed(
+    written: &BTreeMap<String, Vec<String>>,
+    printed: &BTreeMap<String, Vec<String>>,
+) -> BTreeMap<String, Vec<String>> {
+    let of_chain = |(chain, lines): (&String, &Vec<String>)| {
+        let printed = printed.get(chain).filter(|printed| printed.len() == lines.len());
+        (chain.clone(), printed.unwrap_or(lines).clone())
+    };
+    written.iter().map(of_chain).collect()
 }
 
 /// What a table holds that is not there.
@@ -166,19 +186,12 @@ impl Ruleset {
         })
     }
 
-    /// Whether the other has the same chains and as many rules and jumps in each, at the same
-    /// place; chains without rules do not count.
-    pub fn has_shape_of(&self, other: &Ruleset) -> bool {
-        let counts = |lines: &BTreeMap<String, Vec<String>>| -> Vec<(String, usize)> {
-            effective(lines).map(|(chain, lines)| (chain.clone(), lines.len())).collect()
-        };
-        let shape = |ruleset: &Ruleset| -> Vec<_> {
-            let tables = TableName::ALL.into_iter().map(|table| ruleset.table(table));
-            tables
-                .map(|rules| (counts(&rules.chains), counts(&rules.jumps), rules.displaced.clone()))
-                .collect()
-        };
-        shape(self) == shape(other)
+    /// The same as another version of the tool prints it, as far as what is printed may be that:
+    /// chains with as many rules, or jumps of ours, are taken from there.
+    pub fn as_printed(&self, printed: &Ruleset) -> Ruleset {
+        let tables = self.tables.iter();
+        let tables = tables.map(|(table, rules)| (*table, rules.as_printed(printed.table(*table))));
+        Ruleset { tables: tables.collect() }
     }
 
     /// Whether nothing of ours is there.

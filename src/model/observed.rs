@@ -19,6 +19,8 @@ pub enum Scope {
     Everything,
     /// The host's facts alone.
     Host,
+    /// Only the rules of ours.
+    Rules,
     /// Only these virtual servers with their real servers.
     Servers(BTreeSet<ServerKey>),
     /// Only the UDP flows to these fronts, all of one family.
@@ -32,8 +34,9 @@ pub enum Scope {
 pub struct Observed {
     /// The rows; virtual servers of others are among them.
     ///
-    /// Empty with `Scope::Host`, `Scope::Flows` and `Scope::Schedulers`. With `Scope::Servers`
-    /// only `servers` is filled, and one that is absent there is gone.
+    /// Empty with `Scope::Host`, `Scope::Flows` and `Scope::Schedulers`. With `Scope::Rules` only
+    /// `rulesets` is filled; with `Scope::Servers` only `servers`, and one that is absent there is
+    /// gone.
     pub tables: Tables,
     /// Connection counts of every real server of weight 0.
     pub connections: BTreeMap<(ServerKey, RealKey), Connections>,

@@ -74,7 +74,6 @@ impl Audit {
         match part {
             Part::Foundation(_) if self.wrote_foundation => Found::default(),
             Part::Foundation(observed) => {
-                mirror.adopt_printed(&observed.tables.rulesets);
                 mirror.settle_chains(&observed.tables.rulesets);
                 let foundation = foundation(wanted, &mirror.tables, &observed.tables);
                 Found { foundation, ..Found::default() }

@@ -25,8 +25,9 @@ pub struct Mirror {
     pub host_addresses: BTreeSet<IpAddr>,
     /// Rulesets that were loaded, by what they were loaded as.
     ///
-    /// Another version of iptables may print a rule otherwise than we write it. What was read back
-    /// right after a load is therefore taken for what was loaded.
+    /// Another version of iptables may print a rule otherwise than we write it. What is read back
+    /// right after a load is therefore taken for what was loaded. What is read later is not: it may
+    /// be what others made of it.
     loaded: BTreeMap<Family, Loaded>,
     /// Chains of which nobody knows whether we have deleted them.
     fading: BTreeSet<ChainKey>,
@@ -50,11 +51,22 @@ pub enum Trust {
     Everything,
 }
 
-/// A ruleset as written, and, once it was read back, as the tool prints it.
+/// A ruleset as written, and as the tool prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Loaded {
     written: Ruleset,
-    printed: Option<Ruleset>,
+    print: Print,
+}
+
+/// How the tool prints what was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Print {
+    /// It is to be read back.
+    Due,
+    /// It could not be read back.
+    Unknown,
+    /// It was.
+    Known(Ruleset),
 }
 
 impl Mirror {
@@ -79,22 +91,44 @@ impl Mirror {
 
     /// Takes over a reading of everything.
     pub fn replace(&mut self, observed: Tables) {
-        self.adopt_printed(&observed.rulesets);
         self.tables = observed;
         self.trust = Trust::Everything;
     }
 
-    /// Takes rules that are read for the first time since they were loaded for what was loaded, if
-    /// they have its shape.
+    /// Whether rules are to be read back.
+    pub fn awaits_print(&self) -> bool {
+        self.loaded.values().any(|loaded| loaded.print == Print::Due)
+    }
+
+    /// Takes rules that were read back right after a load for what was loaded, chain by chain.
     pub fn adopt_printed(&mut self, there: &BTreeMap<Family, Ruleset>) {
         for (family, loaded) in &mut self.loaded {
-            if let Some(printed) = there.get(family)
-                && loaded.printed.is_none()
-                && loaded.written.has_shape_of(printed)
-            {
-                loaded.printed = Some(printed.clone());
-                self.tables.rulesets.insert(*family, printed.clone());
+            if loaded.print == Print::Due {
+                let printed = there.get(family);
+                let printed =
+                    printed.map_or(loaded.written.clone(), |it| loaded.written.as_printed(it));
+                note_rules(&mut self.tables, *family, printed.clone());
+                loaded.print = Print::Known(printed);
             }
+        }
+    }
+
+    /// Rules that were loaded could not be read back.
+    pub fn miss_print(&mut self) {
+        let due = self.loaded.values_mut().filter(|loaded| loaded.print == Print::Due);
+        due.for_each(|loaded| loaded.print = Print::Unknown);
+    }
+
+    /// Takes over rules that could not be read back after their load: where they are printed
+    /// otherwise than written, be it by others or not, they are loaded anew.
+    pub fn settle_rules(&mut self, there: &BTreeMap<Family, Ruleset>) {
+        let (known, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.loaded)
+            .into_iter()
+            .partition(|(_, loaded)| matches!(loaded.print, Print::Known(_)));
+        self.loaded = known;
+        for family in unknown.into_keys() {
+            let ruleset = there.get(&family).cloned().unwrap_or_default();
+            note_rules(&mut self.tables, family, ruleset);
         }
     }
 
@@ -189,12 +223,18 @@ impl Mirror {
     pub fn holds(&self, family: Family, wanted: &Ruleset) -> bool {
         let Some(there) = self.tables.rulesets.get(&family) else { return false };
         let there = there.without_handover();
-        let as_loaded = self.loaded.get(&family).is_some_and(|loaded| {
-            let is_as_printed = |printed: &Ruleset| printed.has_effect_of(&there);
-            loaded.written.has_effect_of(wanted)
-                && loaded.printed.as_ref().is_some_and(is_as_printed)
-        });
-        there.has_effect_of(wanted) || as_loaded
+        there.has_effect_of(wanted) || self.is_printed_as(family, wanted, &there)
+    }
+
+    /// Whether what is there is how the tool prints what is wanted.
+    fn is_printed_as(&self, family: Family, wanted: &Ruleset, there: &Ruleset) -> bool {
+        self.loaded.get(&family).is_some_and(|loaded| match &loaded.print {
+            Print::Known(printed) => {
+                loaded.written.without_handover().has_effect_of(wanted)
+                    && printed.without_handover().has_effect_of(there)
+            }
+            Print::Due | Print::Unknown => false,
+        })
     }
 
     /// Whether all that every Service relies on is in place: settings, sets, rules, the device.
@@ -246,7 +286,7 @@ impl Mirror {
             }
             Step::Device(present) if failed.is_empty() => note_device(tables, *present),
             Step::Rules(change) if failed.is_empty() => {
-                let loaded = Loaded { written: change.to.clone(), printed: None };
+                let loaded = Loaded { written: change.to.clone(), print: Print::Due };
                 self.loaded.insert(change.family, loaded);
                 note_rules(tables, change.family, change.to.clone());
             }

@@ -58,9 +58,10 @@ impl Stub {
 }
 
 impl Kernel for Stub {
-    fn observe(&mut self, _: &Scope) -> Result<Observed, Error> {
+    fn observe(&mut self, scope: &Scope) -> Result<Observed, Error> {
         let mut state = self.0.lock().unwrap();
-        state.observations += 1;
+        // What was just loaded is read back.
+        state.observations += u32::from(*scope != Scope::Rules);
         let families = PerFamily { v4: true, v6: false };
         let host = Host { families, kernel: (6, 1), ..Host::default() };
         Ok(Observed { tables: state.mirror.tables.clone(), host, ..Observed::default() })

@@ -79,6 +79,8 @@ pub struct FakeKernel {
     pub prints_otherwise: bool,
     /// Whether its whole cannot be read, only single servers.
     pub is_unreadable: bool,
+    /// Whether rules cannot be read back.
+    pub hides_rules: bool,
     /// What goes wrong.
     pub faults: Faults,
     /// Operations left before the program is killed; absent means it lives.
@@ -108,6 +110,7 @@ impl Default for FakeKernel {
             lacking: BTreeSet::new(),
             prints_otherwise: false,
             is_unreadable: false,
+            hides_rules: false,
             faults: Faults::None,
             dies_after: None,
             history: Vec::new(),
@@ -218,6 +221,10 @@ impl FakeKernel {
         match scope {
             Scope::Everything => {}
             Scope::Host => tables = Tables::default(),
+            Scope::Rules => {
+                tables = Tables { rulesets: tables.rulesets, ..Tables::default() };
+                host = Host::default();
+            }
             Scope::Flows(fronts) => {
                 (tables, host) = (Tables::default(), Host::default());
                 let asked = self.flows.iter().filter(|flow| fronts.contains(&flow.front()));
@@ -250,7 +257,11 @@ impl Kernel for FakeKernel {
             Faults::Random { random, one_in, .. } => random.one_in(*one_in),
             Faults::None | Faults::When(..) => false,
         };
-        let is_hidden = self.is_unreadable && *scope == Scope::Everything;
+        let is_hidden = match scope {
+            Scope::Everything => self.is_unreadable,
+            Scope::Rules => self.hides_rules,
+            _ => false,
+        };
         if fails || is_hidden || self.is_dead() {
             return Err(unknown("no answer"));
         }

@@ -136,6 +136,11 @@ fn rules_are_listed_when_some_have_changed() {
         assert_eq!(chains, expected);
         assert_eq!(chains_and_programs(), (chains, programs), "nothing has changed");
     }
+    command("iptables-nft", &["-t", "nat", "-N", "KUBE-SERVICES"]);
+    let rules = kernel.observe(&Scope::Rules).expect("readable").tables;
+    assert_eq!(rules.rulesets, observe(&mut kernel).tables.rulesets);
+    assert_eq!(rules.rulesets[&Family::V4].chains(Family::V4).count(), 1);
+    assert!(rules.settings.is_empty(), "nothing but the rules is read");
 }
 
 fn servers_read_back() {

@@ -136,6 +136,7 @@ impl Kernel for LinuxKernel {
         match scope {
             Scope::Everything => self.observe_everything(),
             Scope::Host => self.observe_host(),
+            Scope::Rules => self.observe_rules_alone(),
             Scope::Servers(keys) => self.observe_servers(keys),
             Scope::Flows(fronts) => self.observe_flows(fronts),
             Scope::Schedulers(names) => self.observe_schedulers(names),

@@ -68,6 +68,12 @@ impl LinuxKernel {
         Ok(Observed { host, ..Observed::default() })
     }
 
+    /// The rules of ours alone.
+    pub(super) fn observe_rules_alone(&mut self) -> Result<Observed, Error> {
+        let tables = Tables { rulesets: self.rulesets()?, ..Tables::default() };
+        Ok(Observed { tables, ..Observed::default() })
+    }
+
     /// Some virtual servers with their real servers.
     pub(super) fn observe_servers(
         &mut self,

@@ -121,6 +121,21 @@ fn cleanup_takes_it_away_too_and_says_so() {
     assert!(text.contains("\n  IPv4 chains of kube-proxy's iptables mode\n"), "{text}");
 }
 
+#[test]
+fn a_takeover_ends_where_rules_are_printed_otherwise() {
+    let mut kernel = FakeKernel { prints_otherwise: true, ..FakeKernel::default() };
+    kernel.tables.leftovers.insert(Leftover::Table(Family::V6));
+    // Of IPv6, as the rules that are printed otherwise.
+    let web = service("default/web", &["fd00:96::1"], &["tcp 80"]).applied();
+    let mut node = Node::on(kernel, [web, slice_of_web(&[on_node(endpoint("fd00:244::1"))])]);
+    let report = node.sync();
+    assert!(report.is_complete(), "{report}");
+    assert!(node.kernel.tables.servers.values().any(|server| !server.reals.is_empty()));
+    assert!(node.kernel.tables.rulesets.values().all(|rules| !rules.is_handed_over()));
+    node.wait(3600);
+    check(node.changes(), "");
+}
+
 /// Nobody else is said to have deleted it, whatever became of the deletion.
 #[test]
 fn a_chain_whose_deletion_got_no_answer_is_no_drift() {

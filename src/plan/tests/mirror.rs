@@ -102,6 +102,107 @@ fn rules_that_the_tool_prints_otherwise_are_loaded_once_and_their_loss_is_seen()
     }
 }
 
+/// The step that loads rules.
+fn load(family: Family, to: &Ruleset) -> Step {
+    let (payload, to) = (String::new(), to.clone());
+    Step::Rules(RulesChange { family, payload, to, ends_handover: false })
+}
+
+/// Somebody puts another rule in the place of the last refusal.
+fn allow(node: &mut Node) {
+    let rules = node.kernel.tables.rulesets.get_mut(&Family::V6).unwrap();
+    let filter = rules.tables.get_mut(&TableName::Filter).unwrap();
+    let refusal = filter.chains.get_mut("KUBE-IPVS-FILTER").unwrap().last_mut().unwrap();
+    assert!(refusal.contains("icmp6-port-unreachable"), "one that is printed otherwise");
+    *refusal = "-j ACCEPT".to_owned();
+}
+
+/// The drift that an audit tells, read beside the work or at once.
+fn audited(node: &mut Node, is_read_beside: bool) -> Vec<String> {
+    node.wait(3600);
+    if is_read_beside {
+        assert!(node.engine.begin_audit(node.now));
+        node.tell_parts(|_| {});
+    }
+    node.sync().drift.named().iter().map(|drifted| drifted.row.to_string()).collect()
+}
+
+#[test]
+fn a_rule_that_is_replaced_right_after_a_load_is_repaired() {
+    for (prints_otherwise, is_read_beside) in
+        [(false, false), (false, true), (true, false), (true, true)]
+    {
+        let kernel = FakeKernel { prints_otherwise, ..FakeKernel::default() };
+        let mut node = Node::on(kernel, [web(), two_pods()]);
+        node.sync();
+        let loaded = node.kernel.tables.rulesets.clone();
+        allow(&mut node);
+        let expected = "rules of IPv6: filter KUBE-IPVS-FILTER lacks 1 rule and has 1 foreign \
+                        rule (-j ACCEPT)";
+        assert_eq!(audited(&mut node, is_read_beside), [expected]);
+        assert_eq!(node.kernel.tables.rulesets, loaded);
+        audits_in_peace(&mut node, is_read_beside);
+    }
+}
+
+#[test]
+fn a_rule_of_others_before_a_jump_names_its_chain_alone() {
+    for is_read_beside in [true, false] {
+        let kernel = FakeKernel { prints_otherwise: true, ..FakeKernel::default() };
+        let mut node = Node::on(kernel, [web(), two_pods()]);
+        node.sync();
+        let rules = node.kernel.tables.rulesets.get_mut(&Family::V6).unwrap();
+        let filter = rules.tables.get_mut(&TableName::Filter).unwrap();
+        filter.displaced.insert("INPUT".to_owned());
+        let expected = "rules of IPv6: filter INPUT has rules of others before jumps of ours";
+        assert_eq!(audited(&mut node, is_read_beside), [expected]);
+        audits_in_peace(&mut node, is_read_beside);
+    }
+}
+
+/// What others did between a load and its reading costs no more than the chains they changed.
+#[test]
+fn each_chain_is_known_by_its_own_print() {
+    let mut node = Node::new([web(), two_pods()]);
+    node.sync();
+    let (family, written) = (Family::V6, node.kernel.tables.rulesets[&Family::V6].clone());
+    node.kernel.prints_otherwise = true;
+    let mut there = node.kernel.observe(&Scope::Rules).unwrap().tables.rulesets;
+    let printed = there[&family].clone();
+    assert_ne!(printed, written);
+    let filter = there.get_mut(&family).unwrap().tables.get_mut(&TableName::Filter).unwrap();
+    filter.displaced.insert("INPUT".to_owned());
+    assert!(filter.chains.get_mut("KUBE-NODE-PORT").unwrap().pop().is_some());
+    let mut mirror = Mirror::default();
+    mirror.note(&load(family, &written), &[].into());
+    assert!(mirror.awaits_print());
+    mirror.adopt_printed(&there);
+    assert!(mirror.holds(family, &written) && !mirror.awaits_print());
+    assert_eq!(mirror.tables.rulesets[&family], printed);
+    mirror.replace(Tables { rulesets: there, ..Tables::default() });
+    assert!(!mirror.holds(family, &written));
+    mirror.replace(Tables { rulesets: [(family, printed)].into(), ..Tables::default() });
+    assert!(mirror.holds(family, &written));
+}
+
+/// What is read later may be what others made of them.
+#[test]
+fn rules_that_could_not_be_read_back_are_loaded_once_more() {
+    let kernel = FakeKernel { prints_otherwise: true, hides_rules: true, ..FakeKernel::default() };
+    let mut node = Node::on(kernel, [web(), two_pods()]);
+    let report = node.sync();
+    assert_eq!((report.failed.len(), report.postponed), (1, 0), "all else goes on: {report}");
+    let loaded = node.kernel.tables.rulesets.clone();
+    allow(&mut node);
+    node.kernel.hides_rules = false;
+    node.wait(60);
+    let report = node.sync();
+    assert!(report.is_complete() && report.drift.rows() == 0, "{report}");
+    check(node.kernel.history.iter().map(ToString::to_string).collect(), "rules     ~ IPv6");
+    assert_eq!(node.kernel.tables.rulesets, loaded);
+    audits_in_peace(&mut node, false);
+}
+
 #[test]
 fn rules_whose_load_got_no_answer_are_no_print_of_those_before() {
     let mut node = Node::new([web(), two_pods()]);
@@ -111,13 +212,9 @@ fn rules_whose_load_got_no_answer_are_no_print_of_those_before() {
     let nat = after.tables.get_mut(&TableName::Nat).expect("the table");
     let rule = nat.chains.values_mut().flatten().next().expect("a rule");
     *rule = rule.replace("KUBE", "ANOTHER");
-    let load = |to: &Ruleset| {
-        let (payload, to) = (String::new(), to.clone());
-        Step::Rules(RulesChange { family, payload, to, ends_handover: false })
-    };
     let mut mirror = Mirror::default();
-    mirror.note(&load(&before), &[].into());
-    mirror.distrust(&load(&after));
+    mirror.note(&load(family, &before), &[].into());
+    mirror.distrust(&load(family, &after));
     let there = [(family, after)].into();
     mirror.adopt_printed(&there);
     mirror.replace(Tables { rulesets: there, ..Tables::default() });

@@ -59,7 +59,7 @@ impl Engine {
         let observed = kernel.observe(&Scope::Everything)?;
         let now = clock();
         // Order: another way to print what was loaded is no drift, nor what we deleted ourselves.
-        self.mirror.adopt_printed(&observed.tables.rulesets);
+        self.mirror.settle_rules(&observed.tables.rulesets);
         self.mirror.settle_chains(&observed.tables.rulesets);
         self.note_drift_of_all(&observed.tables);
         self.mirror.replace(observed.tables);
@@ -75,6 +75,25 @@ impl Engine {
         self.doubt.settle();
         self.pace.audited(now);
         Ok(())
+    }
+
+    /// Reads rules back that were loaded, to know them by how they are printed.
+    ///
+    /// Order: right after the load, so that there is hardly a moment in which others change them
+    /// and are taken for us. Cost: a program for each family, and only after a load.
+    pub(super) fn read_back(&mut self, kernel: &mut impl Kernel, report: &mut Report) {
+        if !self.mirror.awaits_print() {
+            return;
+        }
+        match kernel.observe(&Scope::Rules) {
+            Ok(observed) => self.mirror.adopt_printed(&observed.tables.rulesets),
+            Err(error) => {
+                let failed = Failed::new(OBSERVE, &error);
+                report.failed.push(failed.clone());
+                self.mirror.miss_print();
+                self.doubt.suspect(failed);
+            }
+        }
     }
 
     /// Reads the host's facts, if they have changed.
