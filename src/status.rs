@@ -310,31 +310,43 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
 /// What of how real servers are chosen is still to come, and what the kernel has otherwise.
 fn scheduling_words(front: &Front, there: Option<&Scheduling>) -> Option<String> {
     let made = front.scheduling.as_ref()?;
-    let words = |what: &str, word: &dyn Fn(&Scheduling) -> String| {
-        let [made, wanted, there] =
-            [Some(made), front.pending.as_ref(), there].map(|s| s.map(word));
-        let other = |word: Option<String>| word.filter(|word| Some(word) != made.as_ref());
-        let late = other(wanted).map(|wanted| format!(", not yet {wanted}"));
-        let drift = other(there).map(|there| format!(", but {there} in the kernel"));
-        let ends: String = late.into_iter().chain(drift).collect();
-        (!ends.is_empty()).then(|| format!("{what} {}{ends}", made.unwrap_or_default()))
-    };
-    let persistence = |scheduling: &Scheduling| match scheduling.persistence {
+    let others = [front.pending.as_ref(), there];
+    // A flag has a name with each scheduler: all are told by the names of one.
+    let mut named = [Some(made), others[0], others[1]].into_iter().flatten();
+    let scheduler = named.find(|one| one.flags != 0).unwrap_or(made).scheduler.as_str();
+    let persistence = |seconds: &Option<u32>| match seconds {
         Some(seconds) => format!("{seconds} s"),
         None => "none".to_owned(),
     };
     let all = [
-        words("scheduler", &|scheduling| scheduling.scheduler.clone()),
-        words("scheduler flags", &flag_names),
-        words("persistence", &persistence),
+        words("scheduler", made, others, |one| &one.scheduler, String::clone),
+        words("scheduler flags", made, others, |one| &one.flags, |it| flag_names(scheduler, *it)),
+        words("persistence", made, others, |one| &one.persistence, persistence),
     ];
     let all: Vec<String> = all.into_iter().flatten().collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 
+/// What is made, what is still to come, and what the kernel has, where they differ.
+fn words<T: PartialEq>(
+    what: &str,
+    made: &Scheduling,
+    [wanted, there]: [Option<&Scheduling>; 2],
+    value: impl Fn(&Scheduling) -> &T,
+    word: impl Fn(&T) -> String,
+) -> Option<String> {
+    let made = value(made);
+    let other =
+        |one: Option<&Scheduling>| one.map(&value).filter(|value| *value != made).map(&word);
+    let late = other(wanted).map(|wanted| format!(", not yet {wanted}"));
+    let drift = other(there).map(|there| format!(", but {there} in the kernel"));
+    let ends: String = late.into_iter().chain(drift).collect();
+    (!ends.is_empty()).then(|| format!("{what} {}{ends}", word(made)))
+}
+
 /// The flags of a scheduler by their names, and those that have none as a number.
-fn flag_names(Scheduling { scheduler, flags, .. }: &Scheduling) -> String {
-    let mut nameless = *flags;
+fn flag_names(scheduler: &str, flags: u32) -> String {
+    let mut nameless = flags;
     let mut names = Vec::new();
     for (name, of, bit) in FLAGS {
         // What has a name of its scheduler is not named once more.

@@ -205,8 +205,31 @@ fn flags_have_the_names_of_their_scheduler() {
         ("mh", 0x114, "mh-port,0x104"),
         ("rr", 0x4, "0x4"),
     ] {
-        let scheduling = Scheduling { scheduler: scheduler.into(), flags, persistence: None };
-        assert_eq!(flag_names(&scheduling), names);
+        assert_eq!(flag_names(scheduler, flags), names);
+    }
+}
+
+#[test]
+fn flags_differ_by_number_and_are_named_by_one_scheduler() {
+    let told = |[made, there]: [(&str, u32); 2]| {
+        let [made, there] = [made, there].map(|(scheduler, flags)| Scheduling {
+            scheduler: scheduler.into(),
+            flags,
+            persistence: None,
+        });
+        let web = front("cluster IP", "10.96.0.7:80", None);
+        scheduling_words(&Front { scheduling: Some(made), ..web }, Some(&there))
+    };
+    let other = |scheduler: &str| format!("scheduler {scheduler}, but sh in the kernel");
+    assert_eq!(told([("rr", 0x10), ("sh", 0x10)]), Some(other("rr")));
+    assert_eq!(told([("sh", 0x10), ("sh", 0x10)]), None);
+    for (made, there, flags) in [
+        (("rr", 0x10), ("sh", 0x18), "flag-2, but flag-1,flag-2 in the kernel"),
+        (("mh", 0x10), ("sh", 0), "mh-port, but none in the kernel"),
+        (("rr", 0), ("sh", 0x10), "none, but sh-port in the kernel"),
+    ] {
+        let expected = format!("{}; scheduler flags {flags}", other(made.0));
+        assert_eq!(told([made, there]), Some(expected));
     }
 }
 
