@@ -76,6 +76,9 @@ pub struct Front {
     pub pending: Option<Scheduling>,
     /// Its real servers; none if it is not in the kernel, or not yet.
     pub reals: Option<Vec<Real>>,
+    /// Real servers that it is to have besides; the kernel may have them already.
+    #[serde(default)]
+    pub awaited: BTreeSet<SocketAddr>,
 }
 
 /// How a virtual server chooses and remembers real servers.
@@ -301,7 +304,8 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
     let there = there.flatten();
     let other = scheduling_words(front, there.map(|there| &there.scheduling));
     let reals = reals.iter().flatten().map(|real| real_line(real, there.map(|there| &there.reals)));
-    let surplus = there.into_iter().flat_map(|there| front.surplus(there)).map(surplus_line);
+    let surplus = there.into_iter().flat_map(|there| front.surplus(there));
+    let surplus = surplus.map(|(address, glimpse)| surplus_line(front, address, glimpse));
     let lines = reals.chain(surplus).collect::<String>();
     let more = other.iter().chain(note).map(|more| format!(": {more}")).collect::<String>();
     format!("  {kind} {protocol} {address}{state}{more}\n{lines}")
@@ -374,12 +378,17 @@ fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Glimpse>>) -> Str
     format!("    {}  {weight}{}\n", real.address, there.unwrap_or_default())
 }
 
-/// A real server that somebody else made.
-fn surplus_line((address, glimpse): (&SocketAddr, &Glimpse)) -> String {
+/// A real server that the daemon does not know to be there: somebody else made it, or it is being
+/// made, as it is while the answer of the kernel is lost.
+fn surplus_line(front: &Front, address: &SocketAddr, glimpse: &Glimpse) -> String {
     let Glimpse { weight, connections: Connections { active, inactive } } = *glimpse;
+    let (whose, end) = match front.awaited.contains(address) {
+        true => ("being made", ""),
+        false => ("of no endpoint", "; an audit removes it"),
+    };
     format!(
-        "    {address}  weight {weight} in the kernel, of no endpoint, {active} active, \
-         {inactive} inactive; an audit removes it\n"
+        "    {address}  weight {weight} in the kernel, {whose}, {active} active, \
+         {inactive} inactive{end}\n"
     )
 }
 

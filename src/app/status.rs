@@ -175,6 +175,7 @@ mod tests {
             scheduling: Some(Scheduling::default()),
             pending: None,
             reals: Some(vec![Real { address, weight, seconds_left: None }]),
+            awaited: BTreeSet::new(),
         };
         Picture { services: [("default/web".to_owned(), vec![front])].into(), ..Picture::default() }
     }

@@ -171,6 +171,16 @@ impl View {
             pending: wanted.filter(|wanted| made.as_ref().is_some_and(|made| made != wanted)),
             scheduling: made,
             reals: self.servers.get(key).map(|server| server.reals.iter().map(real).collect()),
+            awaited: self.awaited(key).collect(),
         }
+    }
+
+    /// Real servers that the Service wants and that are not made, as far as is known.
+    fn awaited(&self, key: &ServerKey) -> impl Iterator<Item = SocketAddr> {
+        let made = self.servers.get(key);
+        let wanted = self.wanted.get(key).into_iter().flat_map(|server| server.reals.keys());
+        let is_made = move |real: &&RealKey| made.is_some_and(|it| it.reals.contains_key(*real));
+        let awaited = wanted.filter(move |real| !is_made(real));
+        awaited.map(|real| SocketAddr::new(real.address, real.port))
     }
 }

@@ -118,6 +118,7 @@ mod tests {
             scheduling: None,
             pending: None,
             reals: None,
+            awaited: BTreeSet::new(),
         }
     }
 

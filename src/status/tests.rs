@@ -16,6 +16,7 @@ fn front(kind: &str, at: &str, reals: Option<Vec<Real>>) -> Front {
         scheduling: reals.as_ref().map(|_| scheduling()),
         pending: None,
         reals,
+        awaited: BTreeSet::new(),
     }
 }
 
@@ -135,6 +136,22 @@ fn a_real_server_that_only_the_kernel_has_is_told() {
     let told = text(&picture(), Some(&counts));
     assert!(told.contains(line), "{told}");
     assert!(!text(&picture(), Some(&self::counts())).contains("of no endpoint"));
+}
+
+#[test]
+fn a_real_server_that_is_wanted_is_not_called_of_no_endpoint() {
+    let mut picture = picture();
+    let late = address("10.244.3.9:8080");
+    picture.services.get_mut("default/web").unwrap()[0].awaited.insert(late);
+    assert!(!text(&picture, Some(&counts())).contains("10.244.3.9"), "the kernel lacks it");
+    let mut counts = counts();
+    let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
+    let connections = Connections { active: 2, inactive: 1 };
+    web.reals.insert(late, Glimpse { weight: 1, connections });
+    let line = "\n    10.244.3.9:8080  weight 1 in the kernel, being made, 2 active, 1 inactive\n";
+    let told = text(&picture, Some(&counts));
+    assert!(told.contains(line), "{told}");
+    assert!(is_otherwise(&picture, &counts, None), "by now it may be known to be made");
 }
 
 #[test]

@@ -444,3 +444,19 @@ fn what_all_services_rely_on_is_told_as_it_was_made() {
     assert_eq!(chain("KUBE-SERVICES"), Some(&expected), "{nat:?}");
     assert_eq!(standing.chains.len(), node.kernel.tables.rulesets[&family].chains(family).count());
 }
+
+#[test]
+fn a_real_server_whose_making_got_no_answer_is_awaited() {
+    let mut node = Node::new(objects(1));
+    node.kernel.faults = Faults::When(|step| matches!(step, Step::Reals(_)), Fault::AnswerLost);
+    let told = |node: &Node| {
+        let mut picture = node.engine.view(None, node.now).picture(Vec::new());
+        let front = picture.services.remove("default/service-1").unwrap().remove(0);
+        (front.reals.unwrap().len(), front.awaited)
+    };
+    node.sync();
+    assert_eq!(told(&node), (0, ["10.244.0.1:8080".parse().unwrap()].into()));
+    node.kernel.faults = Faults::None;
+    node.sync();
+    assert_eq!(told(&node), (1, [].into()));
+}
