@@ -26,7 +26,7 @@ pub struct Mirror {
     /// Rulesets that were loaded, by what they were loaded as.
     ///
     /// Another version of iptables may print a rule otherwise than we write it. What is read back
-    /// right after a load is therefore taken for what was loaded. What is read later is not: it may
+    /// in the sync that loaded is therefore taken for what was loaded; what is read later is not: it may
     /// be what others made of it.
     loaded: BTreeMap<Family, Loaded>,
     /// Chains of which nobody knows whether we have deleted them.
@@ -100,15 +100,15 @@ impl Mirror {
         self.loaded.values().any(|loaded| loaded.print == Print::Due)
     }
 
-    /// Takes rules that were read back right after a load for what was loaded, chain by chain.
+    /// Takes rules that were read back after a load for what was loaded, chain by chain; chains
+    /// that were deleted since stay so.
     pub fn adopt_printed(&mut self, there: &BTreeMap<Family, Ruleset>) {
+        let rulesets = &mut self.tables.rulesets;
         for (family, loaded) in &mut self.loaded {
             if loaded.print == Print::Due {
-                let printed = there.get(family);
-                let printed =
-                    printed.map_or(loaded.written.clone(), |it| loaded.written.as_printed(it));
-                note_rules(&mut self.tables, *family, printed.clone());
-                loaded.print = Print::Known(printed);
+                let printed = there.get(family).cloned().unwrap_or_default();
+                rulesets.entry(*family).and_modify(|seen| *seen = seen.as_printed(&printed));
+                loaded.print = Print::Known(loaded.written.as_printed(&printed));
             }
         }
     }

@@ -79,8 +79,9 @@ impl Engine {
 
     /// Reads rules back that were loaded, to know them by how they are printed.
     ///
-    /// Order: right after the load, so that there is hardly a moment in which others change them
-    /// and are taken for us. Cost: a program for each family, and only after a load.
+    /// Order: in the sync that loads them, so that others have hardly a moment to change them and be
+    /// taken for us; at its end, so that no Service waits for it. Cost: a program for each family,
+    /// and only after a load.
     pub(super) fn read_back(&mut self, kernel: &mut impl Kernel, report: &mut Report) {
         if !self.mirror.awaits_print() {
             return;

@@ -43,6 +43,7 @@ impl Engine {
             extent = self.spare(extent);
             self.carry_out(kernel, &extent, now, report);
         }
+        self.read_back(kernel, report);
         self.has_synced = true;
         let left = Slow::of(&self.desired, &self.mirror, &extent);
         self.slow.note(&extent, left);
@@ -76,7 +77,6 @@ impl Engine {
             }
             self.apply(kernel, step, report);
         }
-        self.read_back(kernel, report);
         self.mirror.share(self.desired.tables(), &drained);
         // A restart finds draining real servers in the kernel; a deadline that nobody has kept
         // starts now.
@@ -138,10 +138,6 @@ impl Engine {
         let planned = step.len();
         if planned == 0 {
             return;
-        }
-        // Cost: those of both families are read back at once.
-        if !matches!(step, Step::Rules(_)) {
-            self.read_back(kernel, report);
         }
         let unclaimed = self.unclaimed.as_ref();
         let Some(step) = guard::admit(step, &self.desired, &self.mirror, unclaimed) else {
