@@ -330,8 +330,8 @@ fn misplaced_flags(service: &Service, default: &str) -> Option<(Cause, String)> 
     let misplaced = flags.filter(|flag| !is_of(flag, default)).map(|(name, ..)| *name);
     let misplaced: Vec<&str> = misplaced.collect();
     let reason = format!(
-        "the scheduler {default}, which is used as the Service names none, has no flag {}; none of \
-         its flags is used: name the scheduler of the flags in \
+        "the scheduler {default}, which is used as the Service names none, has no flag {}; the \
+         flags of the Service are not used: name the scheduler of the flags in \
          metadata.annotations[ipvs.kube-ipvs-proxy.io/scheduler]",
         misplaced.join(" or ")
     );

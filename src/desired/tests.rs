@@ -358,7 +358,7 @@ fn flags_that_the_default_scheduler_does_not_have_are_told_and_not_used() {
     let told = |scheduler: &str, flags: &str| {
         let reason = format!(
             "the scheduler {scheduler}, which is used as the Service names none, has no flag \
-             {flags}; none of its flags is used: name the scheduler of the flags in \
+             {flags}; the flags of the Service are not used: name the scheduler of the flags in \
              metadata.annotations[ipvs.kube-ipvs-proxy.io/scheduler]"
         );
         vec![(Cause::Defaulted, reason)]

@@ -104,17 +104,19 @@ pub fn leftover(leftover: &Leftover, is_to_go: bool) {
 }
 
 /// Says each thing that is new.
+///
+/// Order: the last word on an object whose reason has changed is how it is now.
 fn say_news(news: &News) {
-    for Rejected { kind, object, cause, reason } in &news.rejected {
-        match cause.leaves_default() {
-            true => warn!(%kind, %object, reason, "object served with a default"),
-            false => warn!(%kind, %object, reason, "object rejected"),
-        }
-    }
     for Rejected { kind, object, cause, reason } in &news.accepted {
         match cause.leaves_default() {
             true => info!(%kind, %object, reason, "object no longer served with a default"),
             false => info!(%kind, %object, reason, "object no longer rejected"),
+        }
+    }
+    for Rejected { kind, object, cause, reason } in &news.rejected {
+        match cause.leaves_default() {
+            true => warn!(%kind, %object, reason, "object served with a default"),
+            false => warn!(%kind, %object, reason, "object rejected"),
         }
     }
     for Failed { operation, error, .. } in news.failed.iter().take(MOST_NAMED) {

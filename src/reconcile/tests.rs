@@ -398,8 +398,11 @@ fn a_default_is_no_rejection() {
     let metrics = Metrics::new();
     let (wires, ends) = Wires::new(metrics.clone());
     let mut cycle = Cycle::new(engine(), Stub::default(), wires);
-    let parsed = Parsed { reasons: vec![Reason::Defaulted("spec.x".into())], ..Parsed::default() };
-    ends.updates.try_send(Update::Applied(Kind::Service, name("odd"), parsed)).unwrap();
+    let odd = |reason: &str| {
+        let reasons = vec![Reason::Defaulted(reason.into())];
+        Update::Applied(Kind::Service, name("odd"), Parsed { reasons, ..Parsed::default() })
+    };
+    ends.updates.try_send(odd("spec.x")).unwrap();
     ends.updates.try_send(Update::ListDone(Kind::Service)).unwrap();
     cycle.take_queued();
     cycle.sync();
@@ -409,6 +412,13 @@ fn a_default_is_no_rejection() {
     assert!(told[1].contains(" rejected=0 "), "{told:#?}");
     let counts = metrics.text();
     assert!(counts.contains("kubeipvs_rejected 0\n") && counts.contains("kubeipvs_defaulted 1\n"));
+    ends.updates.try_send(odd("spec.y")).unwrap();
+    cycle.take_queued();
+    cycle.sync();
+    let told = events.take();
+    let of_odd: Vec<_> = told.iter().filter(|line| line.contains("default/odd")).collect();
+    assert!(of_odd[0].contains("no longer") && of_odd[0].contains("spec.x"), "{told:#?}");
+    assert!(of_odd[1].starts_with(expected) && of_odd[1].contains("spec.y"), "{told:#?}");
 }
 
 #[test]

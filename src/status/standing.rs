@@ -14,7 +14,8 @@ use crate::model::observed::Standing;
 const UNBOUND: &str = "its address is not bound in the kernel; an audit repairs it";
 
 /// Above what is missing otherwise.
-const TITLE: &str = "missing in the kernel; an audit repairs it";
+const TITLE: &str =
+    "missing in the kernel; the next audit repairs it, a restart of the daemon at once";
 
 /// Something that the daemon has and the kernel has not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,8 +66,8 @@ pub fn tell(picture: &mut Picture, faults: &BTreeSet<Fault>) {
     picture.missing = faults.iter().filter_map(line).collect();
     for front in picture.services.values_mut().flatten() {
         if faults.contains(&Fault::Address(front.address.ip())) {
-            let note = front.note.take().map(|note| format!(": {note}")).unwrap_or_default();
-            front.note = Some(format!("{UNBOUND}{note}"));
+            let note = front.note.take().map(|note| format!("{note}; ")).unwrap_or_default();
+            front.note = Some(format!("{note}{UNBOUND}"));
         }
     }
 }
@@ -171,7 +172,7 @@ mod tests {
     fn what_is_gone_is_told() {
         let text = told(&Standing::default());
         let missing = "
-missing in the kernel; an audit repairs it
+missing in the kernel; the next audit repairs it, a restart of the daemon at once
   device kube-ipvs0
   set KUBE-CLUSTER-IP
   set KUBE-IPVS-SERVERS
@@ -188,6 +189,17 @@ missing in the kernel; an audit repairs it
     }
 
     #[test]
+    fn why_a_front_serves_nobody_comes_before_what_it_lacks_as_well() {
+        let mut picture = picture();
+        let fronts = picture.services.values_mut().next().unwrap();
+        fronts[0].note = Some("it has no endpoint".to_owned());
+        let faults = faults(&picture, &Standing::default());
+        tell(&mut picture, &faults);
+        let expected = format!("it has no endpoint; {UNBOUND}\n");
+        assert!(status::text(&picture, None).contains(&expected));
+    }
+
+    #[test]
     fn what_was_flushed_is_told_with_the_address_in_question_too() {
         let mut there = whole();
         there.sets.values_mut().for_each(|entries| *entries = Some(0));
@@ -197,7 +209,7 @@ missing in the kernel; an audit repairs it
         tell(&mut picture, &faults);
         let owner = status::owner(&picture, None, "10.96.0.1:80".parse().unwrap());
         let missing = "
-missing in the kernel; an audit repairs it
+missing in the kernel; the next audit repairs it, a restart of the daemon at once
   all entries of set KUBE-CLUSTER-IP
   all entries of set KUBE-IPVS-SERVERS
   rules of chain IPv6 nat KUBE-MARK-MASQ, or some that lead to it

@@ -185,12 +185,15 @@ fn migration_leaves_labelled_nodes_to_this_program() {
 fn way_back_undoes_every_patch() {
     let [trial, end_of_trial, on] = &patches("One node first")[..] else { panic!("others") };
     let [off] = &patches("From ipvs mode")[..] else { panic!("others") };
-    let [back] = &patches("Back")[..] else { panic!("others") };
+    let [again] = &patches("Back, node by node")[..] else { panic!("others") };
+    let [back] = &patches("Back at once")[..] else { panic!("others") };
     for way in [
         vec![trial, end_of_trial],
         vec![trial, off, back],
         vec![trial, off, on, back],
         vec![off, back],
+        vec![off, again, end_of_trial],
+        vec![trial, off, on, again, end_of_trial],
     ] {
         let end = way.iter().fold(kube_proxy(), |object, patch| patched(&object, patch, "back"));
         let pod = &end["spec"]["template"]["spec"];

@@ -60,7 +60,7 @@ fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Vec<Flag>, String>
             None => {
                 let fitting = FLAGS.iter().filter(|(_, of, _)| is_of_it(*of));
                 let fitting: Vec<&str> = fitting.map(|(flag, ..)| *flag).collect();
-                return Err(not_one_of(name, word, &fitting, "no flag is used"));
+                return Err(not_one_of(name, word, &fitting, "the default is used"));
             }
         }
     }
@@ -122,7 +122,7 @@ mod tests {
         let (scheduler, flags, reasons) = read(["", "", "sh", "sh-port,mh-port"]);
         assert_eq!((scheduler.as_deref(), flags), (Some("sh"), vec![]));
         let expected = "metadata.annotations[kube-router.io/service.schedflags]: \"mh-port\" is not \
-                        one of sh-fallback, sh-port, flag-1, flag-2, flag-3; no flag is used; did you \
+                        one of sh-fallback, sh-port, flag-1, flag-2, flag-3; the default is used; did you \
                         mean sh-port?";
         assert_eq!(reasons, [expected]);
     }

@@ -18,6 +18,7 @@ mod oddities;
 mod ports;
 #[cfg(test)]
 mod scratch;
+mod slices;
 mod spec;
 mod types;
 mod values;

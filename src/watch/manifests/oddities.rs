@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{fields, labels, ports, spec, values};
+use super::{fields, labels, ports, slices, spec, values};
 use crate::cluster::field::{cidr, unknown_name};
 use crate::cluster::{Kind, Parsed};
 
@@ -31,7 +31,7 @@ pub fn of(kind: Kind, object: &Value, parsed: &Parsed) -> Vec<String> {
             oddities.extend(values::without_effect(object, spec::served(parsed)));
             oddities.extend(lack_of_service(object));
         }
-        Kind::EndpointSlice => oddities.extend(lack_of_slice(object)),
+        Kind::EndpointSlice => oddities.extend(slices::lacks(object)),
         Kind::Node => oddities.extend(unknown_address_types(object)),
         Kind::ServiceCidr => {
             oddities.extend(lack_of_ranges(object));
@@ -62,17 +62,6 @@ fn lack_of_service(object: &Value) -> Vec<String> {
         lacks.push("spec.ports: none, so the Service is not served".to_owned());
     }
     lacks
-}
-
-/// What a slice lacks to be of a Service.
-fn lack_of_slice(object: &Value) -> Option<String> {
-    let given = object.pointer("/metadata/labels");
-    let label = |name| given.and_then(|given| given.get(name)).and_then(Value::as_str);
-    let is_of_service = label(labels::SERVICE_NAME).is_some_and(|name| !name.is_empty());
-    let is_headless = label(labels::HEADLESS).is_some();
-    (!is_of_service && !is_headless).then(|| {
-        format!("metadata.labels: {} is missing, so it is of no Service", labels::SERVICE_NAME)
-    })
 }
 
 /// What a ServiceCIDR lacks to tell of any range.
@@ -151,6 +140,7 @@ mod tests {
         let slice = json!({
             "metadata": {"labels": {"kubernetes.io/service-name": "a"}},
             "endpoints": [{"adresses": ["10.0.0.1"], "conditions": {"redy": true}}],
+            "ports": [{"port": 80}],
         });
         assert_eq!(
             of(Kind::EndpointSlice, &slice),

@@ -33,21 +33,12 @@ struct Choice {
     names: [&'static str; 2],
     /// What counts no more where it cannot be used.
     with_it: &'static [&'static str],
-    instead: &'static str,
 }
 
 /// What annotations of a Service choose; ours come first.
 const CHOICES: [Choice; 2] = [
-    Choice {
-        names: [ANNOTATIONS[0], ANNOTATIONS[2]],
-        with_it: &ANNOTATIONS,
-        instead: "the default is used",
-    },
-    Choice {
-        names: [ANNOTATIONS[1], ANNOTATIONS[3]],
-        with_it: &[ANNOTATIONS[1], ANNOTATIONS[3]],
-        instead: "no flag is used",
-    },
+    Choice { names: [ANNOTATIONS[0], ANNOTATIONS[2]], with_it: &ANNOTATIONS },
+    Choice { names: [ANNOTATIONS[1], ANNOTATIONS[3]], with_it: &[ANNOTATIONS[1], ANNOTATIONS[3]] },
 ];
 
 /// The object with defaults in the place of values that cannot be used, and what is told of these.
@@ -87,8 +78,7 @@ fn leave_out_values(
         usable.to_mut()["metadata"]["annotations"][name] = Value::Null;
     }
     fault.map(|(name, fault)| {
-        let instead = choice.instead;
-        Reason::Defaulted(format!("metadata.annotations[{name}]: {fault}; {instead}"))
+        Reason::Defaulted(format!("metadata.annotations[{name}]: {fault}; the default is used"))
     })
 }
 
@@ -294,7 +284,7 @@ mod tests {
             (
                 json!({scheduler: "sh", flags: ["sh-port"], router_flags: "sh-fallback"}),
                 json!({scheduler: "sh", flags: null, router_flags: null}),
-                &["scheduler-flags]: a list in place of text; no flag is used"],
+                &["scheduler-flags]: a list in place of text; the default is used"],
             ),
             (
                 json!({scheduler: "sh", router_scheduler: 5}),
