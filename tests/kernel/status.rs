@@ -131,8 +131,8 @@ fn status_tells_what_others_took_away() {
     assert!(!text().contains("missing in the kernel"), "{}", text());
     assert!(!text().contains("not bound"), "{}", text());
     let unbound = format!(
-        "tcp {front}: takes no new connections: its address is not bound in the kernel; an audit \
-         repairs it: "
+        "tcp {front}: takes no new connections: no IPv4 endpoint; its address is not bound in the \
+         kernel; an audit repairs it\n"
     );
     let address = format!("{}/32", front.ip());
     match binding::current().as_str() {
