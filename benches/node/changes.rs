@@ -100,10 +100,13 @@ impl<'a> Changes<'a> {
     /// How long an audit takes while nothing changes, against one read of the kernel's listing; of
     /// each the fastest, as others were disturbed.
     pub fn audits(&self, case: &'static str, count: usize) -> Vec<Row> {
-        let one = (0..count).map(|_| self.next_audit()).fold(f64::INFINITY, f64::min);
-        let listing = (0..count).map(|_| crate::node::time_listing()).min().unwrap_or_default();
+        let (mut one, mut listing) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..count {
+            one = one.min(self.next_audit());
+            listing = listing.min(crate::node::time_listing().as_secs_f64());
+        }
         let row = Row::new(case, self.running.cluster, "one audit", (one, "s"));
-        vec![row.of_floor(listing.as_secs_f64(), 2.0)]
+        vec![row.of_floor(listing, 2.0)]
     }
 
     /// Seconds that the next audit takes.

@@ -55,8 +55,8 @@ pub struct Observed {
 pub enum Part {
     /// Settings, sets without their entries, rules, the device, and the host's facts.
     Foundation(Box<Observed>),
-    /// The entries of one set that exists.
-    Entries(SetKey, BTreeSet<Member>),
+    /// All entries of some sets that exist.
+    Entries(Vec<(SetKey, BTreeSet<Member>)>),
     /// The addresses on the device, and those with a route of ours.
     Addresses(BTreeMap<IpAddr, Binding>),
     /// The keys of all virtual servers; one that is absent here is gone.

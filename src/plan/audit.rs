@@ -78,8 +78,9 @@ impl Audit {
                 let foundation = foundation(wanted, &mirror.tables, &observed.tables);
                 Found { foundation, ..Found::default() }
             }
-            Part::Entries(set, there) => {
-                let entries = self.entries(seen, *set, there);
+            Part::Entries(sets) => {
+                let entries = sets.iter().flat_map(|(set, there)| self.entries(seen, *set, there));
+                let entries = entries.collect();
                 let drift = drift::of_entries(&seen.entries, &entries).collect();
                 mirror.correct_entries(&entries);
                 let corrected = Touched { entries, ..Touched::default() };
@@ -122,7 +123,7 @@ impl Audit {
     }
 
     /// Entries of a set that are on one side only.
-    fn entries(&self, seen: &Tables, set: SetKey, there: &BTreeSet<Member>) -> BTreeSet<Entry> {
+    fn entries(&self, seen: &Tables, set: SetKey, there: &BTreeSet<Member>) -> Vec<Entry> {
         let differing = on_one_side(seen.entries.of(set).iter(), there.iter()).into_iter();
         let differing = differing.map(|member| Entry { set: set.id, member: *member });
         differing.filter(|entry| !self.written.entries.contains(entry)).collect()

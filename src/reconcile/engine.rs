@@ -83,8 +83,6 @@ pub struct Engine {
     unclaimed: Option<Unclaimed>,
     /// What the next syncs change, a few rows each.
     slow: slow::Queue,
-    /// When the drains are to be looked at.
-    wake: Option<Instant>,
     /// What the last sync looked at, if it could not do all of it.
     unfinished: Option<Extent>,
     pace: Pace,
@@ -131,7 +129,6 @@ impl Engine {
             has_leftover: false,
             unclaimed: None,
             slow: slow::Queue::default(),
-            wake: None,
             unfinished: None,
             pace: Pace::new(periods),
         }
@@ -190,7 +187,7 @@ impl Engine {
     ///
     /// `None` before the first sync: it is due as soon as the engine is ready.
     pub fn next_sync(&self) -> Option<Instant> {
-        self.pace.next(self.wake)
+        self.pace.next(self.next_look(self.audit.is_some()))
     }
 
     /// Objects, or parts of them, that are not programmed, as of the last sync.
@@ -253,7 +250,7 @@ impl Engine {
         report
     }
 
-    /// Tells what a sync has come to, and when drains are to be looked at next.
+    /// Tells what a sync has come to.
     fn sum_up(&mut self, report: &mut Report, now: Instant) {
         report.away = self.desired.away();
         report.drains = self.drains.len();
@@ -265,7 +262,6 @@ impl Engine {
         report.deferred = self.slow.len();
         report.drift = std::mem::take(&mut self.drift);
         report.is_founded = self.is_founded();
-        self.wake = self.drains.next_look();
     }
 
     fn is_founded(&mut self) -> bool {

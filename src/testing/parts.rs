@@ -24,7 +24,7 @@ fn foundation(kernel: &FakeKernel) -> Vec<Part> {
 
 fn entries(kernel: &FakeKernel) -> Vec<Part> {
     let there = &kernel.tables;
-    let part = |set: &SetKey| Part::Entries(*set, there.entries.of(*set).clone());
+    let part = |set: &SetKey| Part::Entries(vec![(*set, there.entries.of(*set).clone())]);
     there.sets.keys().map(part).collect()
 }
 

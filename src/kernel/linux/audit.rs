@@ -10,15 +10,15 @@ use super::observe::take_set;
 use super::{LinuxKernel, convert, refused};
 use crate::kernel::Error;
 use crate::kernel::ipvs::{Destination, Service, ServiceKey, proc};
-use crate::model::ipset::SetKey;
+use crate::model::ipset::{Member, SetKey};
 use crate::model::ipvs::ServerKey;
 use crate::model::observed::{Listed, Part};
 
-/// Real servers in one part, unless a single virtual server has more.
+/// Rows in one part, unless a single set or virtual server has more.
 ///
 /// Comparing as many takes well below a millisecond, which is how long a change of the cluster may
 /// wait for it; handing over many small parts would cost more than they do.
-const REALS_IN_PART: usize = 2_000;
+const ROWS_IN_PART: usize = 2_000;
 
 /// Takes a part; breaks where nobody wants to know the rest.
 type Tell<'a> = &'a mut dyn FnMut(Part) -> ControlFlow<()>;
@@ -51,23 +51,51 @@ impl LinuxKernel {
         foundation.tables.rulesets = self.rulesets()?;
         foundation.tables.device = addresses.device.is_some();
         let addresses = self.bound_addresses(&addresses)?;
+        let mut are_empty = BTreeMap::new();
         for key in SetKey::all() {
             let header = self.ipset.header(key.name()).map_err(|cause| cannot_list(key, cause))?;
-            if let Some(header) = header {
-                take_set(&mut foundation.tables, key, &header);
+            let Some(header) = header else { continue };
+            take_set(&mut foundation.tables, key, &header);
+            if foundation.tables.sets.contains_key(&key) {
+                are_empty.insert(key, header.elements == Some(0));
             }
         }
-        let sets: Vec<SetKey> = foundation.tables.sets.keys().copied().collect();
         say(tell, Part::Foundation(Box::new(foundation)))?;
-        for key in sets {
-            let listing =
-                self.ipset.list(key.name(), key.family).map_err(|cause| cannot_list(key, cause))?;
-            // One that went meanwhile is missing from the foundation of the next audit.
-            let Some(listing) = listing else { continue };
-            say(tell, Part::Entries(key, listing.members.into_iter().collect()))?;
-        }
+        self.tell_entries(tell, are_empty)?;
         say(tell, Part::Addresses(addresses))?;
         self.tell_servers(tell)
+    }
+
+    /// Cost: most sets are empty, and nothing more is asked about those that are known to be.
+    fn tell_entries(
+        &mut self,
+        tell: Tell<'_>,
+        are_empty: BTreeMap<SetKey, bool>,
+    ) -> Result<(), Stop> {
+        let (mut sets, mut rows) = (Vec::new(), 0);
+        for (key, is_empty) in are_empty {
+            let members = match is_empty {
+                true => BTreeSet::new(),
+                false => match self.members(key)? {
+                    Some(members) => members,
+                    // One that went meanwhile is missing from the foundation of the next audit.
+                    None => continue,
+                },
+            };
+            rows += members.len();
+            sets.push((key, members));
+            if rows >= ROWS_IN_PART {
+                rows = 0;
+                say(tell, Part::Entries(std::mem::take(&mut sets)))?;
+            }
+        }
+        say(tell, Part::Entries(sets))
+    }
+
+    fn members(&mut self, key: SetKey) -> Result<Option<BTreeSet<Member>>, Error> {
+        let listing = self.ipset.list(key.name(), key.family);
+        let listing = listing.map_err(|cause| cannot_list(key, cause))?;
+        Ok(listing.map(|listing| listing.members.into_iter().collect()))
     }
 
     /// Options of virtual servers come from netlink, their real servers from the bulk listing;
@@ -129,6 +157,6 @@ impl Servers {
         self.rows.push(Listed { key, config: convert::virtual_server(service), reals });
         // A virtual server counts, too: many have no real server.
         self.reals += 1 + destinations.len();
-        (self.reals >= REALS_IN_PART).then(|| Part::Servers(std::mem::take(self).rows))
+        (self.reals >= ROWS_IN_PART).then(|| Part::Servers(std::mem::take(self).rows))
     }
 }

@@ -17,6 +17,10 @@ fn entry(address: &str) -> Entry {
     Entry { set: SetId::IpvsIps, member: Member::Ip(ip(address)) }
 }
 
+fn entries_of(entry: &Entry) -> Part {
+    Part::Entries(vec![(entry.key(), [entry.member].into())])
+}
+
 /// A mirror of one virtual server, one entry and one address.
 fn mirror() -> Mirror {
     let mut mirror = Mirror::default();
@@ -33,7 +37,7 @@ fn mirror() -> Mirror {
 fn other_rows() -> [Part; 4] {
     let key = front("tcp 10.96.0.2:80");
     [
-        Part::Entries(entry("10.96.0.2").key(), [entry("10.96.0.2").member].into()),
+        entries_of(&entry("10.96.0.2")),
         Part::Addresses([(ip("10.96.0.2"), Binding::ADDRESS)].into()),
         Part::Keys([key].into()),
         Part::Servers(vec![(key, server(1)).into()]),
@@ -45,7 +49,7 @@ fn a_reading_that_agrees_finds_nothing() {
     let key = front("tcp 10.96.0.1:80");
     for part in [
         Part::Foundation(Box::default()),
-        Part::Entries(entry("10.96.0.1").key(), [entry("10.96.0.1").member].into()),
+        entries_of(&entry("10.96.0.1")),
         Part::Addresses([(ip("10.96.0.1"), Binding::ADDRESS)].into()),
         Part::Keys([key].into()),
         Part::Servers(vec![(key, server(1)).into()]),

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::{DrainTimeouts, Periods, Policy};
 
+/// Between a sync and a look at what drains.
+const PAUSE: Duration = Duration::from_millis(5);
+
 const GONE: &str = "reals     - tcp 10.96.0.1:80 > 10.244.1.2:8080\n";
 const DRAINED: &str = "reals     ~ tcp 10.96.0.1:80 > 10.244.1.2:8080  weight 1 to weight 0\n";
 const RAISED: &str = "reals     ~ tcp 10.96.0.1:80 > 10.244.1.2:8080  weight 0 to weight 1\n";
@@ -78,17 +81,28 @@ fn one_that_is_over_and_has_to_stay_is_looked_at_now_and_then() {
 
 /// A node is gone, which drains a pod of each of 20 Services.
 fn losing_a_node() -> Node {
+    let mut node = serving_20();
+    lose_a_node(&mut node);
+    node
+}
+
+fn serving_20() -> Node {
     let service_of =
         |n: u8| service(&format!("default/s{n}"), &[&format!("10.96.1.{n}")], &["tcp 80"]);
-    let slice_of =
-        |n: u8, pods: &[Endpoint]| slice_applied(&format!("default/s{n}"), &["tcp 8080"], pods);
     let pods = [endpoint("10.244.0.1"), endpoint("10.244.1.2")];
     let mut node = serving();
-    node.tell((1..=20).flat_map(|n| [service_of(n).applied(), slice_of(n, &pods)]));
+    node.tell((1..=20).flat_map(|n| [service_of(n).applied(), slice_of_one_in_20(n, &pods)]));
     node.sync();
-    node.tell((1..=20).map(|n| slice_of(n, &pods[..1])));
-    assert_eq!(node.sync().drains, 20);
     node
+}
+
+fn slice_of_one_in_20(n: u8, pods: &[Endpoint]) -> Update {
+    slice_applied(&format!("default/s{n}"), &["tcp 8080"], pods)
+}
+
+fn lose_a_node(node: &mut Node) {
+    node.tell((1..=20).map(|n| slice_of_one_in_20(n, &[endpoint("10.244.0.1")])));
+    assert_eq!(node.sync().drains, 20);
 }
 
 /// Looking at all of them takes longer than a change may wait.
@@ -97,11 +111,52 @@ fn many_are_looked_at_a_few_at_a_time_and_changes_come_in_between() {
     let mut node = losing_a_node();
     node.wait(2);
     assert_eq!(node.sync().drains, 16);
-    assert_eq!(node.engine.next_sync(), Some(node.now));
+    assert_eq!(node.engine.next_sync(), Some(node.now + PAUSE), "there may be a change to follow");
     node.tell([slice_of_web(&[])]);
     let text = node.changes();
     assert!(text.contains("KUBE-IPVS-PASS 10.96.0.1,tcp:80"), "{text}");
-    assert_eq!(node.sync().drains, 10, "those of the change, and the next are gone");
+    assert_eq!(node.sync().drains, 18, "two more by the change, which waited for no look");
+    node.now += PAUSE;
+    assert_eq!(node.sync().drains, 14);
+}
+
+#[test]
+fn changes_one_after_the_other_put_looks_off_but_not_for_ever() {
+    let mut node = losing_a_node();
+    node.wait(2);
+    let due = node.now;
+    let mut others = slices_of_web();
+    node.tell(others.next());
+    while node.sync().drains >= 20 {
+        node.pass(4);
+        node.tell(others.next());
+    }
+    let late = node.now.duration_since(due).as_millis();
+    assert!((5_000..5_010).contains(&late), "{late} ms");
+}
+
+/// Without end: one pod, two pods, one pod.
+fn slices_of_web() -> impl Iterator<Item = Update> {
+    let both = || slice_of_web(&[on_node(endpoint("10.244.0.1")), endpoint("10.244.1.2")]);
+    [one_pod(), both()].into_iter().cycle()
+}
+
+/// Both hold the same locks of the kernel, and a change would wait for both.
+#[test]
+fn none_is_looked_at_while_an_audit_is_read_unless_that_takes_long() {
+    for (seconds, is_looked_at) in [(2, false), (6, false), (7, true)] {
+        let mut node = serving_20();
+        node.wait(3600);
+        assert!(node.engine.begin_audit(node.now));
+        lose_a_node(&mut node);
+        node.wait(seconds);
+        assert_eq!(node.engine.next_sync() == Some(node.now), is_looked_at, "{seconds} s");
+        assert_eq!(node.sync().drains < 20, is_looked_at, "{seconds} s");
+        node.engine.end_audit(Ok(()), node.now);
+        node.sync();
+        node.now += PAUSE;
+        assert!(node.sync().drains < 20);
+    }
 }
 
 /// Else they would take minutes, at the pace of what is tried again.

@@ -9,6 +9,9 @@ use crate::config::Periods;
 /// First and longest pause before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// How long nothing must have happened before what can wait is done, and how late it is at most.
+const LEISURE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
+
 /// The pace of one engine.
 #[derive(Debug)]
 pub struct Pace {
@@ -87,6 +90,17 @@ impl Pace {
     /// Whether one sync may follow another without a pause, whatever it is for.
     pub fn may_follow_at_once(&self) -> bool {
         self.retry.is_none() && self.periods.min_sync.is_zero()
+    }
+
+    /// When to do what is due and can wait: once no change follows another closely and nothing
+    /// else goes on, but not for ever.
+    pub fn leisure(&self, due: Instant, is_busy: bool) -> Instant {
+        let (pause, most) = LEISURE;
+        match self.last_end {
+            _ if is_busy => due + most,
+            Some(end) => (end + pause).clamp(due, due + most),
+            None => due,
+        }
     }
 
     /// When to sync next; `wake` is a moment that something else waits for.
