@@ -193,6 +193,7 @@ fn way_back_undoes_every_patch() {
         vec![trial, off, on, back],
         vec![off, back],
         vec![off, again, end_of_trial],
+        vec![trial, again, end_of_trial],
         vec![trial, off, on, again, end_of_trial],
     ] {
         let end = way.iter().fold(kube_proxy(), |object, patch| patched(&object, patch, "back"));
