@@ -12,6 +12,27 @@ use crate::model::ipvs::ServerKey;
 pub const ELSEWHERE: &str =
     "endpoints are on other nodes only, so clients from outside the cluster are dropped";
 
+/// The same, with what keeps endpoints from being of this node.
+pub fn elsewhere(service: &Service, slices: &[&EndpointSlice], key: &ServerKey) -> String {
+    let by_port = endpoints::merged(slices.iter().copied(), key.family());
+    let ports = service.ports.iter().filter(|port| is_of(port, key));
+    let nowhere = nowhere(ports.flat_map(|port| endpoints_of(port, &by_port)));
+    format!("{ELSEWHERE}{nowhere}")
+}
+
+/// What is told besides where usable endpoints do not say on which node they are: whoever wrote
+/// their slice has forgotten it.
+fn nowhere<'a>(endpoints: impl Iterator<Item = &'a PortEndpoint<'a>>) -> String {
+    let usable = endpoints.map(|found| found.endpoint).filter(|e| topology::is_usable(e));
+    match usable.filter(|e| e.node.as_deref().unwrap_or_default().is_empty()).count() {
+        0 => String::new(),
+        1 => "; 1 endpoint names no node (nodeName), so it counts as on another".to_owned(),
+        number => {
+            format!("; {number} endpoints name no node (nodeName), so they count as on others")
+        }
+    }
+}
+
 /// Why a front of a Service has no endpoint that takes new connections.
 pub fn why(service: &Service, slices: &[&EndpointSlice], key: &ServerKey) -> String {
     if slices.is_empty() {
@@ -32,9 +53,12 @@ pub fn why(service: &Service, slices: &[&EndpointSlice], key: &ServerKey) -> Str
         1 => "its one endpoint is not ready".to_owned(),
         _ => format!("none of {number} endpoints is ready"),
     };
-    let mut all = known.into_iter().flatten();
-    match all.any(|PortEndpoint { endpoint, .. }| topology::is_usable(endpoint)) {
-        true => "no ready endpoint is on this node, as the traffic policy Local asks".to_owned(),
+    let all = || known.iter().copied().flatten();
+    match all().any(|PortEndpoint { endpoint, .. }| topology::is_usable(endpoint)) {
+        true => format!(
+            "no ready endpoint is on this node, as the traffic policy Local asks{}",
+            nowhere(all())
+        ),
         false => unready,
     }
 }
@@ -84,5 +108,33 @@ mod tests {
         );
         assert_eq!(at(v4, &[slice(&["tcp 8080"], &[unready])]), "its one endpoint is not ready");
         assert!(at(v4, &ready).starts_with("no ready endpoint is on this node"));
+    }
+
+    #[test]
+    fn endpoints_that_name_no_node_are_counted() {
+        let on = |node: Option<&str>, address| Endpoint {
+            node: node.map(Into::into),
+            ..endpoint(address)
+        };
+        let [nowhere, unnamed, away] =
+            [on(None, "10.244.1.1"), on(Some(""), "10.244.1.2"), on(Some("node-2"), "10.244.1.3")];
+        let unready = Endpoint { ready: false, serving: false, ..on(None, "10.244.1.4") };
+        let (service, key) = (web(), front("tcp 10.96.0.1:80"));
+        for (endpoints, told) in [
+            (vec![away.clone()], ""),
+            (
+                vec![away.clone(), nowhere.clone(), unready],
+                "; 1 endpoint names no node (nodeName), so it counts as on another",
+            ),
+            (
+                vec![away, nowhere, unnamed],
+                "; 2 endpoints name no node (nodeName), so they count as on others",
+            ),
+        ] {
+            let slice = slice(&["tcp 8080"], &endpoints);
+            let idle = "no ready endpoint is on this node, as the traffic policy Local asks";
+            assert_eq!(why(&service, &[&slice], &key), format!("{idle}{told}"));
+            assert_eq!(elsewhere(&service, &[&slice], &key), format!("{ELSEWHERE}{told}"));
+        }
     }
 }

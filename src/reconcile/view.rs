@@ -56,7 +56,7 @@ pub struct View {
     pub drains: BTreeMap<(ServerKey, RealKey), Duration>,
     /// Fronts that do not serve everybody.
     pub oddities: BTreeMap<ServerKey, Oddity>,
-    /// The Services of those that have no endpoint.
+    /// The Services of those that have no endpoint to give, or not to everybody.
     pub idle: BTreeMap<ObjectName, Idle>,
     /// What they all rely on, as last seen or made; the last part has all but the addresses.
     pub standing: Standing,
@@ -79,7 +79,7 @@ pub enum Oddity {
     Elsewhere,
 }
 
-/// A Service with a front that has no endpoint to give.
+/// A Service with a front that has no endpoint to give, or not to everybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idle {
     /// The Service.
@@ -107,10 +107,10 @@ impl View {
     pub fn note(&self, key: &ServerKey, name: &ObjectName) -> Option<String> {
         Some(match self.oddities.get(key)? {
             Oddity::Unread => UNREAD.to_owned(),
-            Oddity::Elsewhere => idle::ELSEWHERE.to_owned(),
-            Oddity::Idle => {
+            oddity => {
                 let Idle { service, slices } = self.idle.get(name)?;
-                idle::why(service, &slices.iter().collect::<Vec<_>>(), key)
+                let why = if *oddity == Oddity::Idle { idle::why } else { idle::elsewhere };
+                why(service, &slices.iter().collect::<Vec<_>>(), key)
             }
         })
     }

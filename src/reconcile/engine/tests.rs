@@ -411,13 +411,15 @@ fn what_caused_changes_is_kept_until_everything_is_carried_out() {
 #[test]
 fn a_front_that_keeps_clients_outside_away_is_told_of() {
     let web = service("default/web", &["10.96.0.1"], &["tcp 80"]).external_ips(&["198.51.100.9"]);
+    let nowhere = Endpoint { node: None, ..endpoint("10.244.9.9") };
     let mut node = Node::new([
         web.external_local().applied(),
-        slice_applied("default/web", &["tcp 8080"], &[endpoint("10.244.9.9")]),
+        slice_applied("default/web", &["tcp 8080"], &[nowhere]),
     ]);
     node.sync();
     let notes = node.engine.view(None, node.now).notes();
-    let expected = crate::desired::idle::ELSEWHERE.to_owned();
+    let nowhere = "; 1 endpoint names no node (nodeName), so it counts as on another";
+    let expected = format!("{}{nowhere}", crate::desired::idle::ELSEWHERE);
     assert_eq!(notes, [(front("tcp 198.51.100.9:80"), expected)].into());
 }
 

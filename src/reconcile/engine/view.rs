@@ -28,7 +28,7 @@ impl Engine {
             view.wanted.extend(wanted.servers.get(key).map(|server| (*key, server.clone())));
             if let Some(oddity) = self.oddity(key) {
                 view.oddities.insert(*key, oddity);
-                if oddity == Oddity::Idle && !view.idle.contains_key(name) {
+                if oddity != Oddity::Unread && !view.idle.contains_key(name) {
                     view.idle.extend(self.idle(name).map(|idle| (name.clone(), idle)));
                 }
             }
