@@ -5,18 +5,21 @@
 //! Invariant: nothing here keeps an object from being programmed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
-use crate::cluster::{EndpointPort, EndpointSlice, Kind, Object, ObjectName, Parsed, Service};
+use crate::cluster::{
+    Endpoint, EndpointPort, EndpointSlice, Kind, Object, ObjectName, Parsed, Service,
+};
 
 /// The objects that count, by kind and name.
 pub type Objects<'a> = BTreeMap<Kind, BTreeMap<&'a ObjectName, &'a Parsed>>;
 
 /// What does not match: the kind and name of the object, and what is odd about it.
 pub fn mismatches(objects: &Objects<'_>, node_name: &str) -> Vec<(Kind, ObjectName, String)> {
-    let mut found = Vec::new();
-    for (kind, name, slice) in slices(objects) {
+    let mut found = beside_slices(objects);
+    for (kind, name, slice) in counted(objects) {
         let mismatch = match service_of(objects, slice) {
-            Found::Missing => Some(format!("there is no Service {}", slice.service)),
+            Found::Missing => Some(missing_service(objects, &slice.service)),
             Found::NotServed => None,
             Found::Served(service) => unmatched_ports(slice, service),
         };
@@ -43,6 +46,68 @@ fn service_of<'a>(objects: &Objects<'a>, slice: &EndpointSlice) -> Found<'a> {
         Some(Some(Object::Service(service))) => Found::Served(service),
         Some(_) => Found::NotServed,
     }
+}
+
+/// That there is no Service of a name, and where there is one, if only one can be meant.
+fn missing_service(objects: &Objects<'_>, name: &ObjectName) -> String {
+    let services = objects.get(&Kind::Service).into_iter().flatten();
+    let alike: Vec<_> = services.filter(|(other, _)| other.name == name.name).collect();
+    let meant = match alike[..] {
+        [(other, _)] => format!(", but {other}; metadata.namespace must be that of the Service"),
+        _ => String::new(),
+    };
+    format!("there is no Service {name}{meant}")
+}
+
+/// The slices of each Service that has some; Endpoints do not count beside them.
+type ByService<'a> = BTreeMap<&'a ObjectName, Vec<(&'a ObjectName, &'a EndpointSlice)>>;
+
+fn by_service<'a>(objects: &Objects<'a>) -> ByService<'a> {
+    let mut by_service = ByService::new();
+    for (_, name, slice) in slices(objects).filter(|(kind, ..)| *kind == Kind::EndpointSlice) {
+        by_service.entry(&slice.service).or_default().push((name, slice));
+    }
+    by_service
+}
+
+/// What counts of slices and Endpoints.
+fn counted<'a>(
+    objects: &Objects<'a>,
+) -> impl Iterator<Item = (Kind, &'a ObjectName, &'a EndpointSlice)> {
+    let by_service = by_service(objects);
+    slices(objects).filter(move |(kind, _, slice)| {
+        *kind == Kind::EndpointSlice || !by_service.contains_key(&slice.service)
+    })
+}
+
+/// Endpoints that do not count, and have an address that the slices of the Service have not: who
+/// keeps both accounts of a cluster in a folder loses nothing.
+fn beside_slices(objects: &Objects<'_>) -> Vec<(Kind, ObjectName, String)> {
+    let by_service = by_service(objects);
+    let odd = |slice: &EndpointSlice| {
+        let slices = by_service.get(&slice.service)?;
+        let Found::Served(_) = service_of(objects, slice) else { return None };
+        let served: BTreeSet<_> = slices.iter().flat_map(|(_, slice)| addresses(slice)).collect();
+        let lost = addresses(slice).find(|address| !served.contains(address))?;
+        let (other, _) = slices.first()?;
+        Some(format!(
+            "{lost} is not served, as Endpoints do not count beside an EndpointSlice of the same \
+             Service, {other}; move it there, or remove one of both"
+        ))
+    };
+    let of_endpoints = slices(objects).filter(|(kind, ..)| *kind == Kind::Endpoints);
+    let told: BTreeMap<_, _> = of_endpoints
+        .filter_map(|(kind, name, slice)| Some(((kind, name.clone()), odd(slice)?)))
+        .collect();
+    told.into_iter().map(|((kind, name), odd)| (kind, name, odd)).collect()
+}
+
+fn addresses(slice: &EndpointSlice) -> impl Iterator<Item = SocketAddr> {
+    let at = |endpoint: &Endpoint| {
+        let address = endpoint.address;
+        slice.ports.iter().map(move |port| SocketAddr::new(address, port.port))
+    };
+    slice.endpoints.iter().flat_map(at)
 }
 
 fn slices<'a>(
@@ -84,7 +149,7 @@ fn unmatched_ports(slice: &EndpointSlice, service: &Service) -> Option<String> {
 fn ports_without_slice(objects: &Objects<'_>) -> Vec<(ObjectName, String)> {
     let mut offered: BTreeMap<&ObjectName, BTreeSet<_>> = BTreeMap::new();
     // The control plane writes slices without ports for Services without endpoints.
-    for (_, _, slice) in slices(objects).filter(|(_, _, slice)| !slice.ports.is_empty()) {
+    for (_, _, slice) in counted(objects).filter(|(_, _, slice)| !slice.ports.is_empty()) {
         let ports = slice.ports.iter().map(|port| (port.name.clone(), port.protocol));
         offered.entry(&slice.service).or_default().extend(ports);
     }
@@ -185,5 +250,45 @@ mod tests {
                 "Service default/web: spec.ports: no slice has a port http (tcp)",
             ]
         );
+    }
+
+    #[test]
+    fn endpoints_that_do_not_count_beside_a_slice_are_named() {
+        let port = json!([{"name": "http", "port": 80}]);
+        let (kind, mut slice) = slice("web", &port);
+        slice["endpoints"] = json!([{"addresses": ["10.0.0.1"]}]);
+        let found_beside = |spec: Value, addresses: Value, ports: Value| {
+            let subsets = json!([{"addresses": addresses, "ports": ports}]);
+            let endpoints = json!({"metadata": {"name": "web"}, "subsets": subsets});
+            let service = json!({"metadata": {"name": "web"}, "spec": spec});
+            found(&[(Kind::Service, service), (kind, slice.clone()), (Kind::Endpoints, endpoints)])
+        };
+        let spec = json!({"clusterIP": "10.96.0.1", "ports": port});
+        let [one, two] =
+            [json!([{"ip": "10.0.0.1"}]), json!([{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}])];
+        assert_eq!(found_beside(spec.clone(), one, port.clone()), [""; 0], "nothing is lost");
+        let lost = "Endpoints default/web: 10.0.0.2:80 is not served, as Endpoints do not count \
+                    beside an EndpointSlice of the same Service, default/web-1; move it there, or \
+                    remove one of both";
+        assert_eq!(found_beside(spec.clone(), two.clone(), port.clone()), [lost]);
+        let other = json!([{"name": "other", "port": 80}]);
+        assert_eq!(found_beside(spec, two.clone(), other), [lost], "its ports do not matter");
+        assert_eq!(found_beside(json!({"clusterIP": "None"}), two, port.clone()), [""; 0]);
+    }
+
+    #[test]
+    fn a_service_of_the_name_in_another_namespace_is_offered() {
+        let port = json!([{"name": "http", "port": 80}]);
+        let in_namespace = |namespace: &str| {
+            let (kind, mut service) = service(&port);
+            service["metadata"]["namespace"] = json!(namespace);
+            (kind, service)
+        };
+        let missing = "EndpointSlice default/web-1: there is no Service default/web";
+        let one = [in_namespace("shop"), slice("web", &port)];
+        let meant = ", but shop/web; metadata.namespace must be that of the Service";
+        assert_eq!(found(&one), [format!("{missing}{meant}")]);
+        let two = [in_namespace("shop"), in_namespace("test"), slice("web", &port)];
+        assert_eq!(found(&two), [missing]);
     }
 }
