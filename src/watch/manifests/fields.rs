@@ -169,10 +169,7 @@ struct Unknown {
 
 impl Unknown {
     fn in_words(self) -> String {
-        let places = match self.more {
-            0 => String::new(),
-            more => format!(", here and in {}", counted::of(more, "more place")),
-        };
+        let places = counted::elsewhere(self.more, "place");
         let remedy = self.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
         format!("{}: no such field{places}{remedy}", self.shown)
     }

@@ -31,7 +31,7 @@ pub fn of(kind: Kind, object: &Value, parsed: &Parsed) -> Vec<String> {
             oddities.extend(values::without_effect(object, spec::served(parsed)));
             oddities.extend(lack_of_service(object));
         }
-        Kind::EndpointSlice => oddities.extend(slices::lacks(object)),
+        Kind::EndpointSlice => oddities.extend(slices::lacks(object, parsed)),
         Kind::Node => oddities.extend(unknown_address_types(object)),
         Kind::ServiceCidr => {
             oddities.extend(lack_of_ranges(object));
