@@ -53,6 +53,12 @@ fn not_one_of(annotation: &str, given: &str, names: &[&str], instead: &str) -> S
 fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Vec<Flag>, String> {
     let Some((name, text)) = given else { return Ok(Vec::new()) };
     let mut flags = Vec::new();
+    if text.split(',').any(|word| word.trim().is_empty()) {
+        return Err(format!(
+            "metadata.annotations[{name}]: \"{text}\" has a comma with no flag next to it; the \
+             default is used"
+        ));
+    }
     for word in text.split(',').map(str::trim) {
         let is_of_it = |of: Option<&str>| of.is_none() || scheduler.is_none() || of == scheduler;
         match FLAGS.iter().find(|(flag, of, _)| *flag == word && is_of_it(*of)) {
@@ -119,6 +125,13 @@ mod tests {
                         one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, fo, ovf, mh, twos; \
                         the default is used";
         assert_eq!(reasons, [expected]);
+        for text in ["sh-port,,", ",sh-port", ","] {
+            let expected = format!(
+                "metadata.annotations[ipvs.kube-ipvs-proxy.io/scheduler-flags]: \"{text}\" has a \
+                 comma with no flag next to it; the default is used"
+            );
+            assert_eq!(read(["sh", text, "", ""]), (Some("sh".to_owned()), vec![], vec![expected]));
+        }
         let (scheduler, flags, reasons) = read(["", "", "sh", "sh-port,mh-port"]);
         assert_eq!((scheduler.as_deref(), flags), (Some("sh"), vec![]));
         let expected = "metadata.annotations[kube-router.io/service.schedflags]: \"mh-port\" is not \

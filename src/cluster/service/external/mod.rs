@@ -72,12 +72,16 @@ fn ingress_ip(index: usize, ingress: &objects::Ingress) -> Result<Option<IpAddr>
 pub fn source_ranges(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<IpNet> {
     let field = "spec.loadBalancerSourceRanges";
     let texts = &spec.load_balancer_source_ranges;
-    let ranges =
-        texts.iter().enumerate().map(|(i, text)| field::cidr(format_args!("{field}[{i}]"), text));
+    let range = |(i, text): (usize, &String)| field::cidr(format_args!("{field}[{i}]"), text);
+    let left_out = |reason| format!("{reason}; it is left out");
+    let ranges = texts.iter().enumerate().map(|text| range(text).map_err(left_out));
     let mut ranges = distinct(reasons.usable(ranges));
-    if ranges.is_empty() && !texts.is_empty() {
+    for of in left_open(texts, &ranges) {
         // As in the reference; closing the addresses would cost more than the ranges.
-        let reason = format!("{field}: without a usable range, everybody is let in");
+        let reason = format!(
+            "{field}: without a usable {of}range, the {of}addresses of the load balancer let \
+             everybody in; write one such as 10.0.0.0/8 or fd00::/8"
+        );
         reasons.0.push(Reason::Defaulted(reason));
     }
     let is_open =
@@ -85,6 +89,20 @@ pub fn source_ranges(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<
     let open: Vec<Family> = Family::ALL.into_iter().filter(|family| is_open(*family)).collect();
     ranges.retain(|range| !open.contains(&family_of(range)));
     ranges
+}
+
+/// Of which families no range can be used, in words, although some were to be.
+fn left_open(texts: &[String], ranges: &[IpNet]) -> Vec<&'static str> {
+    if ranges.is_empty() {
+        return Vec::from_iter((!texts.is_empty()).then_some(""));
+    }
+    // What looks like neither family is told to be left out, as all of these are.
+    let [v4, v6] = [(Family::V4, '.', "IPv4 "), (Family::V6, ':', "IPv6 ")];
+    let is_open = |(family, mark, _): &(Family, char, _)| {
+        let is_left_out = |text: &String| text.contains(*mark) && field::cidr("", text).is_err();
+        ranges.iter().all(|range| family_of(range) != *family) && texts.iter().any(is_left_out)
+    };
+    [v4, v6].into_iter().filter(is_open).map(|(.., words)| words).collect()
 }
 
 fn family_of(range: &IpNet) -> Family {

@@ -216,8 +216,15 @@ fn ingress_without_an_address_to_serve_is_skipped() {
 
 #[test]
 fn source_ranges_are_canonical_and_an_open_family_has_none() {
-    let bad = "spec.loadBalancerSourceRanges[0]: \"10.0.0.0/33\" is not a CIDR";
-    let open = "spec.loadBalancerSourceRanges: without a usable range, everybody is let in";
+    let bad = "spec.loadBalancerSourceRanges[0]: \"10.0.0.0/33\" is not a CIDR; it is left out";
+    let bad_v6 = "spec.loadBalancerSourceRanges[0]: \"fd00::/129\" is not a CIDR; it is left out";
+    let open = |of| {
+        format!(
+            "spec.loadBalancerSourceRanges: without a usable {of}range, the {of}addresses of the \
+             load balancer let everybody in; write one such as 10.0.0.0/8 or fd00::/8"
+        )
+    };
+    let [of_any, of_v4, of_v6] = &["", "IPv4 ", "IPv6 "].map(open);
     for (texts, expected, reasons) in [
         (json!([" 10.1.2.0/28"]), "from=10.1.2.0/28", vec![]),
         (json!(["10.1.2.3/28\t"]), "from=10.1.2.0/28", vec![]),
@@ -228,7 +235,10 @@ fn source_ranges_are_canonical_and_an_open_family_has_none() {
         (json!(["10.0.0.0/8", "::/0", "fd00::/8"]), "from=10.0.0.0/8", vec![]),
         (json!(["::/0", "0.0.0.0/0"]), "", vec![]),
         (json!(["10.0.0.0/33", "10.0.0.0/8"]), "from=10.0.0.0/8", vec![bad]),
-        (json!(["10.0.0.0/33"]), "", vec![bad, open]),
+        (json!(["10.0.0.0/33"]), "", vec![bad, of_any]),
+        (json!(["10.0.0.0/33", "fd00::/8"]), "from=fd00::/8", vec![bad, of_v4]),
+        (json!(["fd00::/129", "10.0.0.0/8"]), "from=10.0.0.0/8", vec![bad_v6, of_v6]),
+        (json!(["10.0.0.0/33", "0.0.0.0/0"]), "", vec![bad]),
     ] {
         let parsed = parse_with(json!({"loadBalancerSourceRanges": texts}));
         check(&texts.to_string(), parsed, format!("tcp/80 {expected}").trim_end(), &reasons);
