@@ -55,9 +55,9 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
         format!("ignored: {path}/notes.txt: its name does not end in .yaml"),
         format!("rejected: {path}/f.yaml: line 1: Service default/x: spec.clusterIP: "),
         format!(
-            "warning: {path}/f.yaml: Service default/x: spec.prots: no such field; did you mean ports?"
+            "warning: {path}/f.yaml: line 1: Service default/x: spec.prots: no such field; did you mean ports?"
         ),
-        format!("warning: {path}/f.yaml: Service default/x: spec.ports: none, "),
+        format!("warning: {path}/f.yaml: line 1: Service default/x: spec.ports: none, "),
         format!(
             "warning: {path}/e.yaml: line 1: Service default/web: spec.ports: no node port is shown, "
         ),
@@ -102,7 +102,8 @@ fn render_takes_what_is_ignored_for_no_failure() {
     let files = [("a.yaml", SERVICE), ("b.yaml", &foreign), ("notes.txt", "")];
     let path = folder_of("render-ignored", &files);
     let run = run(&["render", "--manifests", &path]);
-    let left = format!("ignored: {path}/b.yaml: Service default/other: metadata.labels[service.");
+    let left =
+        format!("ignored: {path}/b.yaml: line 1: Service default/other: metadata.labels[service.");
     assert!(run.stderr.contains(&left), "{}", run.stderr);
     assert_eq!(run.status, Some(0), "{}", run.stderr);
     assert!(run.stderr.contains("notes.txt"), "{}", run.stderr);

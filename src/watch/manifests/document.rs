@@ -86,7 +86,15 @@ pub fn parse(path: &Path, content: &[u8]) -> Result<Content, Fault> {
     Ok(found)
 }
 
+/// That a file is no archive, say: a reader of text would tell of characters.
+fn text(content: &[u8]) -> Result<(), Fault> {
+    let Some(nul) = content.iter().position(|byte| *byte == 0) else { return Ok(()) };
+    let reason = "not text in UTF-8, as it has NUL bytes".to_owned();
+    Err(Fault { line: Some(line_after_space(content, nul)), reason, is_part: false })
+}
+
 fn json(content: &[u8]) -> Result<Vec<Document>, Fault> {
+    text(content)?;
     // YAML is read without it, too.
     let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
     let mut values = serde_json::Deserializer::from_slice(content).into_iter();
@@ -113,6 +121,10 @@ fn line_after_space(content: &[u8], offset: usize) -> u64 {
 }
 
 fn yaml(content: &[u8]) -> Result<Vec<Document>, Fault> {
+    // What begins so is read as UTF-16.
+    if !content.starts_with(b"\xff\xfe") && !content.starts_with(b"\xfe\xff") {
+        text(content)?;
+    }
     let mut options = serde_saphyr::Options::default();
     // The defaults are meant for one small file of settings; a cluster may be one large file.
     if let Some(budget) = &mut options.budget {
@@ -359,6 +371,8 @@ mod tests {
                  place of text; put it in quotes",
             ),
             ("x.yaml", "kind: Service\nkind: Service", Some(2), "kind is there twice"),
+            ("x.yaml", "kind: Service\n\0", Some(2), "not text in UTF-8, as it has NUL bytes"),
+            ("x.json", "{\"kind\":\"\0\"}", Some(1), "not text in UTF-8, as it has NUL bytes"),
             ("x.json", "{\"kind\":\"List\"}\n\n{\"kind\":1}", Some(3), "not an object"),
             ("x.json", "{\n\"kind\":", Some(2), "EOF while parsing"),
         ] {
@@ -374,6 +388,17 @@ mod tests {
             "\u{feff}{\"kind\":\"Service\",\"apiVersion\":\"v1\",\"metadata\":{\"name\":\"a\"}}";
         for file in ["x.json", "x.yaml"] {
             assert_eq!(names(file, text).unwrap(), ["Service default/a"], "{file}");
+        }
+    }
+
+    #[test]
+    fn yaml_may_be_in_utf_16() {
+        let text = "\u{feff}kind: Service\napiVersion: v1\nmetadata: {name: a}\n";
+        let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for content in [little, big] {
+            let found = parse(Path::new("x.yaml"), &content).unwrap();
+            assert_eq!((found.objects.len(), found.unusable), (1, vec![]));
         }
     }
 

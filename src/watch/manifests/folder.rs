@@ -22,6 +22,8 @@ use crate::watch::error::Fault;
 pub struct Folder {
     path: PathBuf,
     files: BTreeMap<OsString, File>,
+    /// Links that would be manifests, and lead nowhere.
+    dangling: BTreeSet<Note>,
     /// Whether every file has been good at one time since the start.
     is_whole: bool,
 }
@@ -94,12 +96,14 @@ impl fmt::Display for Duplicate {
 impl Folder {
     /// A folder that has not been read.
     pub fn new(path: &Path) -> Self {
-        Folder { path: path.to_owned(), files: BTreeMap::new(), is_whole: false }
+        let (path, files) = (path.to_owned(), BTreeMap::new());
+        Folder { path, files, dangling: BTreeSet::new(), is_whole: false }
     }
 
     /// Reads what changed, except the files named.
     pub fn read_again(&mut self, except: &BTreeSet<OsString>) -> Result<(), Error> {
-        let names = self.names().map_err(|source| Error::folder(&self.path, source))?;
+        let (names, others) = self.names().map_err(|source| Error::folder(&self.path, source))?;
+        self.dangling = others.into_iter().filter_map(|name| self.dangling(&name)).collect();
         self.files.retain(|name, _| names.contains(name));
         // What is being written may be what a broken file told of.
         let are_all_read = names.is_disjoint(except);
@@ -185,13 +189,13 @@ impl Folder {
 
     /// What is odd about files and objects, on a node of this name.
     pub fn oddities(&self, node_name: &str) -> BTreeSet<Note> {
-        let mut notes = BTreeSet::new();
-        for (path, reasons) in self.that_count(|content| &content.oddities) {
-            notes.extend(reasons.iter().map(|reason| Note::new(&path, reason)));
+        let mut notes = self.dangling.clone();
+        for (place, reasons) in self.that_count(|content| &content.oddities) {
+            notes.extend(reasons.iter().map(|reason| Note::new(place.clone(), reason)));
         }
         for (name, file) in &self.files {
-            let path = self.path.join(name);
-            notes.extend(file.content.misspelt.iter().map(|reason| Note::new(&path, reason)));
+            let misspelt = file.content.misspelt.iter();
+            notes.extend(misspelt.map(|reason| Note::of_file(self.path.join(name), reason)));
         }
         if self.is_partial() {
             // What nothing matches may be matched by what could not be read.
@@ -200,8 +204,9 @@ impl Folder {
         let places = self.places();
         for (kind, name, odd) in matching::mismatches(&self.objects(), node_name) {
             let reason = format!("{kind} {name}: {odd}");
-            let path = places.get(&(kind, name)).map_or(&self.path, |place| &place.path);
-            notes.insert(Note::new(path, &reason));
+            let folder = || Place { path: self.path.clone(), line: None };
+            let place = places.get(&(kind, name)).cloned().unwrap_or_else(folder);
+            notes.insert(Note::new(place, &reason));
         }
         notes
     }
@@ -209,11 +214,11 @@ impl Folder {
     /// Objects that are left to others, and why.
     pub fn left_alone(&self) -> BTreeSet<Note> {
         let left_alone = self.that_count(|content| &content.left_alone).into_iter();
-        left_alone.map(|(path, reason)| Note::new(&path, reason)).collect()
+        left_alone.map(|(place, reason)| Note::new(place, reason)).collect()
     }
 
-    /// What is told of the objects that count, each with its file.
-    fn that_count<T>(&self, told: impl Fn(&Content) -> &BTreeMap<Id, T>) -> Vec<(PathBuf, &T)> {
+    /// What is told of the objects that count, each with its place.
+    fn that_count<T>(&self, told: impl Fn(&Content) -> &BTreeMap<Id, T>) -> Vec<(Place, &T)> {
         let all = self.files.iter().flat_map(|(name, file)| {
             let path = self.path.join(name);
             told(&file.content).iter().map(move |(id, told)| (path.clone(), id, told))
@@ -221,9 +226,11 @@ impl Folder {
         let all: Vec<_> = all.collect();
         // Cost: in most folders there is nothing to tell.
         let places = if all.is_empty() { BTreeMap::new() } else { self.places() };
-        let counts = |id: &Id, path: &Path| places.get(id).is_some_and(|place| place.path == path);
-        let that_count = all.into_iter().filter(|(path, id, _)| counts(id, path));
-        that_count.map(|(path, _, told)| (path, told)).collect()
+        let counted = all.into_iter().filter_map(|(path, id, told)| {
+            let place = places.get(id).filter(|place| place.path == path)?;
+            Some((place.clone(), told))
+        });
+        counted.collect()
     }
 
     /// Where each object is defined, in the way that counts.
@@ -263,17 +270,19 @@ impl Folder {
         let mut ignored = BTreeSet::new();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
+            let path = self.path.join(&name);
+            let is_told = || self.dangling.iter().any(|note| note.place.path == path);
             let reason = match self.is_file(&name) {
-                _ if is_hidden(&name) || self.files.contains_key(&name) => continue,
+                _ if is_hidden(&name) || self.files.contains_key(&name) || is_told() => continue,
                 true => "its name does not end in .yaml, .yml or .json",
                 false => "it is no file; only files right in the folder count",
             };
-            ignored.insert(Note { path: self.path.join(&name), reason: reason.to_string() });
+            ignored.insert(Note::of_file(path, reason));
         }
         for (name, file) in &self.files {
-            ignored.extend(file.content.ignored.iter().map(|object| Note {
-                path: self.path.join(name),
-                reason: format!("{object} is of a kind that does not count"),
+            ignored.extend(file.content.ignored.iter().map(|object| {
+                let reason = format!("{object} is of a kind that does not count");
+                Note::of_file(self.path.join(name), &reason)
             }));
         }
         Ok(ignored.into_iter().collect())
@@ -304,15 +313,21 @@ impl Folder {
         path.file_name().is_some_and(|name| self.files.contains_key(name))
     }
 
-    fn names(&self) -> io::Result<BTreeSet<OsString>> {
-        let mut names = BTreeSet::new();
-        for entry in fs::read_dir(&self.path)? {
-            let name = entry?.file_name();
-            if is_manifest(&name) && self.is_file(&name) {
-                names.insert(name);
-            }
-        }
-        Ok(names)
+    /// Names of manifests: those that are files, and others.
+    fn names(&self) -> io::Result<(BTreeSet<OsString>, BTreeSet<OsString>)> {
+        let entries: io::Result<Vec<_>> = fs::read_dir(&self.path)?.collect();
+        let names = entries?.into_iter().map(|entry| entry.file_name());
+        Ok(names.filter(|name| is_manifest(name)).partition(|name| self.is_file(name)))
+    }
+
+    /// What is told of a link to nothing.
+    fn dangling(&self, name: &OsStr) -> Option<Note> {
+        let path = self.path.join(name);
+        let target = fs::read_link(&path).ok().filter(|_| !path.exists())?;
+        let target = target.display();
+        let reason =
+            format!("a symbolic link to {target}, which does not exist, so it counts as no file");
+        Some(Note::of_file(path, &reason))
     }
 
     /// Links count as what they point to; a link to nothing is no file.

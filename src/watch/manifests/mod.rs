@@ -61,21 +61,25 @@ pub struct Content {
 /// Something that its owner should know: it does not count, or is odd.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Note {
-    /// The file, or folder.
-    pub path: PathBuf,
+    /// The file, or folder, and the line on which the object begins.
+    pub place: Place,
     /// What is so, or which of its objects and what about it.
     pub reason: String,
 }
 
 impl Note {
-    fn new(path: &Path, reason: &str) -> Self {
-        Note { path: path.to_owned(), reason: reason.to_owned() }
+    fn new(place: Place, reason: &str) -> Self {
+        Note { place, reason: reason.to_owned() }
+    }
+
+    fn of_file(path: PathBuf, reason: &str) -> Self {
+        Note::new(Place { path, line: None }, reason)
     }
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.reason)
+        write!(f, "{}: {}", self.place, self.reason)
     }
 }
 
@@ -86,10 +90,12 @@ pub fn read_once(path: &Path, node_name: &str) -> Result<Content, Error> {
     let faults =
         folder.faults().into_iter().map(|(path, fault)| Error::Manifest { path, fault }).collect();
     let mut ignored = folder.ignored().map_err(|source| Error::folder(path, source))?;
-    ignored.extend(folder.duplicates().into_iter().map(|duplicate| {
-        let reason = duplicate.to_string();
-        Note { path: duplicate.ignored.path, reason }
-    }));
+    ignored.extend(
+        folder
+            .duplicates()
+            .into_iter()
+            .map(|duplicate| Note::of_file(duplicate.ignored.path.clone(), &duplicate.to_string())),
+    );
     ignored.extend(folder.left_alone());
     let (oddities, places) = (folder.oddities(node_name), folder.places());
     Ok(Content { updates: folder.lists(), faults, ignored, oddities, places })
@@ -317,18 +323,25 @@ impl Told {
     }
 
     fn left_alone(&mut self, found: BTreeSet<Note>) {
-        for Note { path, reason } in found.difference(&self.left_alone) {
-            info!(file = %path.display(), reason, "object is left to others");
+        let found = without_lines(found);
+        for Note { place, reason } in found.difference(&self.left_alone) {
+            info!(file = %place.path.display(), reason, "object is left to others");
         }
         self.left_alone = found;
     }
 
     fn oddities(&mut self, found: BTreeSet<Note>) {
-        for Note { path, reason } in found.difference(&self.oddities) {
-            warn!(file = %path.display(), reason, "manifest is odd");
+        let found = without_lines(found);
+        for Note { place, reason } in found.difference(&self.oddities) {
+            warn!(file = %place.path.display(), reason, "manifest is odd");
         }
         self.oddities = found;
     }
+}
+
+/// What was said of an object is not said again because it is on another line now.
+fn without_lines(notes: BTreeSet<Note>) -> BTreeSet<Note> {
+    notes.into_iter().map(|note| Note::of_file(note.place.path, &note.reason)).collect()
 }
 
 #[cfg(test)]

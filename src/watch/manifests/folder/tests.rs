@@ -1,5 +1,7 @@
 //! Folders in which a file breaks.
 
+use std::os::unix::fs::symlink;
+
 use super::*;
 use crate::cluster::Object;
 use crate::watch::manifests::scratch::Scratch;
@@ -189,4 +191,36 @@ fn what_becomes_of_a_file_that_is_broken_in_part_is_told_of_each() {
     assert_eq!(becomes(&(service("b", 80) + nameless), &["a:81", "b:80"]), keeps);
     assert_eq!(becomes("kind: [", &["a:81", "b:80"]), Some("its last good content stays"));
     assert_eq!(becomes(&service("b", 80), &["b:80"]), None);
+}
+
+#[test]
+fn what_is_odd_is_told_with_its_line() {
+    let scratch = Scratch::new("odd-lines");
+    let odd = service("b", 80).replace("ports:", "colour: blue, ports:");
+    scratch.write("a.yaml", &(service("a", 80) + &odd));
+    let notes = read(&scratch).oddities("node-1");
+    let expected = format!(
+        "{}: line 7: Service default/b: spec.colour: no such field",
+        scratch.0.join("a.yaml").display()
+    );
+    assert_eq!(notes.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
+fn a_link_to_nothing_is_told_with_its_target() {
+    let scratch = Scratch::new("dangling");
+    symlink("gone.yaml", scratch.0.join("a.yaml")).unwrap();
+    symlink("nobody@nowhere", scratch.0.join(".#b.yaml")).unwrap();
+    let mut folder = read(&scratch);
+    let told = |folder: &Folder| -> Vec<String> {
+        folder.oddities("node-1").iter().map(ToString::to_string).collect()
+    };
+    let link = scratch.0.join("a.yaml").display().to_string();
+    let expected = "a symbolic link to gone.yaml, which does not exist, so it counts as no file";
+    assert_eq!(told(&folder), [format!("{link}: {expected}")]);
+    assert_eq!(folder.ignored().unwrap(), [], "it is told already");
+    assert!(!folder.is_partial());
+    scratch.write("gone.yaml", &service("a", 80));
+    folder.read_again(&BTreeSet::new()).unwrap();
+    assert_eq!(told(&folder), [""; 0]);
 }
