@@ -51,12 +51,12 @@ impl Engine {
         } else if self.suspects.len() > MOST_SUSPECTS {
             self.read_everything(MANY);
         }
-        let is_host_new = match part {
-            Part::Foundation(observed) => self.adopt_host(observed.host.clone()),
-            _ => false,
-        };
+        // Order: what is known may be newer than the part, so neither is taken for right.
+        let is_host_other =
+            matches!(part, Part::Foundation(observed) if observed.host != self.host);
+        self.host_is_stale |= is_host_other;
         let is_due = is_shaken
-            || is_host_new
+            || is_host_other
             || !found.suspects.is_empty()
             || found.corrected != Touched::default();
         self.doubt.servers.extend(found.suspects);

@@ -253,10 +253,9 @@ impl Engine {
         self.drift = drift;
     }
 
-    /// Takes over facts about the host; true if they are new.
-    pub(super) fn adopt_host(&mut self, host: Host) -> bool {
-        let is_new = self.host != host;
-        self.dirty.node |= is_new;
+    /// Takes over facts about the host.
+    fn adopt_host(&mut self, host: Host) {
+        self.dirty.node |= self.host != host;
         if self.host.families != host.families {
             self.dirty.service_cidrs = true;
             self.dirty.services.extend(self.desired.services().cloned());
@@ -269,6 +268,5 @@ impl Engine {
         self.dirty.services.extend(users.cloned());
         self.mirror.host_addresses.clone_from(&host.addresses);
         self.host = host;
-        is_new
     }
 }

@@ -348,3 +348,34 @@ fn a_failed_one_is_followed_by_a_whole_reading() {
             && report.failed.iter().all(|failed| failed.operation != OBSERVE)
     );
 }
+
+#[test]
+fn host_facts_older_than_those_known_close_no_node_port() {
+    let web = service("default/web", &["10.96.0.1"], &["tcp 80:30080"]);
+    let slice = slice_applied("default/web", &["tcp 8080"], &[endpoint("10.244.0.1")]);
+    let mut node = Node::new([web.applied(), slice]);
+    assert!(node.sync().is_complete());
+    node.wait(3600);
+    let front = front("tcp 192.0.2.8:30080");
+    assert!(node.engine.begin_audit(node.now));
+    node.tell_parts(|node| {
+        if node.kernel.host.addresses.insert(front.address) {
+            node.engine.note_host_changed(node.now);
+            assert!(node.sync().is_complete());
+            assert!(node.kernel.tables.servers.contains_key(&front));
+        }
+    });
+    node.engine.end_audit(Ok(()), node.now);
+    assert_eq!(node.changes(), "");
+}
+
+/// Of other facts than addresses nobody else tells.
+#[test]
+fn host_facts_that_have_changed_are_read_again_by_the_next_sync() {
+    let mut node = due(1);
+    node.kernel.host.addresses.insert(ip("192.0.2.8"));
+    let observations = node.kernel.observations;
+    audited(&mut node);
+    assert_eq!(node.kernel.observations, observations + 1, "of the host alone");
+    assert!(node.engine.state().1.host_addresses.contains(&ip("192.0.2.8")));
+}
