@@ -26,8 +26,8 @@ pub struct Mirror {
     /// Rulesets that were loaded, by what they were loaded as.
     ///
     /// Another version of iptables may print a rule otherwise than we write it. What is read back
-    /// in the sync that loaded is therefore taken for what was loaded; what is read later is not: it may
-    /// be what others made of it.
+    /// at the end of the sync that loaded, seconds later at most, is therefore taken for what was
+    /// loaded; what is read later is not: it may be what others made of it.
     loaded: BTreeMap<Family, Loaded>,
     /// Chains of which nobody knows whether we have deleted them.
     fading: BTreeSet<ChainKey>,

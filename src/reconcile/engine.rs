@@ -238,6 +238,7 @@ impl Engine {
         if let Some(extent) = extent {
             self.change(kernel, extent, now, &mut report);
             self.clean_flows(kernel, &clock, &mut report);
+            self.read_back(kernel, &mut report);
             if report.is_complete() {
                 report.triggers = self.store.take_triggers();
             }

@@ -1,8 +1,10 @@
 //! UDP flows: which are stale, when they are looked at, and what stays owed.
 
 use super::*;
+use crate::kernel::{Error, Failure, Kernel};
 use crate::model::conntrack::Flow;
 use crate::model::net::Family;
+use crate::model::observed::{Observed, Scope};
 
 const DNS: &str = "10.96.0.10:53";
 
@@ -156,4 +158,35 @@ fn a_kernel_that_cannot_tell_flows_is_named_and_costs_nothing_else() {
     node.wait(3600);
     assert!(node.sync().is_audit);
     assert_eq!(flows(&node), balanced()[1..]);
+}
+
+/// A kernel that notes the flows which are there while rules are read back.
+struct Watched<'a> {
+    kernel: &'a mut FakeKernel,
+    seen: Vec<Flow>,
+}
+
+impl Kernel for Watched<'_> {
+    fn observe(&mut self, scope: &Scope) -> Result<Observed, Error> {
+        if *scope == Scope::Rules {
+            self.seen.extend(&self.kernel.flows);
+        }
+        self.kernel.observe(scope)
+    }
+
+    fn apply(&mut self, step: &Step) -> Vec<Failure> {
+        self.kernel.apply(step)
+    }
+}
+
+/// Clients of stale flows are served by nobody, and two programs take their time.
+#[test]
+fn no_stale_flow_waits_until_rules_are_read_back() {
+    let stale = flow(6, DNS, "10.244.1.9:53");
+    let mut node = Node::new([dns(), pods(&["10.244.1.1"])]);
+    node.kernel.flows = [balanced()[0], stale].into();
+    let now = node.now;
+    let mut kernel = Watched { kernel: &mut node.kernel, seen: Vec::new() };
+    assert!(node.engine.sync(&mut kernel, || now).is_complete());
+    assert_eq!(kernel.seen, balanced()[..1]);
 }

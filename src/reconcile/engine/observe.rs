@@ -79,9 +79,9 @@ impl Engine {
 
     /// Reads rules back that were loaded, to know them by how they are printed.
     ///
-    /// Order: in the sync that loads them, so that others have hardly a moment to change them and be
-    /// taken for us; at its end, so that no Service waits for it. Cost: a program for each family,
-    /// and only after a load.
+    /// Order: in the sync that loads them, so that what others make of them within that sync,
+    /// seconds at most, is all that may be taken for ours; at its end, so that no row of it and no
+    /// stale flow waits. Cost: a program for each family, and only after a load.
     pub(super) fn read_back(&mut self, kernel: &mut impl Kernel, report: &mut Report) {
         if !self.mirror.awaits_print() {
             return;

@@ -27,23 +27,18 @@ impl Engine {
         if !self.has_synced {
             self.change_urgent(kernel, now, report);
         }
-        let extent = self.recompute(extent);
+        let mut extent = self.change_once(kernel, extent, now, report);
         if let Some(strangers) = strangers {
             report.takeover = strangers.taken_over(self.desired.tables());
         }
-        let mut extent = self.spare(extent);
-        self.carry_out(kernel, &extent, now, report);
         if !self.dirty.services.is_empty() {
             // A scheduler is missing: the same Services once more, with the default.
             if report.failed.is_empty() {
                 // What waits does so for nothing else.
                 report.postponed = 0;
             }
-            extent = self.recompute(extent);
-            extent = self.spare(extent);
-            self.carry_out(kernel, &extent, now, report);
+            extent = self.change_once(kernel, extent, now, report);
         }
-        self.read_back(kernel, report);
         self.has_synced = true;
         let left = Slow::of(&self.desired, &self.mirror, &extent);
         self.slow.note(&extent, left);
@@ -51,6 +46,20 @@ impl Engine {
             self.has_leftover = !report.leftover.is_empty();
         }
         self.unfinished = (!report.is_complete()).then_some(extent);
+    }
+
+    /// Recomputes, plans, and carries the plan out; returns how far it looked.
+    fn change_once(
+        &mut self,
+        kernel: &mut impl Kernel,
+        extent: Extent,
+        now: Instant,
+        report: &mut Report,
+    ) -> Extent {
+        let extent = self.recompute(extent);
+        let extent = self.spare(extent);
+        self.carry_out(kernel, &extent, now, report);
+        extent
     }
 
     /// Plans, and carries the plan out.
