@@ -1,7 +1,7 @@
 //! Virtual servers that another program made at fronts of Services, for the log.
 //!
 //! Order: they are looked for before the first sync writes anything. Once a server is in the
-//! journal, it is ours, whoever made it; so a start over our own rows finds none.
+//! journal, it is ours, whoever made it: then it is told, and a start over our own rows finds none.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ pub struct Takeover {
     pub from_kube_proxy: Vec<ServerKey>,
     /// Those that nobody has.
     pub from_others: Vec<ServerKey>,
-    /// How many of the latter are otherwise than their Services want them, so changed.
+    /// How many of the latter were otherwise than their Services want them, and so are changed.
     pub changed: usize,
 }
 
 /// Virtual servers that are not in the journal.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Strangers(Vec<Stranger>);
 
 #[derive(Debug)]
@@ -44,18 +44,23 @@ impl Strangers {
         Strangers(strange.map(stranger).collect())
     }
 
-    /// Those that are at fronts which are wanted.
-    pub fn taken_over(&self, wanted: &Tables) -> Takeover {
+    /// Takes out those that have become ours; those at no front that is wanted are forgotten.
+    pub fn taken_over(&mut self, wanted: &Tables, seen: &Tables) -> Takeover {
         let mut takeover = Takeover::default();
-        for Stranger { key, server, is_of_kube_proxy } in &self.0 {
-            let Some(wanted) = wanted.servers.get(key) else { continue };
-            if *is_of_kube_proxy {
-                takeover.from_kube_proxy.push(*key);
-                continue;
+        self.0.retain(|Stranger { key, server, is_of_kube_proxy }| {
+            let Some(wanted) = wanted.servers.get(key) else { return false };
+            if !seen.lists(SetId::Servers, key) {
+                return true;
             }
-            takeover.from_others.push(*key);
-            takeover.changed += usize::from(server != wanted);
-        }
+            match is_of_kube_proxy {
+                true => takeover.from_kube_proxy.push(*key),
+                false => {
+                    takeover.from_others.push(*key);
+                    takeover.changed += usize::from(server != wanted);
+                }
+            }
+            false
+        });
         takeover
     }
 }

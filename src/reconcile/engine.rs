@@ -35,6 +35,7 @@ use crate::plan::drain::{Deadline, Drains};
 use crate::plan::drift::{Drift, Row, State};
 use crate::plan::flows::Flows;
 use crate::plan::mirror::Mirror;
+use crate::plan::takeover::Strangers;
 use crate::plan::unclaimed::Unclaimed;
 use crate::plan::{Extent, slow};
 
@@ -77,6 +78,8 @@ pub struct Engine {
     founded: Option<bool>,
     /// Whether everything was gone through once.
     has_synced: bool,
+    /// Virtual servers of others at fronts of Services that are not ours yet.
+    strangers: Strangers,
     /// Whether the last whole plan left chains behind.
     has_leftover: bool,
     /// What stays while a part of the cluster has never been read.
@@ -126,6 +129,7 @@ impl Engine {
             drift: Drift::default(),
             founded: None,
             has_synced: false,
+            strangers: Strangers::default(),
             has_leftover: false,
             unclaimed: None,
             slow: slow::Queue::default(),

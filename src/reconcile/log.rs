@@ -154,7 +154,7 @@ fn say_takeover(Takeover { from_kube_proxy, from_others, changed }: &Takeover) {
             changed,
             servers,
             fix = LEAVE,
-            "virtual servers of others were taken over and changed, as Services have their addresses"
+            "virtual servers of others were taken over and get what the Services of their addresses want"
         ),
     }
 }
@@ -235,8 +235,8 @@ mod tests {
         ];
         assert_eq!(told_of_takeover(both), expected);
         let changed = Takeover { from_others: one, changed: 1, ..Takeover::default() };
-        let expected = "WARN virtual servers of others were taken over and changed, as Services \
-                        have their addresses count=1 changed=1 servers=\"udp 10.96.0.2:53\" fix=";
+        let expected = "WARN virtual servers of others were taken over and get what the Services \
+                        of their addresses want count=1 changed=1 servers=\"udp 10.96.0.2:53\" fix=";
         let told = told_of_takeover(changed);
         assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
         assert_eq!(told_of_takeover(Takeover::default()), [""; 0]);

@@ -40,7 +40,7 @@ pub struct Report {
     pub leftover: Vec<Failed>,
     /// What other modes of kube-proxy left behind and was removed.
     pub taken_away: Vec<Leftover>,
-    /// What others made and the first sync found where Services have fronts.
+    /// What others made, the first sync found where Services have fronts, and is ours by now.
     pub takeover: Takeover,
     /// Objects, or parts of them, that are not programmed; filled in by `--once` alone.
     pub rejected: Vec<Rejected>,

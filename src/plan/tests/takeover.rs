@@ -164,6 +164,44 @@ fn what_others_made_at_fronts_of_services_is_told_by_the_first_sync_alone() {
     assert!(node.kernel.tables.servers.contains_key(&front(OTHERS[2])));
 }
 
+/// A node with servers of others that cannot be put on record as ours.
+fn without_journal() -> Node {
+    let is_of_journal = |step: &Step| match step {
+        Step::Sets(sets) => sets.iter().any(|set| set.key.id == SetId::Servers),
+        _ => false,
+    };
+    let mut node = Node::on(with_servers_of_others(), services());
+    node.kernel.faults = Faults::When(is_of_journal, Fault::Refused);
+    let before = node.kernel.tables.servers.clone();
+    let report = node.sync();
+    assert_eq!((&report.takeover, &node.kernel.tables.servers), (&Takeover::default(), &before));
+    node
+}
+
+#[test]
+fn what_others_made_is_told_once_it_is_on_record_as_ours() {
+    let mut node = without_journal();
+    node.kernel.faults = Faults::None;
+    node.wait(60);
+    let report = node.sync();
+    assert!(report.is_complete(), "{report}");
+    let told = [report.takeover.from_kube_proxy.len(), report.takeover.from_others.len()];
+    assert_eq!((told, report.takeover.changed), ([2, 2], 1));
+    node.wait(60);
+    assert_eq!(node.sync().takeover, Takeover::default(), "each is told once");
+}
+
+#[test]
+fn what_no_service_wants_any_more_is_not_told() {
+    let mut node = without_journal();
+    node.tell([Update::Deleted(Kind::Service, name("default/other"))]);
+    node.sync();
+    node.kernel.faults = Faults::None;
+    node.tell(services());
+    node.wait(60);
+    assert_eq!(node.sync().takeover.from_others, [front("tcp 10.96.0.7:443")]);
+}
+
 #[test]
 fn what_is_left_to_others_is_not_taken_over() {
     let excluded = vec!["10.96.0.0/24".parse().unwrap(), "192.0.2.0/24".parse().unwrap()];

@@ -23,14 +23,11 @@ impl Engine {
         now: Instant,
         report: &mut Report,
     ) {
-        let strangers = (!self.has_synced).then(|| Strangers::among(&self.mirror.tables));
         if !self.has_synced {
+            self.strangers = Strangers::among(&self.mirror.tables);
             self.change_urgent(kernel, now, report);
         }
         let mut extent = self.change_once(kernel, extent, now, report);
-        if let Some(strangers) = strangers {
-            report.takeover = strangers.taken_over(self.desired.tables());
-        }
         if !self.dirty.services.is_empty() {
             // A scheduler is missing: the same Services once more, with the default.
             if report.failed.is_empty() {
@@ -39,6 +36,7 @@ impl Engine {
             }
             extent = self.change_once(kernel, extent, now, report);
         }
+        report.takeover = self.strangers.taken_over(self.desired.tables(), &self.mirror.tables);
         self.has_synced = true;
         let left = Slow::of(&self.desired, &self.mirror, &extent);
         self.slow.note(&extent, left);
