@@ -30,6 +30,9 @@ impl TableName {
     }
 }
 
+/// Options of a rule that lead to another chain.
+const LEADING: [&str; 4] = ["-j", "--jump", "-g", "--goto"];
+
 /// The chain of the nat table in which another mode of kube-proxy goes on deciding about clients
 /// until all of ours is in place.
 pub const HANDOVER: &str = "KUBE-IPVS-HANDOVER";
@@ -105,21 +108,29 @@ impl Rules {
         }
     }
 
-    /// How many rules a chain has, and how many rules and jumps of ours lead to it, in all.
-    pub fn uses(&self, chain: &str) -> usize {
-        let lines = self.chains.values().chain(self.jumps.values()).flatten();
-        let leads = |line: &&String| {
-            let words: Vec<&str> = line.split(' ').collect();
-            words.windows(2).any(|pair| matches!(pair[0], "-j" | "-g") && pair[1] == chain)
-        };
-        self.chains.get(chain).map_or(0, Vec::len) + lines.filter(leads).count()
+    /// How many rules each chain has, and how many rules and jumps of ours lead to it, in all.
+    ///
+    /// Cost: each rule is looked at once; where another mode of kube-proxy still decides, there are
+    /// tens of thousands.
+    fn uses(&self) -> BTreeMap<&str, usize> {
+        let own = self.chains.iter().map(|(chain, rules)| (chain.as_str(), rules.len()));
+        let mut uses: BTreeMap<&str, usize> = own.collect();
+        for chain in self.targets() {
+            if let Some(uses) = uses.get_mut(chain) {
+                *uses += 1;
+            }
+        }
+        uses
     }
 
     /// Whether a rule or jump of ours leads to the chain.
     pub fn leads_to(&self, chain: &str) -> bool {
+        self.targets().any(|target| target == chain)
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &str> {
         let lines = self.chains.values().chain(self.jumps.values()).flatten();
-        let mut words = lines.map(|line| line.split(' '));
-        words.any(|mut words| words.any(|word| word == chain))
+        lines.filter_map(|line| target(line))
     }
 }
 
@@ -167,8 +178,8 @@ impl Ruleset {
         let mut ruleset = self.clone();
         if let Some(nat) = ruleset.tables.get_mut(&TableName::Nat) {
             nat.chains.remove(HANDOVER);
-            let leads = |rule: &String| rule.split(' ').any(|word| word == HANDOVER);
-            nat.jumps.values_mut().for_each(|rules| rules.retain(|rule| !leads(rule)));
+            let stays = |rule: &String| target(rule) != Some(HANDOVER);
+            nat.jumps.values_mut().for_each(|rules| rules.retain(stays));
         }
         Cow::Owned(ruleset)
     }
@@ -186,6 +197,14 @@ impl Ruleset {
         })
     }
 
+    /// Every chain of a family, and how many rules it has and lead to it, in all.
+    pub fn uses(&self, family: Family) -> impl Iterator<Item = (ChainKey, usize)> {
+        self.tables.iter().flat_map(move |(table, rules)| {
+            let key = move |name: &str| ChainKey { family, table: *table, name: name.to_owned() };
+            rules.uses().into_iter().map(move |(name, uses)| (key(name), uses))
+        })
+    }
+
     /// The same as another version of the tool prints it, as far as what is printed may be that:
     /// chains with as many rules, or jumps of ours, are taken from there.
     pub fn as_printed(&self, printed: &Ruleset) -> Ruleset {
@@ -197,5 +216,80 @@ impl Ruleset {
     /// Whether nothing of ours is there.
     pub fn is_empty(&self) -> bool {
         self.tables.values().all(|rules| rules.chains.is_empty() && rules.jumps.is_empty())
+    }
+}
+
+/// The chain, or what else, that a rule leads to.
+pub fn target(rule: &str) -> Option<&str> {
+    let mut words = words(rule);
+    words.find(|word| LEADING.contains(word))?;
+    words.next()
+}
+
+/// The words of a rule; a quoted text is one word, quotes included.
+fn words(rule: &str) -> impl Iterator<Item = &str> {
+    let mut rest = rule;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches(' ');
+        if rest.is_empty() {
+            return None;
+        }
+        let (word, behind) = rest.split_at(word_length(rest));
+        rest = behind;
+        Some(word)
+    })
+}
+
+/// Length in bytes of the first word; a backslash takes the meaning of what follows it.
+fn word_length(text: &str) -> usize {
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    for (at, letter) in text.char_indices() {
+        match letter {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => return at,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MENTIONS: &str =
+        "-m comment --comment \"no -j KUBE-A here\" -j KUBE-B --log-prefix \"-g\"";
+
+    #[test]
+    fn what_a_rule_leads_to_is_no_word_of_a_comment() {
+        for (rule, expected) in [
+            (MENTIONS, Some("KUBE-B")),
+            ("-d 10.0.0.1/32 -g KUBE-A", Some("KUBE-A")),
+            ("-d 10.0.0.1/32", None),
+            ("-m comment --comment \"with \\\" -j KUBE-A\"", None),
+        ] {
+            assert_eq!(target(rule), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn the_uses_of_a_chain_are_its_rules_and_those_that_lead_to_it() {
+        let lines = |chain: &str, lines: &[&str]| {
+            (chain.to_owned(), lines.iter().map(|line| (*line).to_owned()).collect())
+        };
+        let rules = Rules {
+            chains: [lines("KUBE-A", &[MENTIONS, "-g KUBE-B", "-j RETURN"]), lines("KUBE-B", &[])]
+                .into(),
+            jumps: [lines("OUTPUT", &["-j KUBE-A"])].into(),
+            ..Rules::default()
+        };
+        let ruleset = Ruleset { tables: [(TableName::Nat, rules.clone())].into() };
+        let uses = ruleset.uses(Family::V6).map(|(key, uses)| (key.to_string(), uses));
+        let expected = [("IPv6 nat KUBE-A", 4), ("IPv6 nat KUBE-B", 2)];
+        assert!(uses.eq(expected.map(|(chain, uses)| (chain.to_owned(), uses))), "{rules:?}");
+        assert!(rules.leads_to("KUBE-B") && !rules.leads_to("KUBE-C"));
     }
 }

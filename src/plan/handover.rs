@@ -6,7 +6,7 @@
 //! chain before it in the transaction that makes ours, and go once everything is served by us.
 
 use crate::model::ipset::{SetId, SetKey};
-use crate::model::iptables::{HANDOVER, Rules, Ruleset, TableName};
+use crate::model::iptables::{HANDOVER, Rules, Ruleset, TableName, target};
 use crate::model::leftover;
 use crate::model::net::Family;
 use crate::model::tables::Tables;
@@ -48,8 +48,7 @@ fn inherited(nat: &Rules) -> Vec<String> {
 
 /// Whether a rule leads to a chain of iptables mode.
 fn leads(rule: &str) -> bool {
-    let target = rule.rsplit_once("-j ").map(|(_, target)| target);
-    target.is_some_and(|chain| leftover::is_chain(TableName::Nat.name(), chain))
+    target(rule).is_some_and(|chain| leftover::is_chain(TableName::Nat.name(), chain))
 }
 
 /// Rules that keep processes of the node from being turned away while their front is not open yet:

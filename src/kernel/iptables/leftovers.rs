@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::parse::{is_built_in, is_ours, target};
-use crate::model::iptables::TableName;
+use super::parse::{is_built_in, is_ours};
+use crate::model::iptables::{TableName, target};
 use crate::model::leftover;
 
 /// How the comments of kube-proxy's own rules in built-in chains begin.

@@ -6,10 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Error;
-use crate::model::iptables::{OUR_CHAINS, Ruleset, TableName};
-
-/// Options of a rule that lead to another chain.
-const LEADING: [&str; 4] = ["-j", "--jump", "-g", "--goto"];
+use crate::model::iptables::{OUR_CHAINS, Ruleset, TableName, target};
 
 /// Where others keep their network policies, which must come before what our rules accept.
 const POLICIES: &str = "FORWARD";
@@ -71,43 +68,6 @@ pub(super) fn is_ours(table: TableName, chain: &str) -> bool {
 
 pub(super) fn is_built_in(chain: &str) -> bool {
     ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&chain)
-}
-
-/// The chain that a rule leads to.
-pub(super) fn target(rule: &str) -> Option<&str> {
-    let mut words = words(rule);
-    words.find(|word| LEADING.contains(word))?;
-    words.next()
-}
-
-/// The words of a rule; a quoted text is one word, quotes included.
-fn words(rule: &str) -> impl Iterator<Item = &str> {
-    let mut rest = rule;
-    std::iter::from_fn(move || {
-        rest = rest.trim_start_matches(' ');
-        if rest.is_empty() {
-            return None;
-        }
-        let (word, behind) = rest.split_at(word_length(rest));
-        rest = behind;
-        Some(word)
-    })
-}
-
-/// Length in bytes of the first word; a backslash takes the meaning of what follows it.
-fn word_length(text: &str) -> usize {
-    let mut is_quoted = false;
-    let mut is_escaped = false;
-    for (at, letter) in text.char_indices() {
-        match letter {
-            _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            ' ' if !is_quoted => return at,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]

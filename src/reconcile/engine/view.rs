@@ -49,12 +49,7 @@ impl Engine {
         let wanted = self.desired.tables();
         let sets = there.sets.keys().filter(|key| wanted.sets.contains_key(key));
         let rulesets = there.rulesets.iter().filter(|_| self.host.rules_are_in_nf_tables);
-        let chains = rulesets.flat_map(|(family, rules)| {
-            rules.chains(*family).map(move |key| {
-                let uses = rules.table(key.table).uses(&key.name);
-                (key, uses)
-            })
-        });
+        let chains = rulesets.flat_map(|(family, rules)| rules.uses(*family));
         Standing {
             device: there.device && wanted.device,
             addresses,
