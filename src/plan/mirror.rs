@@ -132,18 +132,18 @@ impl Mirror {
         }
     }
 
+    /// Whether we may have deleted a chain that is noted; one that has rules by now was made again.
+    pub fn may_lack(&self, chain: &ChainKey) -> bool {
+        let rules = rules_of(&self.tables.rulesets, chain);
+        self.fading.contains(chain) && rules.is_some_and(Vec::is_empty)
+    }
+
     /// Takes chains that are gone for deleted by us, where that may be so.
     pub fn settle_chains(&mut self, there: &BTreeMap<Family, Ruleset>) {
-        for chain in std::mem::take(&mut self.fading) {
-            let has = |rulesets: &BTreeMap<Family, Ruleset>, is_meant: fn(&Vec<String>) -> bool| {
-                let table = rulesets.get(&chain.family).map(|ruleset| ruleset.table(chain.table));
-                table.and_then(|rules| rules.chains.get(&chain.name)).is_some_and(is_meant)
-            };
-            // One that has rules by now was made again since.
-            if has(&self.tables.rulesets, Vec::is_empty) && !has(there, |_| true) {
-                note_chain(&mut self.tables, &chain);
-            }
-        }
+        let is_gone = |chain: &&ChainKey| self.may_lack(chain) && rules_of(there, chain).is_none();
+        let gone: Vec<ChainKey> = self.fading.iter().filter(is_gone).cloned().collect();
+        gone.iter().for_each(|chain| note_chain(&mut self.tables, chain));
+        self.fading.clear();
     }
 
     /// Nobody knows what became of a change of the step.
@@ -329,6 +329,13 @@ fn note_rules(tables: &mut Tables, family: Family, ruleset: Ruleset) {
         true => tables.rulesets.remove(&family),
         false => tables.rulesets.insert(family, ruleset),
     };
+}
+
+fn rules_of<'a>(
+    rulesets: &'a BTreeMap<Family, Ruleset>,
+    chain: &ChainKey,
+) -> Option<&'a Vec<String>> {
+    rulesets.get(&chain.family)?.table(chain.table).chains.get(&chain.name)
 }
 
 /// A chain is gone.

@@ -1,5 +1,6 @@
 //! What the engine reads again, when, and what it does meanwhile.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use crate::cluster::store::Trigger;
@@ -445,6 +446,28 @@ fn what_all_services_rely_on_is_told_as_it_was_made() {
     let expected = nat.chains["KUBE-SERVICES"].len() + 2;
     assert_eq!(chain("KUBE-SERVICES"), Some(&expected), "{nat:?}");
     assert_eq!(standing.chains.len(), node.kernel.tables.rulesets[&family].chains(family).count());
+}
+
+#[test]
+fn chains_that_we_may_have_deleted_are_not_told_as_there() {
+    let mut kernel = FakeKernel::default();
+    kernel.host.rules_are_in_nf_tables = true;
+    let mut node = Node::on(kernel, objects(1));
+    node.sync();
+    node.kernel.host.families.v6 = false;
+    node.engine.note_host_changed(node.now);
+    node.kernel.faults = Faults::When(|step| matches!(step, Step::Chains(_)), Fault::AnswerLost);
+    node.sync();
+    assert!(node.kernel.tables.rulesets.keys().eq([&Family::V4]));
+    let families = |node: &Node| -> BTreeSet<Family> {
+        node.engine.view(None, node.now).standing.chains.keys().map(|chain| chain.family).collect()
+    };
+    assert_eq!(families(&node), [Family::V4].into());
+    node.kernel.faults = Faults::None;
+    node.kernel.host.families.v6 = true;
+    node.engine.note_host_changed(node.now);
+    node.sync();
+    assert_eq!(families(&node), Family::ALL.into(), "they were made anew");
 }
 
 #[test]

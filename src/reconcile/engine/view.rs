@@ -50,6 +50,7 @@ impl Engine {
         let sets = there.sets.keys().filter(|key| wanted.sets.contains_key(key));
         let rulesets = there.rulesets.iter().filter(|_| self.host.rules_are_in_nf_tables);
         let chains = rulesets.flat_map(|(family, rules)| rules.uses(*family));
+        let chains = chains.filter(|(chain, _)| !self.mirror.may_lack(chain));
         Standing {
             device: there.device && wanted.device,
             addresses,
