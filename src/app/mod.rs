@@ -142,8 +142,7 @@ fn once(config: Config) -> anyhow::Result<Exit> {
 fn init_only(config: &Config) -> anyhow::Result<Exit> {
     let mut kernel = edges::open_kernel(Metrics::new())?;
     let outcome = init::run(&mut kernel, &config.policy)?;
-    let are_to_go = config.policy.removes_leftovers;
-    outcome.leftovers.iter().for_each(|found| log::leftover(found, are_to_go));
+    log::left_to_daemon(&outcome.leftovers);
     show(&outcome.to_string())?;
     Ok(Exit::done_if(outcome.report.failed.is_empty()))
 }

@@ -32,6 +32,10 @@ const REMOVE: &str = "stop kube-proxy if it runs; --remove-leftovers removes it,
 const REMOVED_LATER: &str =
     "stop kube-proxy if it runs; it is removed once all of ours is in place, or by a later audit";
 
+/// The same in a run that makes settings alone, whatever it was asked for.
+const REMOVED_BY_DAEMON: &str = "stop kube-proxy if it runs; with --remove-leftovers the daemon \
+                                 removes it once all of ours is in place; so does --cleanup";
+
 /// Who says it.
 #[derive(Debug, Default)]
 pub(super) struct Log {
@@ -79,8 +83,8 @@ impl Log {
         for leftover in &report.taken_away {
             info!(%leftover, "removed what kube-proxy left behind");
         }
-        let is_to_go = wanted.removes_leftovers();
-        found.difference(&self.left_behind).for_each(|new| leftover(new, is_to_go));
+        let fix = if wanted.removes_leftovers() { REMOVED_LATER } else { REMOVE };
+        found.difference(&self.left_behind).for_each(|new| leftover(new, fix));
         self.left_behind.clone_from(found);
     }
 
@@ -96,10 +100,15 @@ impl Log {
     }
 }
 
+/// Says what other modes of kube-proxy left behind, in a run that leaves it to the daemon.
+pub fn left_to_daemon(found: &BTreeSet<Leftover>) {
+    found.iter().for_each(|found| leftover(found, REMOVED_BY_DAEMON));
+}
+
 /// Says that another mode of kube-proxy left something behind, and what to do; where it is to go
 /// anyway, nobody is told to ask for that.
-pub fn leftover(leftover: &Leftover, is_to_go: bool) {
-    let (effect, fix) = (leftover.effect(), if is_to_go { REMOVED_LATER } else { REMOVE });
+fn leftover(leftover: &Leftover, fix: &str) {
+    let effect = leftover.effect();
     warn!(%leftover, effect, fix, "kube-proxy left something behind");
 }
 
@@ -264,5 +273,14 @@ mod tests {
         assert!(unasked[0].contains("--remove-leftovers removes it"), "{unasked:?}");
         assert!(!asked[0].contains("--remove-leftovers"), "{asked:?}");
         assert!(asked[0].contains("it is removed once all of ours is in place"), "{asked:?}");
+    }
+
+    /// Whether or not its removal was asked for, such a run removes nothing.
+    #[test]
+    fn a_run_that_makes_settings_alone_promises_no_removal() {
+        let found = [Leftover::Table(Family::V4)].into();
+        let told = logged(Level::WARN, || left_to_daemon(&found));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("with --remove-leftovers the daemon removes it"), "{told:?}");
     }
 }
