@@ -28,11 +28,20 @@ pub fn of_host(
     all: impl IntoIterator<Item = link::Placed>,
     own_device: Option<u32>,
 ) -> BTreeSet<IpAddr> {
-    let is_foreign = |device: u32| Some(device) != own_device;
     all.into_iter()
-        .filter(|(device, ip)| is_foreign(*device) && is_reachable(*ip))
+        .filter(|(device, ip)| Some(*device) != own_device && is_reachable(*ip))
         .map(|(_, ip)| ip)
         .collect()
+}
+
+/// Those on our own device, but for the kernel's own, should someone have brought it up.
+pub fn on_our_device(
+    all: impl IntoIterator<Item = link::Placed>,
+    own_device: Option<u32>,
+) -> impl Iterator<Item = IpAddr> {
+    let is_ours =
+        move |(device, ip): &link::Placed| Some(*device) == own_device && !link::is_link_local(*ip);
+    all.into_iter().filter(is_ours).map(|(_, ip)| ip)
 }
 
 fn is_reachable(ip: IpAddr) -> bool {
@@ -153,6 +162,14 @@ mod tests {
             1,
             "without a device of ours there is nothing of ours"
         );
+    }
+
+    #[test]
+    fn addresses_that_the_kernel_gives_our_device_are_not_ours() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let all = [(OWN, ip("fe80::1")), (OWN, ip("2000::")), (2, ip("192.0.2.1"))];
+        assert!(on_our_device(all, Some(OWN)).eq([ip("2000::")]));
+        assert_eq!(on_our_device(all, None).count(), 0);
     }
 
     #[test]

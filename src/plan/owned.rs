@@ -21,14 +21,17 @@ pub fn server(desired: &Desired, seen: &Tables, key: &ServerKey) -> bool {
     if desired.excludes(&key.address) {
         return false;
     }
-    let named = SetId::FRONTS.into_iter().any(|set| seen.lists(set, key));
-    named || seen.lists(SetId::Servers, key)
+    is_named(seen, key) || seen.lists(SetId::Servers, key)
+}
+
+/// Whether a set of the reference has a virtual server under its full key.
+fn is_named(seen: &Tables, key: &ServerKey) -> bool {
+    SetId::FRONTS.into_iter().any(|set| seen.lists(set, key))
 }
 
 /// Whether kube-proxy has a virtual server on record: under its full key, or as a node port.
 pub fn is_of_kube_proxy(seen: &Tables, key: &ServerKey) -> bool {
-    SetId::FRONTS.into_iter().any(|set| seen.lists(set, key))
-        || seen.entries.contains(&node_port(key))
+    is_named(seen, key) || seen.entries.contains(&node_port(key))
 }
 
 /// Servers that kube-proxy made for node ports nobody has any more.

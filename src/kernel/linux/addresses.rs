@@ -85,8 +85,11 @@ pub(super) struct HostAddresses {
 impl HostAddresses {
     /// Those by which the host is reached.
     pub(super) fn of_host(&self) -> BTreeSet<IpAddr> {
-        let own_device = self.device.as_ref().map(|device| device.index);
-        addresses::of_host(self.all.iter().copied(), own_device)
+        addresses::of_host(self.all.iter().copied(), self.own_device())
+    }
+
+    fn own_device(&self) -> Option<u32> {
+        self.device.as_ref().map(|device| device.index)
     }
 }
 
@@ -167,12 +170,10 @@ impl LinuxKernel {
     /// make local.
     pub(super) fn bound_addresses(
         &mut self,
-        HostAddresses { device, all }: &HostAddresses,
+        listed: &HostAddresses,
     ) -> Result<BTreeMap<IpAddr, Binding>, Error> {
-        let is_ours = |index: u32| device.as_ref().is_some_and(|device| device.index == index);
-        let ours = all.iter().filter(|(index, _)| is_ours(*index));
-        // The others are the kernel's own, should someone have brought the device up.
-        let ours = ours.map(|(_, ip)| *ip).filter(|ip| !link::is_link_local(*ip));
+        let all = listed.all.iter().copied();
+        let ours = addresses::on_our_device(all, listed.own_device());
         let mut bound: BTreeMap<_, _> = ours.map(|ip| (ip, Binding::ADDRESS)).collect();
         let routes = self.route.list();
         let routes =

@@ -50,7 +50,7 @@ impl LinuxKernel {
         foundation.tables.settings = self.settings()?;
         foundation.tables.rulesets = self.rulesets()?;
         foundation.tables.device = addresses.device.is_some();
-        let addresses = self.bound_addresses(&addresses)?;
+        let bound = self.bound_addresses(&addresses)?;
         let mut are_empty = BTreeMap::new();
         for key in SetKey::all() {
             let header = self.ipset.header(key.name()).map_err(|cause| cannot_list(key, cause))?;
@@ -62,7 +62,7 @@ impl LinuxKernel {
         }
         say(tell, Part::Foundation(Box::new(foundation)))?;
         self.tell_entries(tell, are_empty)?;
-        say(tell, Part::Addresses(addresses))?;
+        say(tell, Part::Addresses(bound))?;
         self.tell_servers(tell)
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::refused;
-use crate::kernel::{Error, ipset, link, netlink, nftables, route};
+use crate::kernel::{Error, addresses, ipset, link, netlink, nftables, route};
 use crate::model::ipset::SetKey;
 use crate::model::iptables::{ChainKey, OUR_CHAINS};
 use crate::model::link::DEVICE;
@@ -16,21 +16,20 @@ use crate::model::observed::Standing;
 
 /// Reads what there is; chains are those of nf_tables.
 pub fn read() -> Result<Standing, Error> {
-    let (device, addresses) = addresses().map_err(|cause| refused("read device", DEVICE, cause))?;
+    let (device, addresses) = bound().map_err(|cause| refused("read device", DEVICE, cause))?;
     let chains = chains().map_err(|cause| refused("look for", "chains", cause))?;
     Ok(Standing { device, addresses, sets: sets()?, chains })
 }
 
 /// Whether the device is there, and what is bound to it or by routes of ours.
-fn addresses() -> Result<(bool, BTreeSet<IpAddr>), netlink::Error> {
+fn bound() -> Result<(bool, BTreeSet<IpAddr>), netlink::Error> {
     let mut client = link::Client::open()?;
     let device = client.find(DEVICE)?.filter(|device| device.kind == link::DUMMY);
-    let is_ours = |index: u32| device.as_ref().is_some_and(|device| device.index == index);
-    let on_device = client.addresses()?.into_iter().filter(|(index, _)| is_ours(*index));
+    let own_device = device.as_ref().map(|device| device.index);
+    let on_device = addresses::on_our_device(client.addresses()?, own_device);
     let by_route = route::Client::open()?.list()?;
     let by_route = by_route.into_iter().map(|(address, _)| address);
-    let addresses = on_device.map(|(_, address)| address).chain(by_route).collect();
-    Ok((device.is_some(), addresses))
+    Ok((device.is_some(), on_device.chain(by_route).collect()))
 }
 
 /// Our sets, with the number of their entries.
