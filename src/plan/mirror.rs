@@ -1,9 +1,12 @@
 //! The mirror: what the kernel was last seen or made to hold.
 
+mod prints;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use self::prints::Prints;
 use super::step::{Change, Step};
 use super::{RealChange, ServerChange};
 use crate::desired::Touched;
@@ -23,12 +26,8 @@ pub struct Mirror {
     pub tables: Tables,
     /// Addresses on devices other than ours.
     pub host_addresses: BTreeSet<IpAddr>,
-    /// Rulesets that were loaded, by what they were loaded as.
-    ///
-    /// Another version of iptables may print a rule otherwise than we write it. What is read back
-    /// at the end of the sync that loaded, seconds later at most, is therefore taken for what was
-    /// loaded; what is read later is not: it may be what others made of it.
-    loaded: BTreeMap<Family, Loaded>,
+    /// Rulesets that were loaded, and how they are printed.
+    prints: Prints,
     /// Chains of which nobody knows whether we have deleted them.
     fading: BTreeSet<ChainKey>,
     trust: Trust,
@@ -49,24 +48,6 @@ pub enum Trust {
     /// Everything.
     #[default]
     Everything,
-}
-
-/// A ruleset as written, and as the tool prints it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Loaded {
-    written: Ruleset,
-    print: Print,
-}
-
-/// How the tool prints what was loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Print {
-    /// It is to be read back.
-    Due,
-    /// It could not be read back.
-    Unknown,
-    /// It was.
-    Known(Ruleset),
 }
 
 impl Mirror {
@@ -97,36 +78,24 @@ impl Mirror {
 
     /// Whether rules are to be read back.
     pub fn awaits_print(&self) -> bool {
-        self.loaded.values().any(|loaded| loaded.print == Print::Due)
+        self.prints.are_due()
     }
 
     /// Takes rules that were read back after a load for what was loaded, chain by chain; chains
     /// that were deleted since stay so.
     pub fn adopt_printed(&mut self, there: &BTreeMap<Family, Ruleset>) {
-        let rulesets = &mut self.tables.rulesets;
-        for (family, loaded) in &mut self.loaded {
-            if loaded.print == Print::Due {
-                let printed = there.get(family).cloned().unwrap_or_default();
-                rulesets.entry(*family).and_modify(|seen| *seen = seen.as_printed(&printed));
-                loaded.print = Print::Known(loaded.written.as_printed(&printed));
-            }
-        }
+        self.prints.adopt(&mut self.tables.rulesets, there);
     }
 
     /// Rules that were loaded could not be read back.
     pub fn miss_print(&mut self) {
-        let due = self.loaded.values_mut().filter(|loaded| loaded.print == Print::Due);
-        due.for_each(|loaded| loaded.print = Print::Unknown);
+        self.prints.miss();
     }
 
     /// Takes over rules that could not be read back after their load: where they are printed
     /// otherwise than written, be it by others or not, they are loaded anew.
     pub fn settle_rules(&mut self, there: &BTreeMap<Family, Ruleset>) {
-        let (known, unknown): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.loaded)
-            .into_iter()
-            .partition(|(_, loaded)| matches!(loaded.print, Print::Known(_)));
-        self.loaded = known;
-        for family in unknown.into_keys() {
+        for family in self.prints.take_unknown() {
             let ruleset = there.get(&family).cloned().unwrap_or_default();
             note_rules(&mut self.tables, family, ruleset);
         }
@@ -150,7 +119,7 @@ impl Mirror {
     pub fn distrust(&mut self, step: &Step) {
         match step {
             // What is read next may be these, and no print of those before.
-            Step::Rules(change) => drop(self.loaded.remove(&change.family)),
+            Step::Rules(change) => self.prints.forget(change.family),
             Step::Chains(changes) => {
                 self.fading.extend(changes.iter().map(|change| change.key.clone()));
             }
@@ -223,18 +192,7 @@ impl Mirror {
     pub fn holds(&self, family: Family, wanted: &Ruleset) -> bool {
         let Some(there) = self.tables.rulesets.get(&family) else { return false };
         let there = there.without_handover();
-        there.has_effect_of(wanted) || self.is_printed_as(family, wanted, &there)
-    }
-
-    /// Whether what is there is how the tool prints what is wanted.
-    fn is_printed_as(&self, family: Family, wanted: &Ruleset, there: &Ruleset) -> bool {
-        self.loaded.get(&family).is_some_and(|loaded| match &loaded.print {
-            Print::Known(printed) => {
-                loaded.written.without_handover().has_effect_of(wanted)
-                    && printed.without_handover().has_effect_of(there)
-            }
-            Print::Due | Print::Unknown => false,
-        })
+        there.has_effect_of(wanted) || self.prints.tell(family, wanted, &there)
     }
 
     /// Whether all that every Service relies on is in place: settings, sets, rules, the device.
@@ -286,8 +244,7 @@ impl Mirror {
             }
             Step::Device(present) if failed.is_empty() => note_device(tables, *present),
             Step::Rules(change) if failed.is_empty() => {
-                let loaded = Loaded { written: change.to.clone(), print: Print::Due };
-                self.loaded.insert(change.family, loaded);
+                self.prints.load(change.family, change.to.clone());
                 note_rules(tables, change.family, change.to.clone());
             }
             Step::Device(_) | Step::Rules(_) | Step::Flows(_) => {}
