@@ -142,7 +142,8 @@ impl Outcome {
         }
         let failed = self.report.failed.iter().chain(&self.report.leftover);
         let errors: BTreeSet<&str> = failed.map(|failed| failed.error.as_str()).collect();
-        errors.iter().try_for_each(|error| writeln!(f, "  {error}"))
+        errors.iter().try_for_each(|error| writeln!(f, "  {error}"))?;
+        writeln!(f, "once what is named here is mended, run --cleanup again")
     }
 
     fn write_settings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -250,6 +251,8 @@ mod tests {
         let text = outcome.to_string();
         assert!(text.contains("still there:\n  chains: 1\n"), "{text}");
         assert!(text.contains("IPv4 nat KUBE-MARK-MASQ is in use"), "{text}");
+        let again = "\nonce what is named here is mended, run --cleanup again\n";
+        assert!(text.contains(again), "{text}");
     }
 
     #[test]

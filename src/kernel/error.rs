@@ -48,6 +48,16 @@ pub enum Error {
         #[source]
         cause: Box<iptables::Error>,
     },
+    /// What is to go is used by rules or sets of others.
+    #[error("cannot {operation} {key}: others use it: {users}: delete what uses it first")]
+    InUse {
+        /// What was tried.
+        operation: &'static str,
+        /// To what.
+        key: String,
+        /// Who uses it.
+        users: String,
+    },
     /// A setting could not be read or written.
     #[error(transparent)]
     Setting(#[from] sysctl::Error),
@@ -157,6 +167,7 @@ impl Error {
             Error::Set { cause, .. } => cause.netlink(),
             Error::Missing { cause, .. } => cause.as_ref(),
             Error::Rules { .. }
+            | Error::InUse { .. }
             | Error::Setting(_)
             | Error::Io { .. }
             | Error::NotPermitted

@@ -227,7 +227,7 @@ pub fn target(rule: &str) -> Option<&str> {
 }
 
 /// The words of a rule; a quoted text is one word, quotes included.
-fn words(rule: &str) -> impl Iterator<Item = &str> {
+pub fn words(rule: &str) -> impl Iterator<Item = &str> {
     let mut rest = rule;
     std::iter::from_fn(move || {
         rest = rest.trim_start_matches(' ');

@@ -14,7 +14,7 @@ use crate::Test;
 use crate::namespace::command;
 
 pub fn tests() -> impl Iterator<Item = Test> {
-    let tests: [Test; 13] = [
+    let tests: [Test; 14] = [
         ("every kind of entry reads back", every_kind_of_entry_reads_back),
         ("a failing entry costs only itself", a_failing_entry_costs_only_itself),
         ("a full set says so", a_full_set_says_so),
@@ -25,6 +25,7 @@ pub fn tests() -> impl Iterator<Item = Test> {
         ("the network of all addresses is refused", the_network_of_all_addresses_is_refused),
         ("the whole catalogue can be made", the_whole_catalogue_can_be_made),
         ("a set in use is not destroyed", a_set_in_use_is_not_destroyed),
+        ("sets that hold a set are named", sets_that_hold_a_set_are_named),
         ("a set in use is given other options", a_set_in_use_is_given_other_options),
         ("a large set is read whole", a_large_set_is_read_whole),
         ("a full set is given more room", a_full_set_is_given_more_room),
@@ -271,6 +272,20 @@ fn a_set_in_use_is_not_destroyed() {
     use_in_rule("one");
     let error = client.destroy("one").expect_err("a rule uses it");
     assert!(error.is_in_use(), "{error}");
+}
+
+fn sets_that_hold_a_set_are_named() {
+    let mut client = Client::open().expect("sets");
+    for name in ["one", "two"] {
+        client.create(&new_set(name, SetType::HashIp, Family::V4)).expect("created");
+    }
+    assert_eq!(client.add("two", &ips(5)), vec![Ok(()); 5]);
+    command("ipset", &["create", "many", "list:set"]);
+    command("ipset", &["add", "many", "two"]);
+    command("ipset", &["add", "many", "one"]);
+    assert_eq!(client.holders("one"), Ok(["many".to_owned()].into()));
+    assert_eq!(client.holders("many"), Ok([].into()));
+    assert!(client.destroy("one").expect_err("a set holds it").is_in_use());
 }
 
 fn a_set_in_use_is_given_other_options() {

@@ -6,6 +6,7 @@ use libtest_mimic::Trial;
 
 use crate::client;
 use crate::cluster::{self, Manifests, SOON, Service};
+use crate::daemon::Daemon;
 use crate::dump;
 use crate::load::{Amount, Load};
 use crate::wait;
@@ -15,6 +16,7 @@ use crate::world::{Family, Place, World};
 pub fn tests() -> Vec<Trial> {
     crate::trials![
         ownership_foreign_things_stay_and_cleanup_leaves_no_trace,
+        ownership_cleanup_names_who_uses_what_stays,
         ownership_stop_and_kill_leave_the_data_plane_serving,
         ownership_of_one_namespace_is_exclusive,
         ownership_of_what_vanished_meanwhile_is_remembered,
@@ -71,6 +73,37 @@ fn ownership_foreign_things_stay_and_cleanup_leaves_no_trace() {
     dump::assert_same(&dump::everything(&world.node), &before, "cleaned up");
     cluster::clean_up(&world);
     dump::assert_same(&dump::everything(&world.node), &before, "cleaned up twice");
+}
+
+/// Rules and sets of others that use ours are named, and cost what they use alone.
+fn ownership_cleanup_names_who_uses_what_stays() {
+    let world = World::new();
+    let manifests = Manifests::new();
+    manifests.put("web.yaml", &Service::new("web", 128, &[]).manifest());
+    assert!(cluster::start(&world, &manifests, &[]).terminate().success());
+    let run = |line: &str| {
+        let (program, arguments) = line.split_once(' ').expect("arguments");
+        world.node.output(program, &arguments.split(' ').collect::<Vec<_>>());
+    };
+    let [leads, matches] = [
+        "-t nat -A MINE -p tcp -j KUBE-MARK-MASQ",
+        "-t raw -A PREROUTING -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT",
+    ];
+    run("iptables -t nat -N MINE");
+    run(&format!("iptables {leads}"));
+    run(&format!("iptables {matches}"));
+    run("ipset create MANY list:set");
+    run("ipset add MANY KUBE-LOOP-BACK");
+    let mut cleanup = Daemon::start(&world.node, &["--cleanup"]);
+    assert_eq!(cleanup.wait_for_end(SOON).code(), Some(1), "{}", cleanup.log());
+    let text = cleanup.log();
+    for said in ["still there:\n  chains: 1\n  sets: 2\n", leads, matches, "use it: set MANY: "] {
+        assert!(text.contains(said), "{said:?} is not in {text}");
+    }
+    run(&format!("iptables {}", leads.replace("-A", "-D")));
+    run(&format!("iptables {}", matches.replace("-A", "-D")));
+    run("ipset destroy MANY");
+    cluster::clean_up(&world);
 }
 
 fn ownership_stop_and_kill_leave_the_data_plane_serving() {

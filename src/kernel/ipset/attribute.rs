@@ -48,6 +48,8 @@ pub mod data {
     pub const PROTO: u16 = 7;
     pub const LINENO: u16 = 9;
     pub const HASHSIZE: u16 = 18;
+    /// Of an entry: the set that is a member of a list.
+    pub const NAME: u16 = 18;
     pub const MAXELEM: u16 = 19;
     pub const IP2: u16 = 20;
     pub const CIDR2: u16 = 21;

@@ -2,8 +2,10 @@
 //!
 //! Adding what is there and deleting what is gone succeed in the kernel itself, because requests
 //! are sent without `NLM_F_EXCL`.
-//! Invariant: sets are found by name; no command is sent without one, for that means all sets.
+//! Invariant: sets are found by name; but for a listing, no command is sent without
+//! one, for that means all sets.
 
+use std::collections::BTreeSet;
 use std::iter::repeat_n;
 
 use nix::errno::Errno;
@@ -116,6 +118,16 @@ impl Client {
         request.attribute(top::FLAGS | NETWORK_ORDER, &FLAG_LIST_HEADER.to_be_bytes());
         // No entries come, so no family is taken for theirs.
         self.listing(request, Family::V4)
+    }
+
+    /// Names of the sets of sets that hold a set.
+    pub fn holders(&mut self, name: &str) -> Result<BTreeSet<String>, Error> {
+        let request = self.bare_request(command::LIST, 0);
+        let take = |holders: &mut BTreeSet<String>, body: &[u8]| {
+            holders.extend(holder(name, body)?);
+            Ok(())
+        };
+        Ok(self.connection.dump(request, take)?)
     }
 
     fn listing(&mut self, request: Message, family: Family) -> Result<Option<Listing>, Error> {
@@ -298,6 +310,25 @@ pub(super) fn take_listing(
         }
     }
     Ok(())
+}
+
+/// The set that one message of a listing is about, if `name` is a member of it.
+pub(super) fn holder(name: &str, body: &[u8]) -> Result<Option<String>, netlink::Error> {
+    let (mut holder, mut holds) = (None, false);
+    for attribute in Attributes::after(body, HEADER_LENGTH)? {
+        let attribute = attribute?;
+        match attribute.kind {
+            top::SETNAME => holder = Some(attribute.to_text()?.to_owned()),
+            top::ADT => {
+                for entry in attribute.nested() {
+                    let names = entry?.nested().flatten().filter(|it| it.kind == data::NAME);
+                    holds |= names.flat_map(|it| it.to_text()).any(|member| member == name);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(holder.filter(|_| holds))
 }
 
 fn take_options(listing: &mut Listing, options: Attribute<'_>) -> Result<(), netlink::Error> {

@@ -180,6 +180,7 @@ proptest! {
         let _ = take_listing(&mut Listing::default(), Family::V4, &body);
         let refusal = Refusal { request: body, ..Refusal::of(4103) };
         let _ = failed_entry(&refusal, 10);
+        let _ = super::request::holder("A", &refusal.request);
     }
 
     #[test]

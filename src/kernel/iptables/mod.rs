@@ -7,6 +7,7 @@
 
 mod leftovers;
 mod parse;
+mod users;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::model::net::Family;
 
 pub use leftovers::{Extent, Leftovers};
 pub use parse::parse;
+pub use users::Used;
 
 /// How long listing may take.
 const SAVE_LIMIT: Duration = Duration::from_secs(30);
@@ -203,6 +205,33 @@ impl Tools {
         match Leftovers::find(&text, extent) {
             none if none.is_empty() => Ok(()),
             found => tools.restore(runner, family, &found.removal()),
+        }
+    }
+
+    /// The rules of a family that use something of ours, each as the command that makes it.
+    pub fn users(&self, runner: &mut Runner, family: Family, used: Used<'_>) -> Vec<String> {
+        // Who cannot be listed cannot be named.
+        let text = saved(runner, self.variant, family).unwrap_or_default();
+        let program = self.variant.program(family, "");
+        users::find(&text, used).into_iter().map(|rule| format!("{program} {rule}")).collect()
+    }
+
+    /// The same, of both variants: sets belong to neither.
+    pub fn users_in_all_tables(
+        &self,
+        runner: &mut Runner,
+        family: Family,
+        used: Used<'_>,
+    ) -> Vec<String> {
+        let other = Tools { variant: self.opposite(), ..*self };
+        [self, &other].into_iter().flat_map(|tools| tools.users(runner, family, used)).collect()
+    }
+
+    /// The variant of the tables that are not used.
+    fn opposite(&self) -> Variant {
+        match (self.variant, self.is_nf_tables) {
+            (Variant::NfTables, _) | (Variant::Plain, true) => Variant::Legacy,
+            (Variant::Legacy, _) | (Variant::Plain, false) => Variant::NfTables,
         }
     }
 

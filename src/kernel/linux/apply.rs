@@ -79,7 +79,10 @@ impl LinuxKernel {
                 .map(|(maxelem, hashsize)| Room { maxelem, hashsize }),
         };
         let (operation, outcome) = match (change.from, change.to) {
-            (_, None) => ("destroy set", self.ipset.destroy(name)),
+            (_, None) => {
+                let destroyed = self.ipset.destroy(name);
+                return destroyed.map_err(|cause| self.kept_set("destroy set", change.key, cause));
+            }
             (None, Some(spec)) => ("create set", self.ipset.create(&new_set(spec))),
             (Some(_), Some(spec)) => ("replace set", self.ipset.replace(&new_set(spec))),
         };
@@ -99,11 +102,7 @@ impl LinuxKernel {
     fn delete_chain(&mut self, chain: &ChainKey) -> Result<(), Error> {
         let input = plan::iptables::deletion(chain);
         let deleted = self.tools.restore(&mut self.runner, chain.family, &input);
-        deleted.map_err(|cause| Error::Rules {
-            operation: "delete chain",
-            key: chain.to_string(),
-            cause: Box::new(cause),
-        })
+        deleted.map_err(|cause| self.kept_chain(chain, cause))
     }
 
     /// Entries go set by set, many of them in one message.

@@ -20,6 +20,7 @@ mod observe;
 mod rules;
 mod servers;
 pub mod standing;
+mod users;
 
 use nix::errno::Errno;
 

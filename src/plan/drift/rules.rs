@@ -120,7 +120,7 @@ fn beyond<'a>(these: &'a [String], those: &[String]) -> Vec<&'a String> {
 }
 
 /// A long rule without its middle: iptables prints last what it does.
-fn in_brief(rule: &str) -> String {
+pub fn in_brief(rule: &str) -> String {
     if rule.chars().count() <= LONGEST_BEGINNING + LONGEST_END {
         return rule.to_owned();
     }
