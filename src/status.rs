@@ -6,15 +6,23 @@
 //! it changed between is no difference ([`settle`]).
 //! Invariant: equal pictures and counts give equal text.
 
+mod asked;
+mod differences;
 pub mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use self::standing::Fault;
 use crate::counted;
+use crate::model::iptables::Ruleset;
 use crate::model::ipvs::{Connections, FLAGS, Glimpse, VirtualServer};
+use crate::model::net::Family;
+
+pub use asked::Asked;
+pub use differences::Differences;
 
 /// The protocol and the address of a virtual server.
 pub type Address = (String, SocketAddr);
@@ -49,11 +57,20 @@ pub struct Picture {
     pub device: bool,
     /// The sets, and how many entries each has.
     pub sets: BTreeMap<String, usize>,
-    /// The chains, where the kernel can be asked for them, and how many rules use each.
-    pub chains: BTreeMap<String, usize>,
-    /// What of these is missing in the kernel, in whole lines; whoever prints finds out.
+    /// The rules of each family.
+    pub rulesets: BTreeMap<Family, Ruleset>,
+    /// What the names of the programs that list them have before `-save`.
+    pub iptables: String,
+    /// How long ago the whole kernel was read.
+    pub seconds_since_audit: Option<u64>,
+    /// When it is read again.
+    pub seconds_to_audit: Option<u64>,
+    /// What of these the kernel lacks or has otherwise; whoever prints finds out.
     #[serde(skip)]
-    pub missing: Vec<String>,
+    pub missing: BTreeSet<Fault>,
+    /// Addresses that are bound and that nobody has; whoever prints finds out.
+    #[serde(skip)]
+    pub strays: BTreeSet<IpAddr>,
 }
 
 /// One address and port of a Service.
@@ -116,8 +133,8 @@ pub struct Real {
 pub struct Owner {
     /// The answer, in whole lines.
     pub text: String,
-    /// Whether a Service has it.
-    pub is_of_service: bool,
+    /// Whether a Service has it, and the kernel has it as the daemon left it.
+    pub is_served: bool,
 }
 
 /// What the daemon has programmed and the kernel does not have, whoever or whatever took it.
@@ -153,24 +170,24 @@ impl Front {
 }
 
 /// Whether the kernel has otherwise what is told of all Services, or of one address.
-pub fn is_otherwise(picture: &Picture, counts: &Counts, address: Option<SocketAddr>) -> bool {
+pub fn is_otherwise(picture: &Picture, counts: &Counts, asked: Option<Asked>) -> bool {
     let mut fronts = picture.services.values().flatten();
     fronts.any(|front| {
-        address.is_none_or(|address| front.address == address) && front.is_otherwise(counts)
-    }) || address.is_some_and(|address| foreign(picture, counts, address).next().is_some())
+        asked.is_none_or(|asked| asked.is_about(&front.address)) && front.is_otherwise(counts)
+    }) || asked.is_some_and(|asked| foreign(picture, counts, asked).next().is_some())
 }
 
 /// What the kernel has at an address that is of no Service.
 fn foreign<'a>(
     picture: &'a Picture,
     counts: &'a Counts,
-    address: SocketAddr,
+    asked: Asked,
 ) -> impl Iterator<Item = &'a Address> {
     let is_ours = move |(protocol, at): &Address| {
         let mut fronts = picture.services.values().flatten();
         fronts.any(|front| front.protocol == *protocol && front.address == *at)
     };
-    counts.keys().filter(move |(_, at)| *at == address).filter(move |key| !is_ours(key))
+    counts.keys().filter(move |(_, at)| asked.is_about(at)).filter(move |key| !is_ours(key))
 }
 
 /// Takes out of what the kernel was read to have what the daemon changed meanwhile: it is taken
@@ -212,13 +229,27 @@ fn settle_front(counts: &mut Counts, before: Option<&Front>, front: &Front) {
     }
 }
 
+/// What the kernel has otherwise than the daemon left it.
+pub fn differences(picture: &Picture, counts: Option<&Counts>) -> Differences {
+    Differences::of(picture.services.values().flatten(), picture, counts)
+}
+
 /// All Services, and what is rejected.
 pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
-    let mut text = summary(picture) + &standing::section(picture);
+    let mut text = summary(picture);
+    if let (Some(since), Some(left)) = (picture.seconds_since_audit, picture.seconds_to_audit) {
+        text += &format!("last audit {since} s ago, the next in {left} s\n");
+    }
+    let differences = differences(picture, counts);
+    if !differences.is_empty() {
+        text += &format!("not as wanted: {differences}\n");
+    }
+    text += &standing::section(picture);
     for (name, fronts) in &picture.services {
         text += &format!("\n{name}\n");
         text.extend(fronts.iter().map(|front| front_lines(front, counts)));
     }
+    text += &standing::strays(picture);
     for (title, complaints) in [
         ("rejected", &picture.rejected),
         ("served with a default", &picture.defaulted),
@@ -233,19 +264,21 @@ pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
     text
 }
 
-/// Whose an address and port is: a Service's, somebody else's in the kernel, or nobody's.
-pub fn owner(picture: &Picture, counts: Option<&Counts>, address: SocketAddr) -> Owner {
+/// Whose an address is, at one port or all: Services', somebody else's in the kernel, or nobody's.
+pub fn owner(picture: &Picture, counts: Option<&Counts>, asked: Asked) -> Owner {
     let mut text = String::new();
     for (name, fronts) in &picture.services {
-        for front in fronts.iter().filter(|front| front.address == address) {
-            text += &format!("{name}\n{}", front_lines(front, counts));
+        let mut lines = fronts_of(fronts, asked).map(|front| front_lines(front, counts)).peekable();
+        if lines.peek().is_some() {
+            text += &format!("{name}\n");
+            text.extend(lines);
         }
     }
     let is_of_service = !text.is_empty();
     if is_of_service {
         text += &standing::section(picture);
     }
-    let there = counts.into_iter().flat_map(|counts| foreign(picture, counts, address));
+    let there = counts.into_iter().flat_map(|counts| foreign(picture, counts, asked));
     for (protocol, at) in there {
         text += &match picture.refused.first() {
             None => format!("{protocol} {at} is foreign: in the kernel, and of no Service\n"),
@@ -256,18 +289,28 @@ pub fn owner(picture: &Picture, counts: Option<&Counts>, address: SocketAddr) ->
         };
     }
     if text.is_empty() {
-        text = nobodys(picture, address);
+        text = nobodys(picture, asked);
     }
-    Owner { text, is_of_service }
+    let fronts = picture.services.values().flat_map(|fronts| fronts_of(fronts, asked));
+    let is_served = is_of_service && Differences::of(fronts, picture, counts).is_empty();
+    Owner { text, is_served }
 }
 
-fn nobodys(picture: &Picture, address: SocketAddr) -> String {
-    let at = |front: &Front| front.address.ip() == address.ip();
+fn fronts_of(fronts: &[Front], asked: Asked) -> impl Iterator<Item = &Front> {
+    fronts.iter().filter(move |front| asked.is_about(&front.address))
+}
+
+fn nobodys(picture: &Picture, asked: Asked) -> String {
+    let ip = asked.ip();
+    if picture.strays.contains(&ip) {
+        return format!("{ip} is nobody's, and bound: {}\n", standing::STRAY);
+    }
+    let at = |front: &Front| front.address.ip() == ip;
     let mut owners = picture.services.iter().filter(|(_, fronts)| fronts.iter().any(at));
     match owners.next() {
-        None => format!("{address} is nobody's: no Service that is served here has the address\n"),
+        None => format!("{asked} is nobody's: no Service that is served here has the address\n"),
         Some((name, _)) => {
-            format!("{address} is nobody's: Service {name} has the address, but not this port\n")
+            format!("{asked} is nobody's: Service {name} has the address, but not this port\n")
         }
     }
 }

@@ -16,7 +16,6 @@ mod status;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -30,6 +29,7 @@ use crate::config::problem::Problems;
 use crate::config::{Config, RenderConfig, Run};
 use crate::kernel::lock;
 use crate::reconcile::log;
+use crate::status::Asked;
 use crate::telemetry;
 use crate::telemetry::metrics::Metrics;
 use crate::{causes, cleanup, init, state};
@@ -90,7 +90,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
 /// What a command line asks for.
 enum Task {
     Render(Box<RenderConfig>),
-    Status(Option<SocketAddr>),
+    Status(Option<Asked>),
     Keep(Box<Loaded>),
 }
 

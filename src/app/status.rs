@@ -1,11 +1,11 @@
 //! `status`: asks the daemon of this network namespace, counts connections, and prints.
 //!
-//! Where the kernel differs from what the daemon told before, it is asked once more: what it
+//! Where the kernel differs from what the daemon told before, the daemon is asked once more: what it
 //! changed between is no difference. Cost: its answer is all Services, thousands maybe.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -19,39 +19,52 @@ use crate::model::ipvs::ServerKey;
 use crate::model::observed::Standing;
 use crate::serve::status as socket;
 use crate::status::standing::Fault;
-use crate::status::{self, Counts, Picture, Scheduling, There};
+use crate::status::{self, Asked, Counts, Picture, Scheduling, There};
 
-/// How long the daemon may take to say anything: a sync may be under way.
+/// How long the daemon may take to say its first word, which needs nothing that may be busy.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+
+/// How long it may take from then on: a sync may be under way.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Said while waiting for that.
+const BUSY: &str = "the daemon is there, and a sync is under way, or its loop hangs; waiting";
 
 /// Said where there is no second answer.
 const UNSETTLED: &str = "what differs in the kernel may be what the daemon changed meanwhile";
 
-/// Prints all Services, or whose an address is; failed if it is no Service's.
-pub(super) fn run(address: Option<SocketAddr>) -> anyhow::Result<Exit> {
+/// Prints all Services, or whose an address is; failed unless all of it is as wanted.
+pub(super) fn run(asked: Option<Asked>) -> anyhow::Result<Exit> {
     let mut picture = ask()?;
     let mut counts = read_counts();
     if let Some(counts) = &mut counts {
-        picture = settled(picture, counts, address, ask);
+        picture = settled(picture, counts, asked, ask);
     }
-    let faults = faults(&picture, standing::read, ask);
-    status::standing::tell(&mut picture, &faults);
-    let Some(address) = address else {
-        return show(&status::text(&picture, counts.as_ref()));
+    let there = read_standing(&picture);
+    if let Some(there) = &there {
+        let faults = faults(&picture, there, ask);
+        status::standing::tell(&mut picture, &faults);
+        picture.strays = strays(&picture, there, standing::journal);
+    }
+    let is_known = counts.is_some() && there.is_some();
+    let Some(asked) = asked else {
+        show(&status::text(&picture, counts.as_ref()))?;
+        let is_as_wanted = status::differences(&picture, counts.as_ref()).is_empty();
+        return Ok(Exit::done_if(is_known && is_as_wanted));
     };
-    let owner = status::owner(&picture, counts.as_ref(), address);
+    let owner = status::owner(&picture, counts.as_ref(), asked);
     show(&owner.text)?;
-    Ok(if owner.is_of_service { Exit::Done } else { Exit::Failed })
+    Ok(Exit::done_if(is_known && owner.is_served))
 }
 
 /// What is to be told: the second answer of the daemon, where one is needed and to be had.
 fn settled(
     before: Picture,
     counts: &mut Counts,
-    address: Option<SocketAddr>,
+    asked: Option<Asked>,
     ask: impl FnOnce() -> anyhow::Result<Picture>,
 ) -> Picture {
-    if !status::is_otherwise(&before, counts, address) {
+    if !status::is_otherwise(&before, counts, asked) {
         return before;
     }
     match ask() {
@@ -66,29 +79,36 @@ fn settled(
     }
 }
 
-/// What the kernel lacks of what all Services rely on, and the daemon has not just changed.
+/// What all Services rely on, as the kernel has it; none if that cannot be read.
+fn read_standing(picture: &Picture) -> Option<Standing> {
+    let families = picture.rulesets.keys().copied();
+    let there = standing::read().and_then(|there| {
+        let rulesets = standing::rules(&picture.iptables, families)?;
+        Ok(Standing { rulesets, ..there })
+    });
+    let complaint = |error| {
+        let error = causes::in_words(&error);
+        complain(&format!(
+            "whether device, addresses, sets and rules are as wanted is not known: {error}\n"
+        ));
+    };
+    there.map_err(complaint).ok()
+}
+
+/// What the kernel lacks of what all Services rely on, or has otherwise, and the daemon has not
+/// just changed.
 fn faults(
     before: &Picture,
-    read: impl FnOnce() -> Result<Standing, Error>,
+    there: &Standing,
     ask: impl FnOnce() -> anyhow::Result<Picture>,
 ) -> BTreeSet<Fault> {
-    let there = match read() {
-        Ok(there) => there,
-        Err(error) => {
-            let error = causes::in_words(&error);
-            complain(&format!(
-                "whether device, addresses, sets and chains are there is not known: {error}\n"
-            ));
-            return BTreeSet::new();
-        }
-    };
-    let mut faults = status::standing::faults(before, &there);
+    let mut faults = status::standing::faults(before, there);
     if faults.is_empty() {
         return faults;
     }
     match ask() {
         Ok(now) => {
-            let still = status::standing::faults(&now, &there);
+            let still = status::standing::faults(&now, there);
             faults.retain(|fault| still.contains(fault));
         }
         Err(error) => complain(&format!("{UNSETTLED}: {error:#}\n")),
@@ -96,28 +116,79 @@ fn faults(
     faults
 }
 
+/// Addresses that are bound, of no Service, and not on record as ours.
+fn strays(
+    picture: &Picture,
+    there: &Standing,
+    journal: impl FnOnce() -> Result<BTreeSet<IpAddr>, Error>,
+) -> BTreeSet<IpAddr> {
+    let unknown = status::standing::unknown_addresses(picture, there);
+    if unknown.is_empty() {
+        return unknown;
+    }
+    match journal() {
+        Ok(ours) => &unknown - &ours,
+        Err(error) => {
+            let error = causes::in_words(&error);
+            complain(&format!("whether bound addresses are of nobody is not known: {error}\n"));
+            BTreeSet::new()
+        }
+    }
+}
+
 fn ask() -> anyhow::Result<Picture> {
     let mut stream = match UnixStream::connect_addr(&socket::address()?) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => bail!(nobody()),
         stream => stream.context("cannot ask the daemon")?,
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut text = Vec::new();
-    match stream.read_to_end(&mut text) {
-        Err(error) if is_late(&error) => {
-            bail!("the daemon does not answer within {} s: see /livez", PATIENCE.as_secs())
-        }
-        read => read.context("the daemon broke off")?,
-    };
-    if text.is_empty() && !nix::unistd::geteuid().is_root() {
+    let text = hear(&mut stream, FIRST_WORD, PATIENCE)?;
+    let is_silent = text.trim_ascii().is_empty();
+    if is_silent && !nix::unistd::geteuid().is_root() {
         bail!("the daemon tells only root and its own user: run this as root");
     }
-    if text.is_empty() {
+    if is_silent {
         bail!(
             "the daemon does not answer: it tells only root and its own user, and not while it stops"
         );
     }
     serde_json::from_slice(&text).context("cannot read the answer, is the daemon another version?")
+}
+
+/// All that the daemon says.
+fn hear(
+    stream: &mut UnixStream,
+    first_word: Duration,
+    patience: Duration,
+) -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    stream.set_read_timeout(Some(first_word))?;
+    let mut heard = stream.read_to_end(&mut text);
+    if text.is_empty() && heard.as_ref().is_err_and(is_late) {
+        bail!(
+            "{} does not answer at socket @{} within {first_word:?}: it is stopped, or hangs: see \
+             its log, and the state of its process",
+            daemon(),
+            socket::NAME
+        );
+    }
+    if heard.as_ref().is_err_and(is_late) {
+        complain(&format!("{BUSY} {patience:?} at most\n"));
+        stream.set_read_timeout(Some(patience))?;
+        heard = stream.read_to_end(&mut text);
+    }
+    if heard.as_ref().is_err_and(is_late) {
+        bail!("{} does not tell more within {patience:?}: see its log and /livez", daemon());
+    }
+    heard.context("the daemon broke off")?;
+    Ok(text)
+}
+
+/// Who is to answer.
+fn daemon() -> String {
+    match lock::holder() {
+        Ok(holder) => format!("the daemon, process {},", lock::describe(holder)),
+        Err(_) => "the daemon".to_owned(),
+    }
 }
 
 fn is_late(error: &io::Error) -> bool {
@@ -156,6 +227,8 @@ fn read_counts() -> Option<Counts> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+
     use crate::model::ipvs::Glimpse;
     use crate::status::{Address, Front, Real};
 
@@ -191,7 +264,7 @@ mod tests {
         let foreign = ("tcp".to_owned(), "203.0.113.1:443".parse().unwrap());
         let mut counts = counts(1);
         counts.insert(foreign, There::default());
-        for address in [None, Some(key().1), Some("192.0.2.1:80".parse().unwrap())] {
+        for address in [None, Some(Asked::Port(key().1)), Some("192.0.2.1:80".parse().unwrap())] {
             let told = settled(picture(1), &mut counts, address, || panic!("asked again"));
             assert_eq!(told, picture(1));
         }
@@ -202,7 +275,7 @@ mod tests {
         let foreign: SocketAddr = "203.0.113.1:443".parse().unwrap();
         let mut there = counts(2);
         there.insert(("tcp".to_owned(), foreign), There::default());
-        for address in [None, Some(key().1), Some(foreign)] {
+        for address in [None, Some(Asked::Port(key().1)), Some(Asked::All(foreign.ip()))] {
             let mut counts = there.clone();
             assert_eq!(settled(picture(1), &mut counts, address, || Ok(picture(2))), picture(2));
             assert_eq!(counts, there);
@@ -213,17 +286,47 @@ mod tests {
 
     #[test]
     fn what_the_daemon_has_changed_meanwhile_is_not_missing() {
-        let nothing = || Ok(Standing::default());
+        let nothing = Standing::default();
         let lost = Fault::Address(key().1.ip());
-        let found = faults(&picture(1), nothing, || Ok(picture(1)));
+        let found = faults(&picture(1), &nothing, || Ok(picture(1)));
         assert_eq!(found, [lost.clone()].into());
-        assert_eq!(faults(&picture(1), nothing, || Ok(Picture::default())), [].into());
-        assert_eq!(faults(&picture(1), nothing, || bail!("the daemon stops")), [lost].into());
+        assert_eq!(faults(&picture(1), &nothing, || Ok(Picture::default())), [].into());
+        assert_eq!(faults(&picture(1), &nothing, || bail!("the daemon stops")), [lost].into());
         let addresses = [key().1.ip()].into();
-        let whole = || Ok(Standing { addresses, ..Standing::default() });
-        assert_eq!(faults(&picture(1), whole, || panic!("asked again")), [].into());
-        let unknown = || Err(Error::NotPermitted);
-        assert_eq!(faults(&picture(1), unknown, || panic!("asked again")), [].into());
+        let whole = Standing { addresses, ..Standing::default() };
+        assert_eq!(faults(&picture(1), &whole, || panic!("asked again")), [].into());
+    }
+
+    #[test]
+    fn only_addresses_that_are_on_no_record_are_nobodys() {
+        let [ours, nobodys] = ["10.96.0.8", "10.96.0.9"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let there = |ips: &[IpAddr]| {
+            let addresses = ips.iter().copied().collect();
+            Standing { addresses, ..Standing::default() }
+        };
+        let served = there(&[key().1.ip()]);
+        assert_eq!(strays(&picture(1), &served, || panic!("read for nothing")), [].into());
+        let more = there(&[key().1.ip(), ours, nobodys]);
+        assert_eq!(strays(&picture(1), &more, || Ok([ours].into())), [nobodys].into());
+        assert_eq!(strays(&picture(1), &more, || Err(Error::NotPermitted)), [].into());
+    }
+
+    #[test]
+    fn who_says_nothing_is_told_from_who_is_busy() {
+        let moment = Duration::from_millis(1);
+        let heard = |words: &[u8]| {
+            let (mut near, mut far) = UnixStream::pair().unwrap();
+            far.write_all(words).unwrap();
+            let error = hear(&mut near, moment, moment).unwrap_err().to_string();
+            drop(far);
+            error
+        };
+        assert!(heard(b"").contains("does not answer at socket"), "{}", heard(b""));
+        assert!(heard(b"\n").contains("does not tell more within"), "{}", heard(b"\n"));
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(b"\n{}").unwrap();
+        drop(far);
+        assert_eq!(hear(&mut near, moment, moment).unwrap(), b"\n{}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! nf_tables over netlink: nfnetlink subsystem 10 (`linux/netfilter/nf_tables.h`).
 //!
 //! Enough to see and to delete tables that kube-proxy's nftables mode left behind, on hosts without
-//! the `nft` program too, to see whether any rule has changed: the generation is a number that
-//! every change raises; and to see whether a chain has lost any.
+//! the `nft` program too, and to see whether any rule has changed: the generation is a number that
+//! every change raises.
 
 use nix::errno::Errno;
 
@@ -16,7 +16,6 @@ const SUBSYSTEM: u16 = 10;
 mod command {
     pub const GET_TABLE: u16 = 1;
     pub const DELETE_TABLE: u16 = 2;
-    pub const GET_CHAIN: u16 = 4;
     pub const GET_GENERATION: u16 = 16;
 }
 
@@ -28,13 +27,6 @@ mod batch {
 
 /// Attribute with the name of a table (`NFTA_TABLE_NAME`).
 const NAME: u16 = 1;
-
-/// Attributes of a chain (`NFTA_CHAIN_*`).
-mod chain {
-    pub const TABLE: u16 = 1;
-    pub const NAME: u16 = 3;
-    pub const USE: u16 = 6;
-}
 
 /// Attribute with the generation (`NFTA_GEN_ID`).
 const GENERATION: u16 = 1;
@@ -69,18 +61,6 @@ impl Client {
         match self.connection.query(table(command::GET_TABLE, family, name)) {
             Ok(_) => Ok(true),
             Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// How many rules a chain has and how many lead to it, in all; none if there is no such chain.
-    pub fn uses(&mut self, family: Family, table: &str, chain: &str) -> Result<Option<u32>, Error> {
-        let mut request = request(command::GET_CHAIN, family);
-        request.text(chain::TABLE, table);
-        request.text(chain::NAME, chain);
-        match self.connection.query(request) {
-            Ok(answer) => number(&answer, chain::USE).map(Some),
-            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -6,10 +6,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::net::Family;
 
 /// An iptables table that we write to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TableName {
     /// The filter table: refusals and forwarding.
     Filter,
@@ -55,7 +57,7 @@ pub const OUR_CHAINS: [(TableName, &str); 13] = [
 ];
 
 /// What one table holds of ours.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// Our chains with their rules, each without the leading `-A CHAIN `.
     pub chains: BTreeMap<String, Vec<String>>,
@@ -68,7 +70,7 @@ pub struct Rules {
 }
 
 /// What one family holds of ours.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
     /// By table.
     pub tables: BTreeMap<TableName, Rules>,
@@ -106,21 +108,6 @@ impl Rules {
             jumps: lines_as_printed(&self.jumps, &printed.jumps),
             displaced: self.displaced.clone(),
         }
-    }
-
-    /// How many rules each chain has, and how many rules and jumps of ours lead to it, in all.
-    ///
-    /// Cost: each rule is looked at once; where another mode of kube-proxy still decides, there are
-    /// tens of thousands.
-    fn uses(&self) -> BTreeMap<&str, usize> {
-        let own = self.chains.iter().map(|(chain, rules)| (chain.as_str(), rules.len()));
-        let mut uses: BTreeMap<&str, usize> = own.collect();
-        for chain in self.targets() {
-            if let Some(uses) = uses.get_mut(chain) {
-                *uses += 1;
-            }
-        }
-        uses
     }
 
     /// Whether a rule or jump of ours leads to the chain.
@@ -197,12 +184,11 @@ impl Ruleset {
         })
     }
 
-    /// Every chain of a family, and how many rules it has and lead to it, in all.
-    pub fn uses(&self, family: Family) -> impl Iterator<Item = (ChainKey, usize)> {
-        self.tables.iter().flat_map(move |(table, rules)| {
-            let key = move |name: &str| ChainKey { family, table: *table, name: name.to_owned() };
-            rules.uses().into_iter().map(move |(name, uses)| (key(name), uses))
-        })
+    /// Forgets a chain.
+    pub fn drop_chain(&mut self, chain: &ChainKey) {
+        if let Some(rules) = self.tables.get_mut(&chain.table) {
+            rules.chains.remove(&chain.name);
+        }
     }
 
     /// The same as another version of the tool prints it, as far as what is printed may be that:
@@ -276,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_uses_of_a_chain_are_its_rules_and_those_that_lead_to_it() {
+    fn a_rule_leads_to_its_target_alone() {
         let lines = |chain: &str, lines: &[&str]| {
             (chain.to_owned(), lines.iter().map(|line| (*line).to_owned()).collect())
         };
@@ -286,10 +272,6 @@ mod tests {
             jumps: [lines("OUTPUT", &["-j KUBE-A"])].into(),
             ..Rules::default()
         };
-        let ruleset = Ruleset { tables: [(TableName::Nat, rules.clone())].into() };
-        let uses = ruleset.uses(Family::V6).map(|(key, uses)| (key.to_string(), uses));
-        let expected = [("IPv6 nat KUBE-A", 4), ("IPv6 nat KUBE-B", 2)];
-        assert!(uses.eq(expected.map(|(chain, uses)| (chain.to_owned(), uses))), "{rules:?}");
         assert!(rules.leads_to("KUBE-B") && !rules.leads_to("KUBE-C"));
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::conntrack::Flow;
 use super::ipset::{Member, SetKey};
-use super::iptables::ChainKey;
+use super::iptables::Ruleset;
 use super::ipvs::{Connections, RealKey, RealServer, Server, ServerKey, VirtualServer};
 use super::link::Binding;
-use super::net::PerFamily;
+use super::net::{Family, PerFamily};
 use super::tables::Tables;
 
 /// How much of the kernel to read.
@@ -103,8 +103,8 @@ pub struct Standing {
     pub addresses: BTreeSet<IpAddr>,
     /// The sets, and how many entries each has; none where the kernel does not tell.
     pub sets: BTreeMap<SetKey, Option<usize>>,
-    /// The chains, where the rules are in nf_tables, and how many rules each has and lead to it.
-    pub chains: BTreeMap<ChainKey, usize>,
+    /// What each family holds of our rules; a family that was not read is left out.
+    pub rulesets: BTreeMap<Family, Ruleset>,
 }
 
 /// Facts about the host that rows depend on.
@@ -116,8 +116,9 @@ pub struct Host {
     pub kernel: (u32, u32),
     /// Whether `MASQUERADE --random-fully` is known to iptables (1.6.2 and later).
     pub random_fully: bool,
-    /// Whether iptables keeps its rules in nf_tables.
-    pub rules_are_in_nf_tables: bool,
+    /// What the names of the iptables programs in use have before `-save`, if anything: `-nft` or
+    /// `-legacy`.
+    pub iptables: String,
     /// Interfaces that take router advertisements (`accept_ra` is 1) while IPv6 forwarding is off.
     pub router_advertised: BTreeSet<String>,
     /// Number of CPUs, 0 if it is not known.

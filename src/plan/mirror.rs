@@ -102,9 +102,20 @@ impl Mirror {
     }
 
     /// Whether we may have deleted a chain that is noted; one that has rules by now was made again.
-    pub fn may_lack(&self, chain: &ChainKey) -> bool {
+    fn may_lack(&self, chain: &ChainKey) -> bool {
         let rules = rules_of(&self.tables.rulesets, chain);
         self.fading.contains(chain) && rules.is_some_and(Vec::is_empty)
+    }
+
+    /// The rules that are noted, without the chains that we may have deleted.
+    pub fn sure_rulesets(&self) -> BTreeMap<Family, Ruleset> {
+        let mut sure = self.tables.rulesets.clone();
+        for chain in self.fading.iter().filter(|chain| self.may_lack(chain)) {
+            if let Some(rules) = sure.get_mut(&chain.family) {
+                rules.drop_chain(chain);
+            }
+        }
+        sure
     }
 
     /// Takes chains that are gone for deleted by us, where that may be so.
@@ -296,12 +307,10 @@ fn rules_of<'a>(
 }
 
 /// A chain is gone.
-fn note_chain(tables: &mut Tables, ChainKey { family, table, name }: &ChainKey) {
-    let Some(mut ruleset) = tables.rulesets.remove(family) else { return };
-    if let Some(rules) = ruleset.tables.get_mut(table) {
-        rules.chains.remove(name);
-    }
-    note_rules(tables, *family, ruleset);
+fn note_chain(tables: &mut Tables, chain: &ChainKey) {
+    let Some(mut ruleset) = tables.rulesets.remove(&chain.family) else { return };
+    ruleset.drop_chain(chain);
+    note_rules(tables, chain.family, ruleset);
 }
 
 /// A virtual server that is changed keeps its real servers.

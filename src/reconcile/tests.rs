@@ -470,7 +470,7 @@ fn the_parts_of_what_is_programmed_are_the_whole() {
     assert!(view.fronts.iter().map(|(key, ..)| key).is_sorted());
     let standing = &view.standing;
     assert_eq!((standing.device, standing.addresses.len()), (true, number.into()));
-    assert!(standing.sets.len() > 20 && standing.chains.is_empty(), "{standing:?}");
+    assert!(standing.sets.len() > 20 && !standing.rulesets.is_empty(), "{standing:?}");
     assert_eq!(running.stop(), Ended::Stopped);
 }
 

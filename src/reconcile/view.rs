@@ -4,7 +4,7 @@
 //! follows the cluster in between; the reader makes a picture of them, on another thread. So the
 //! whole is no snapshot: each front is as it was when its part was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use crate::desired::front::AddressKind;
 use crate::desired::{Rejected, idle};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
 use crate::model::observed::Standing;
+use crate::reconcile::pace::Audits;
 use crate::status::{Front, Picture, Real, Scheduling};
 
 /// A question to the loop about a part of what is programmed.
@@ -60,6 +61,10 @@ pub struct View {
     pub idle: BTreeMap<ObjectName, Idle>,
     /// What they all rely on, as last seen or made; the last part has all but the addresses.
     pub standing: Standing,
+    /// What the names of the iptables programs have before `-save`.
+    pub iptables: String,
+    /// When the whole kernel was read, and is next; none before the first sync.
+    pub audits: Option<Audits>,
     /// What is not programmed; the last part has it.
     ///
     /// Cost: shared with the loop, which makes no copy of it for a reader.
@@ -99,6 +104,7 @@ impl View {
         self.idle.append(&mut part.idle);
         part.standing.addresses.append(&mut self.standing.addresses);
         self.standing = part.standing;
+        (self.iptables, self.audits) = (part.iptables, part.audits);
         self.rejected = part.rejected;
         self.rest = part.rest;
     }
@@ -141,8 +147,12 @@ impl View {
             refused,
             device: self.standing.device,
             sets: self.sets(),
-            chains: self.standing.chains.iter().map(|(key, n)| (key.to_string(), *n)).collect(),
-            missing: Vec::new(),
+            rulesets: self.standing.rulesets.clone(),
+            iptables: self.iptables.clone(),
+            seconds_since_audit: self.audits.map(|audits| audits.since.as_secs()),
+            seconds_to_audit: self.audits.map(|audits| audits.left.as_secs()),
+            missing: BTreeSet::new(),
+            strays: BTreeSet::new(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Tells the `status` command what is programmed, over a local socket.
 //!
 //! The socket has an abstract name beside that of the instance lock, so it belongs to the network
-//! namespace and goes with the daemon. Whoever connects gets a [`Picture`] as JSON and the end.
+//! namespace and goes with the daemon. Whoever connects gets a line feed at once, then a
+//! [`Picture`] as JSON, and the end.
 //! Invariant: only root and our own user are answered, a few at a time, each within a limit; the
 //! loop is asked over a channel and waits for nobody.
 //!
@@ -90,6 +91,8 @@ async fn answer(
     if reader != 0 && reader != nix::unistd::geteuid().as_raw() {
         return Ok(());
     }
+    // Whoever asks learns at once that somebody is there, however long the loop takes.
+    stream.write_all(b"\n").await?;
     let view = view::ask(&ask).await.ok_or_else(|| io::Error::other("the loop has ended"))?;
     // Many Services take a while, in which the health address has to answer.
     let paint = move || serde_json::to_vec(&view.picture(refused.lines()));

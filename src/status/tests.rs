@@ -76,6 +76,7 @@ fn counts() -> Counts {
 fn services_are_listed_by_name() {
     let expected = "\
 kube-ipvs-proxy 1.2.3: 2 Services, 3 fronts, 1 draining real server, 1 rejected, 1 served with a default
+not as wanted: 1 virtual server not made
 
 default/late
   cluster IP tcp 10.96.0.8:80: not in the kernel
@@ -279,7 +280,7 @@ fn what_the_daemon_changed_meanwhile_is_no_difference() {
             assert!(!text.contains(", but "), "{text}");
             assert!(!text.contains(GONE), "{text}");
             assert!(!text.contains("of no endpoint"), "{text}");
-            let of_gone = owner(now, Some(&counts), address("[2001:db8::1]:30080"));
+            let of_gone = owner(now, Some(&counts), Asked::Port(address("[2001:db8::1]:30080")));
             assert!(!of_gone.text.contains("foreign"), "{of_gone:?}");
         }
     }
@@ -321,7 +322,10 @@ fn every_difference_that_is_told_is_one_to_ask_about() {
         let mut counts = counts();
         change(counts.get_mut(&web).unwrap(), real);
         assert!(is_otherwise(&picture(), &counts, None), "{counts:?}");
-        assert!(!is_otherwise(&picture(), &counts, Some(address("10.96.0.8:80"))), "{counts:?}");
+        assert!(
+            !is_otherwise(&picture(), &counts, Some(Asked::Port(address("10.96.0.8:80")))),
+            "{counts:?}"
+        );
     }
     let mut gone = counts();
     gone.remove(&web);
@@ -334,11 +338,11 @@ fn every_difference_that_is_told_is_one_to_ask_about() {
 #[test]
 fn an_address_is_a_services_or_foreign_or_nobodys() {
     let owner = |at: &str| {
-        let owner = owner(&picture(), Some(&counts()), address(at));
-        (owner.is_of_service, owner.text)
+        let owner = owner(&picture(), Some(&counts()), at.parse().unwrap());
+        (owner.is_served, owner.text)
     };
-    let (is_of_service, text) = owner("10.96.0.7:80");
-    assert!(is_of_service);
+    let (is_served, text) = owner("10.96.0.7:80");
+    assert!(is_served);
     assert!(text.starts_with("default/web\n  cluster IP tcp 10.96.0.7:80\n    10.244"), "{text}");
     assert!(text.ends_with("\nudp 10.96.0.7:80 is foreign: in the kernel, and of no Service\n"));
     let foreign = "tcp 203.0.113.1:443 is foreign: in the kernel, and of no Service\n";
@@ -348,6 +352,49 @@ fn an_address_is_a_services_or_foreign_or_nobodys() {
     assert_eq!(owner("10.96.0.7:81"), (false, other_port.to_string()));
     let nobodys = "192.0.2.9:80 is nobody's: no Service that is served here has the address\n";
     assert_eq!(owner("192.0.2.9:80"), (false, nobodys.to_string()));
+}
+
+#[test]
+fn an_address_without_a_port_is_told_with_all_of_its_ports() {
+    let mut picture = picture();
+    let more = front("cluster IP", "10.96.0.7:443", Some(Vec::new()));
+    picture.services.get_mut("default/web").unwrap().push(more);
+    let mut counts = counts();
+    counts.insert(("tcp".into(), address("10.96.0.7:443")), there([]));
+    let told = owner(&picture, Some(&counts), "10.96.0.7".parse().unwrap());
+    let expected = "\
+default/web
+  cluster IP tcp 10.96.0.7:80
+    10.244.1.9:8080  draining, 872 s left at most, 3 active, 1 inactive
+    10.244.3.2:8080  weight 1, 0 active, 12 inactive
+  cluster IP tcp 10.96.0.7:443: takes no new connections
+udp 10.96.0.7:80 is foreign: in the kernel, and of no Service
+";
+    assert_eq!((told.text.as_str(), told.is_served), (expected, true));
+    let nobody = owner(&picture, Some(&counts), "10.96.0.9".parse().unwrap());
+    let expected = "10.96.0.9 is nobody's: no Service that is served here has the address\n";
+    assert_eq!((nobody.text.as_str(), nobody.is_served), (expected, false));
+}
+
+/// After a flush of everything, each kind of row is counted by itself.
+#[test]
+fn what_differs_is_counted_by_kind() {
+    assert!(differences(&picture(), None).to_string().starts_with("1 virtual server not made"));
+    let gone = differences(&picture(), Some(&Counts::new())).to_string();
+    let expected = "1 virtual server not made, 2 virtual servers missing, 2 real servers missing";
+    assert_eq!(gone, expected);
+    let mut counts = counts();
+    let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
+    web.scheduling.scheduler = "sh".into();
+    web.reals.remove(&address("10.244.1.9:8080"));
+    web.reals.get_mut(&address("10.244.3.2:8080")).unwrap().weight = 9;
+    web.reals.insert(address("203.0.113.66:80"), Glimpse::default());
+    let other = differences(&picture(), Some(&counts)).to_string();
+    let expected = "1 virtual server not made, 1 virtual server changed, 1 real server missing, \
+                    1 real server changed, 1 real server of no endpoint";
+    assert_eq!(other, expected);
+    let told = owner(&picture(), Some(&counts), "10.96.0.7:80".parse().unwrap());
+    assert!(!told.is_served, "{told:?}");
 }
 
 #[test]
@@ -363,7 +410,7 @@ fn a_refused_file_is_named_and_may_be_what_looks_foreign() {
         "{text}"
     );
     assert!(text.ends_with("\nrefused files\n  /m/a.yaml: line 3: odd\n"), "{text}");
-    let owner = owner(&picture, Some(&counts()), address("203.0.113.1:443"));
+    let owner = owner(&picture, Some(&counts()), Asked::Port(address("203.0.113.1:443")));
     assert!(owner.text.ends_with("foreign, or of what cannot be used of /m/a.yaml\n"), "{owner:?}");
 }
 

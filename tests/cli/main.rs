@@ -353,8 +353,9 @@ fn a_manifest_folder_must_exist_at_the_start() {
 }
 
 #[test]
-fn status_takes_an_address_with_a_port() {
-    let words = ["10.96.0.1", "VIP:PORT", "must be an address and a port, as in 10.96.0.1:443"];
-    assert_refused(&["status", "10.96.0.1"], 2, &words);
+fn status_takes_an_address_with_or_without_a_port() {
+    let words =
+        ["10.96.0", "[VIP[:PORT]]", "must be an address, with or without a port, as in 10.96"];
+    assert_refused(&["status", "10.96.0"], 2, &words);
     assert_refused(&["status", "--adress=1"], 2, &["--adress: no such flag"]);
 }

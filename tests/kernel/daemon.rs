@@ -65,6 +65,16 @@ impl Daemon {
         self.wait_for_end(END);
     }
 
+    /// Stops the daemon where it is (SIGSTOP).
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
     /// Waits until the daemon ends by itself; its log is complete then.
     pub fn wait_for_end(&mut self, limit: Duration) -> ExitStatus {
         let mut status = None;

@@ -8,7 +8,6 @@ mod spelling;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -16,6 +15,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 pub use self::accepted::{Accepted, AcceptedFlags, accepted};
 use self::spelling::{suggest_folder, without_unknown};
 use super::problem::Problems;
+use crate::status::Asked;
 
 /// Keeps a node's kernel in the state that the cluster's Services ask for, on IPVS.
 ///
@@ -49,12 +49,14 @@ pub enum Command {
     Render(Box<RenderFlags>),
     /// Print what the running daemon has programmed, with live connections; as root, on the node.
     ///
-    /// What others took away is told at once: virtual and real servers, bound addresses, the device,
-    /// sets or all entries of one, and rules, but for those that iptables keeps in legacy tables.
-    /// Settings, single entries of sets and what a rule says are left to the next audit.
+    /// What others took away or changed is told at once: virtual and real servers, bound addresses,
+    /// the device, sets or all entries of one, and rules. Settings and single entries of sets are
+    /// left to the next audit, and it is told when that is.
     ///
-    /// With an address, tell whose it is: exit status 0 if a Service has it, 1 if it is foreign or
-    /// nobody's.
+    /// With an address, tell whose it is, at one port or all.
+    ///
+    /// Exit status 0 if the kernel has what is printed as the daemon left it, and with an address,
+    /// if a Service has it; 1 if not, or if that cannot be told, as where no daemon answers.
     #[command(args_override_self = true)]
     Status(StatusFlags),
 }
@@ -106,13 +108,9 @@ pub struct RenderFlags {
 /// Flags of `status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusFlags {
-    /// An address and port, such as 10.96.0.1:443; an IPv6 address stands in brackets.
-    #[arg(value_name = "VIP:PORT", value_parser = address_with_port)]
-    pub address: Option<SocketAddr>,
-}
-
-fn address_with_port(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "must be an address and a port, as in 10.96.0.1:443 or [fd00::1]:443")
+    /// An address, or one port of it, such as 10.96.0.1, 10.96.0.1:443 or [fd00::1]:443.
+    #[arg(value_name = "VIP[:PORT]")]
+    pub address: Option<Asked>,
 }
 
 /// What `render` takes the node for, as it looks at none.

@@ -126,7 +126,7 @@ impl Resolver {
             cpus: 0,
             conntrack_buckets: None,
             // It decides nothing.
-            rules_are_in_nf_tables: false,
+            iptables: String::new(),
         })
     }
 

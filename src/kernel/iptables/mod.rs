@@ -166,7 +166,7 @@ impl Tools {
 
     /// What a family holds of ours.
     pub fn save(&self, runner: &mut Runner, family: Family) -> Result<Ruleset, Error> {
-        parse(&saved(runner, self.variant, family)?)
+        self.variant.save(runner, family)
     }
 
     /// The same, and whether iptables mode left something behind.
@@ -260,12 +260,27 @@ impl Variant {
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",
         };
-        let variant = match self {
+        format!("{family}{}{suffix}", self.suffix())
+    }
+
+    /// What the names of its programs have behind the family's.
+    pub fn suffix(self) -> &'static str {
+        match self {
             Variant::NfTables => "-nft",
             Variant::Legacy => "-legacy",
             Variant::Plain => "",
-        };
-        format!("{family}{variant}{suffix}")
+        }
+    }
+
+    /// The variant of programs with such names.
+    pub fn of_suffix(suffix: &str) -> Self {
+        let variants = [Variant::NfTables, Variant::Legacy];
+        variants.into_iter().find(|it| it.suffix() == suffix).unwrap_or(Variant::Plain)
+    }
+
+    /// What a family holds of ours in its tables.
+    pub fn save(self, runner: &mut Runner, family: Family) -> Result<Ruleset, Error> {
+        parse(&saved(runner, self, family)?)
     }
 }
 

@@ -34,7 +34,8 @@ pub fn find(text: &str, used: Used<'_>) -> Vec<String> {
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('*') {
             table = name.trim_end();
-        } else if let Some((chain, rule)) = line.strip_prefix("-A ").and_then(|it| it.split_once(' '))
+        } else if let Some((chain, rule)) =
+            line.strip_prefix("-A ").and_then(|it| it.split_once(' '))
             && used.is_used_by(table, rule)
         {
             found.push(format!("-t {table} -A {chain} {}", in_brief(rule)));
@@ -68,8 +69,10 @@ COMMIT
     #[test]
     fn rules_that_lead_to_a_chain_are_those_of_its_table() {
         let found = find(TEXT, Used::Chain(TableName::Nat, "KUBE-MARK-MASQ"));
-        let expected =
-            ["-t nat -A MINE -s 192.0.2.0/24 -j KUBE-MARK-MASQ", "-t nat -A MINE -g KUBE-MARK-MASQ"];
+        let expected = [
+            "-t nat -A MINE -s 192.0.2.0/24 -j KUBE-MARK-MASQ",
+            "-t nat -A MINE -g KUBE-MARK-MASQ",
+        ];
         assert_eq!(found, expected);
         assert_eq!(find(TEXT, Used::Chain(TableName::Nat, "KUBE-SERVICES")), [""; 0]);
     }

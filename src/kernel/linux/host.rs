@@ -70,7 +70,7 @@ pub(super) fn facts(sysctl: &Sysctl, tools: &Tools, has_ipv6: bool) -> Result<Ho
         families: PerFamily { v4: true, v6: has_ipv6 },
         kernel: kernel_version(&release),
         random_fully: tools.knows_random_fully(),
-        rules_are_in_nf_tables: tools.is_nf_tables,
+        iptables: tools.variant.suffix().to_owned(),
         router_advertised: router_advertised(sysctl)?,
         cpus: cpus(),
         conntrack_buckets: conntrack_buckets(sysctl)?,

@@ -1,24 +1,25 @@
 //! What all Services rely on, for whoever looks from outside the daemon.
 //!
-//! Cost: no entry of a set and no rule is read, only how many there are, and no program is run.
+//! Cost: of sets only the number of entries is read; rules are listed by one program a family.
 //! Invariant: nothing is changed; the modules that answer are those that the daemon has asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::refused;
-use crate::kernel::{Error, addresses, ipset, link, netlink, nftables, route};
-use crate::model::ipset::SetKey;
-use crate::model::iptables::{ChainKey, OUR_CHAINS};
+use crate::kernel::exec::Runner;
+use crate::kernel::iptables::Variant;
+use crate::kernel::{Error, addresses, ipset, link, netlink, route};
+use crate::model::ipset::{Member, SetId, SetKey};
+use crate::model::iptables::Ruleset;
 use crate::model::link::DEVICE;
 use crate::model::net::Family;
 use crate::model::observed::Standing;
 
-/// Reads what there is; chains are those of nf_tables.
+/// Reads what there is, but for rules.
 pub fn read() -> Result<Standing, Error> {
     let (device, addresses) = bound().map_err(|cause| refused("read device", DEVICE, cause))?;
-    let chains = chains().map_err(|cause| refused("look for", "chains", cause))?;
-    Ok(Standing { device, addresses, sets: sets()?, chains })
+    Ok(Standing { device, addresses, sets: sets()?, ..Standing::default() })
 }
 
 /// Whether the device is there, and what is bound to it or by routes of ours.
@@ -45,16 +46,36 @@ fn sets() -> Result<BTreeMap<SetKey, Option<usize>>, Error> {
     Ok(sets)
 }
 
-/// Our chains in nf_tables; none where the kernel has no nf_tables.
-fn chains() -> Result<BTreeMap<ChainKey, usize>, netlink::Error> {
-    let mut client = nftables::Client::open()?;
-    let mut chains = BTreeMap::new();
+/// What families hold of our rules, by the programs that the daemon uses.
+pub fn rules(
+    iptables: &str,
+    families: impl Iterator<Item = Family>,
+) -> Result<BTreeMap<Family, Ruleset>, Error> {
+    let (mut runner, variant) = (Runner::default(), Variant::of_suffix(iptables));
+    let of_family = |family: Family| {
+        let saved = variant.save(&mut runner, family).map_err(|cause| Error::Rules {
+            operation: "list rules of",
+            key: family.to_string(),
+            cause: Box::new(cause),
+        });
+        Ok((family, saved?))
+    };
+    families.map(of_family).collect()
+}
+
+/// The addresses that are on record as ours.
+pub fn journal() -> Result<BTreeSet<IpAddr>, Error> {
+    let failed = |cause| Error::Set { operation: "list", key: "addresses".to_owned(), cause };
+    let mut client = ipset::Client::open().map_err(failed)?;
+    let mut journal = BTreeSet::new();
     for family in Family::ALL {
-        for (table, name) in OUR_CHAINS {
-            let uses = client.uses(family, table.name(), name)?;
-            let key = ChainKey { family, table, name: name.to_owned() };
-            chains.extend(uses.map(|uses| (key, uses as usize)));
-        }
+        let set = SetKey { id: SetId::IpvsIps, family };
+        let listing = client.list(set.name(), family).map_err(failed)?;
+        let members = listing.into_iter().flat_map(|listing| listing.members);
+        journal.extend(members.filter_map(|member| match member {
+            Member::Ip(ip) => Some(ip),
+            _ => None,
+        }));
     }
-    Ok(chains)
+    Ok(journal)
 }

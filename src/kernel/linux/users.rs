@@ -24,8 +24,11 @@ impl LinuxKernel {
             _ => Vec::new(),
         };
         let (operation, key) = ("delete chain", chain.to_string());
-        in_use(operation, &key, users.into_iter().collect())
-            .unwrap_or(Error::Rules { operation, key, cause: Box::new(cause) })
+        in_use(operation, &key, users.into_iter().collect()).unwrap_or(Error::Rules {
+            operation,
+            key,
+            cause: Box::new(cause),
+        })
     }
 
     /// Why a set could not be destroyed.

@@ -7,12 +7,12 @@ use crate::cluster::store::Trigger;
 use crate::cluster::{Endpoint, Parsed, Update};
 use crate::config::{Periods, Policy, VipBinding};
 use crate::model::ipset::{SetId, SetKey};
-use crate::model::iptables::{ChainKey, TableName};
 use crate::model::link::Binding;
 use crate::model::net::Family;
 use crate::model::observed::{Host, Standing};
 use crate::plan::slow;
 use crate::plan::step::Step;
+use crate::reconcile::pace::Audits;
 use crate::testing::fake_kernel::{FAULTS, FakeKernel, Fault, Faults};
 use crate::testing::node::Node;
 use crate::testing::objects::*;
@@ -430,7 +430,7 @@ fn what_all_services_rely_on_is_told_as_it_was_made() {
     let mut kernel = FakeKernel::default();
     kernel.host.families.v6 = false;
     kernel.host.addresses = [ip("192.0.2.1")].into();
-    kernel.host.rules_are_in_nf_tables = true;
+    kernel.host.iptables = "-nft".to_owned();
     let mut node = Node::on(kernel, [web.applied()]);
     assert_eq!(node.engine.view(None, node.now).standing, Standing::default());
     node.sync();
@@ -439,20 +439,25 @@ fn what_all_services_rely_on_is_told_as_it_was_made() {
     assert_eq!(standing.addresses, [ip("10.96.0.1")].into(), "node ports are on the host's own");
     let set = |id| standing.sets.get(&SetKey { id, family: Family::V4 });
     assert_eq!((set(SetId::Servers), set(SetId::Pass)), (Some(&Some(2)), Some(&Some(0))));
-    let nat = node.kernel.tables.rulesets[&Family::V4].table(TableName::Nat);
-    let (family, table) = (Family::V4, TableName::Nat);
-    let chain = |name: &str| standing.chains.get(&ChainKey { family, table, name: name.into() });
-    // The hooks before the host and of the node's own packets lead to it.
-    let expected = nat.chains["KUBE-SERVICES"].len() + 2;
-    assert_eq!(chain("KUBE-SERVICES"), Some(&expected), "{nat:?}");
-    assert_eq!(standing.chains.len(), node.kernel.tables.rulesets[&family].chains(family).count());
+    assert_eq!(standing.rulesets, node.kernel.tables.rulesets);
+    assert_eq!(node.engine.view(None, node.now).iptables, "-nft");
+}
+
+#[test]
+fn the_moments_of_audits_are_told() {
+    let mut node = Node::new(objects(1));
+    let audits = |node: &Node, later| node.engine.view(None, node.now + later).audits;
+    assert_eq!(audits(&node, Duration::ZERO), None);
+    node.sync();
+    let later = Duration::from_secs(7);
+    let Audits { since, left } = audits(&node, later).expect("the first sync reads all");
+    let at_once = audits(&node, Duration::ZERO).expect("audits");
+    assert_eq!((since - at_once.since, at_once.left - left), (later, later));
 }
 
 #[test]
 fn chains_that_we_may_have_deleted_are_not_told_as_there() {
-    let mut kernel = FakeKernel::default();
-    kernel.host.rules_are_in_nf_tables = true;
-    let mut node = Node::on(kernel, objects(1));
+    let mut node = Node::new(objects(1));
     node.sync();
     node.kernel.host.families.v6 = false;
     node.engine.note_host_changed(node.now);
@@ -460,7 +465,9 @@ fn chains_that_we_may_have_deleted_are_not_told_as_there() {
     node.sync();
     assert!(node.kernel.tables.rulesets.keys().eq([&Family::V4]));
     let families = |node: &Node| -> BTreeSet<Family> {
-        node.engine.view(None, node.now).standing.chains.keys().map(|chain| chain.family).collect()
+        let rulesets = node.engine.view(None, node.now).standing.rulesets;
+        let chains = rulesets.iter().flat_map(|(family, rules)| rules.chains(*family));
+        chains.map(|chain| chain.family).collect()
     };
     assert_eq!(families(&node), [Family::V4].into());
     node.kernel.faults = Faults::None;

@@ -35,6 +35,8 @@ impl Engine {
         }
         view.rest = owners.next().and(view.fronts.last()).map(|(key, ..)| *key);
         view.standing = self.standing(&view);
+        view.iptables.clone_from(&self.host.iptables);
+        view.audits = self.pace.audits(now);
         view
     }
 
@@ -48,14 +50,11 @@ impl Engine {
         }
         let wanted = self.desired.tables();
         let sets = there.sets.keys().filter(|key| wanted.sets.contains_key(key));
-        let rulesets = there.rulesets.iter().filter(|_| self.host.rules_are_in_nf_tables);
-        let chains = rulesets.flat_map(|(family, rules)| rules.uses(*family));
-        let chains = chains.filter(|(chain, _)| !self.mirror.may_lack(chain));
         Standing {
             device: there.device && wanted.device,
             addresses,
             sets: sets.map(|key| (*key, Some(there.entries.of(*key).len()))).collect(),
-            chains: chains.collect(),
+            rulesets: self.mirror.sure_rulesets(),
         }
     }
 

@@ -12,6 +12,15 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// How long nothing must have happened before what can wait is done, and how late it is at most.
 const LEISURE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
 
+/// When the whole kernel is read, seen from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Audits {
+    /// How long ago the last reading began.
+    pub since: Duration,
+    /// How long until the next one.
+    pub left: Duration,
+}
+
 /// The pace of one engine.
 #[derive(Debug)]
 pub struct Pace {
@@ -80,6 +89,12 @@ impl Pace {
     /// Whether the whole kernel is to be read.
     pub fn audit_is_due(&self, now: Instant) -> bool {
         self.last_audit.is_none_or(|last| now >= last + self.periods.audit)
+    }
+
+    /// When the whole kernel was read last, and when it is to be next.
+    pub fn audits(&self, now: Instant) -> Option<Audits> {
+        let since = now.saturating_duration_since(self.last_audit?);
+        Some(Audits { since, left: self.periods.audit.saturating_sub(since) })
     }
 
     /// Whether what failed may be tried again.
