@@ -99,6 +99,18 @@ pub enum Moment {
     Release,
 }
 
+/// The addresses that refusals of an address's clients may come from.
+///
+/// Kernel: the address itself where a device has it; over IPv6, for one that is local by a route
+/// alone, whichever of the host is nearest to the client.
+fn refusing(mirror: &Mirror, address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let on_host = &mirror.host_addresses;
+    let on_device = mirror.tables.addresses.get(&address).is_some_and(|bound| bound.address);
+    let is_elsewhere = address.is_ipv6() && !on_device && !on_host.contains(&address);
+    let others = on_host.iter().filter(move |other| is_elsewhere && other.is_ipv6());
+    std::iter::once(address).chain(others.copied())
+}
+
 /// Changes of entries, each with its moment.
 #[derive(Default)]
 pub struct Entries {
@@ -119,12 +131,13 @@ impl Entries {
         Entries { changes: touched.filter_map(change).collect() }
     }
 
-    /// Holds refusals back at the addresses, for the time of the plan, and at no other: those that
-    /// a plan left behind which was cut short are released.
-    pub fn hold(&mut self, seen: &Tables, addresses: impl Iterator<Item = IpAddr>) {
+    /// Holds refusals of clients of the addresses back, for the time of the plan, and no others:
+    /// those that a plan left behind which was cut short are released.
+    pub fn hold(&mut self, mirror: &Mirror, addresses: impl Iterator<Item = IpAddr>) {
         let entry = |address| Entry { set: SetId::Hold, member: Member::Ip(address) };
-        let left: BTreeSet<Entry> = seen.entries.of_both(SetId::Hold).collect();
-        let held: BTreeSet<Entry> = addresses.map(entry).collect();
+        let left: BTreeSet<Entry> = mirror.tables.entries.of_both(SetId::Hold).collect();
+        let refusing = addresses.flat_map(|address| refusing(mirror, address));
+        let held: BTreeSet<Entry> = refusing.map(entry).collect();
         let coming = held.difference(&left).map(|entry| (Moment::Hold, Change::add(*entry, ())));
         let going = held.union(&left).map(|entry| (Moment::Release, Change::remove(*entry, ())));
         self.changes.extend(coming.chain(going));

@@ -90,7 +90,7 @@ pub fn build(inputs: Inputs<'_>, extent: &Extent) -> Vec<Step> {
     };
     let servers = Servers::new(inputs, &touched.servers, &inherited);
     let mut entries = Entries::new(wanted, mirror, &touched.entries);
-    entries.hold(&mirror.tables, servers.rescheduled());
+    entries.hold(mirror, servers.rescheduled());
     let addresses = Addresses::new(inputs, &touched.addresses);
 
     let mut steps = Vec::new();

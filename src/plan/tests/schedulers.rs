@@ -1,8 +1,9 @@
 //! A change of the scheduler, and the refusals that are held back meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::config::{Policy, VipBinding};
 use crate::status::Scheduling;
 
 fn spread_by(scheduler: &str) -> Update {
@@ -25,6 +26,27 @@ fn refusals_are_held_back_while_the_scheduler_changes() {
          entries   - KUBE-IPVS-HOLD 10.96.0.1",
     );
     check(node.changes(), "");
+}
+
+/// Kernel: no device has the address, so the host refuses in its own name.
+#[test]
+fn refusals_in_the_name_of_the_host_are_held_back_where_a_route_leads_to_an_ipv6_address() {
+    let mut kernel = FakeKernel::default();
+    kernel.host.addresses = ["192.0.2.1", "fd00:9::1", "fd00:9::2"].map(ip).into();
+    let policy = Policy { vip_binding: VipBinding::Route, ..policy() };
+    let spread_by = |scheduler| {
+        let service = service("default/web", &["10.96.0.1", "fd00::1"], &["tcp 80"]);
+        service.scheduling(Some(scheduler), &[]).applied()
+    };
+    let mut node = Node::with(policy, kernel, [spread_by("rr")]);
+    node.sync();
+    node.tell([spread_by("lc")]);
+    let changes = node.changes();
+    let held: BTreeSet<&str> =
+        changes.lines().filter_map(|line| line.split_once("HOLD ")).map(|(_, held)| held).collect();
+    assert_eq!(held, ["10.96.0.1", "fd00::1", "fd00:9::1", "fd00:9::2"].into(), "{changes}");
+    assert_eq!(changes.matches("+ KUBE-").count(), 4, "{changes}");
+    assert_eq!(changes.matches("- KUBE-").count(), 4, "{changes}");
 }
 
 #[test]
