@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, PipeReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,27 +30,7 @@ pub struct Proxy {
     child: Child,
     /// When the process was started.
     pub started: Instant,
-    log: Arc<Log>,
-}
-
-/// The lines that a proxy has written, and when each came.
-#[derive(Default)]
-struct Log {
-    lines: Mutex<Vec<(Instant, String)>>,
-    came: Condvar,
-}
-
-impl Log {
-    fn lines(&self) -> MutexGuard<'_, Vec<(Instant, String)>> {
-        self.lines.lock().expect("no panic while logging")
-    }
-
-    fn collect(&self, reader: PipeReader) {
-        for line in BufReader::new(reader).lines().map_while(Result::ok) {
-            self.lines().push((Instant::now(), line));
-            self.came.notify_all();
-        }
-    }
+    log: Arc<Mutex<Vec<(Instant, String)>>>,
 }
 
 /// A sync as the log tells it.
@@ -78,32 +58,21 @@ impl Proxy {
             .stderr(writer);
         let started = Instant::now();
         let child = command.spawn().unwrap_or_else(|error| panic!("{binary:?}: {error}"));
-        let log = Arc::<Log>::default();
-        let collected = Arc::clone(&log);
-        thread::spawn(move || collected.collect(reader));
+        let log = Arc::default();
+        let lines = Arc::clone(&log);
+        thread::spawn(move || collect(reader, &lines));
         Proxy { child, started, log }
     }
 
     /// Its log so far.
     pub fn log(&self) -> String {
-        self.log.lines().iter().map(|(_, line)| format!("{line}\n")).collect()
-    }
-
-    /// How many lines it has written.
-    pub fn lines(&self) -> usize {
-        self.log.lines().len()
-    }
-
-    /// Waits until it has written more than so many lines, but not for long.
-    pub fn wait_for_more_than(&self, lines: usize, longest: Duration) {
-        let log = self.log.lines();
-        let waited = self.log.came.wait_timeout_while(log, longest, |log| log.len() <= lines);
-        drop(waited.expect("no panic while logging"));
+        let log = self.log.lock().expect("no panic while logging");
+        log.iter().map(|(_, line)| format!("{line}\n")).collect()
     }
 
     /// The syncs that its log tells of.
     pub fn syncs(&self) -> Vec<Sync> {
-        let log = self.log.lines();
+        let log = self.log.lock().expect("no panic while logging");
         let told = log.iter().filter(|(_, line)| line.contains(SYNCED));
         told.filter_map(|(ended, line)| Some(Sync { ended: *ended, took: took(line)? })).collect()
     }
@@ -178,6 +147,12 @@ impl Drop for Proxy {
         if thread::panicking() {
             eprintln!("--- the proxy's log\n{}---", self.log());
         }
+    }
+}
+
+fn collect(reader: PipeReader, log: &Mutex<Vec<(Instant, String)>>) {
+    for line in BufReader::new(reader).lines().map_while(Result::ok) {
+        log.lock().expect("no panic while logging").push((Instant::now(), line));
     }
 }
 
