@@ -21,6 +21,8 @@ use crate::table::Row;
 ///
 /// Cost: more frequent ones take so much of the lab's two processors that they delay what they
 /// look for, in one change of ten by milliseconds.
+/// Looks upon a word of the proxy's log alone let the processors sleep, from which emulated ones
+/// wake slowly: half of the changes then took 6.8 ms and not 5.1.
 const LOOK: Duration = Duration::from_micros(500);
 /// How long one change may take.
 const LIMIT: Duration = Duration::from_secs(60);
