@@ -142,16 +142,26 @@ fn ask() -> anyhow::Result<Picture> {
         stream => stream.context("cannot ask the daemon")?,
     };
     let text = hear(&mut stream, FIRST_WORD, PATIENCE)?;
-    let is_silent = text.trim_ascii().is_empty();
-    if is_silent && !nix::unistd::geteuid().is_root() {
+    if text.is_empty() && !nix::unistd::geteuid().is_root() {
         bail!("the daemon tells only root and its own user: run this as root");
     }
-    if is_silent {
+    understand(&text)
+}
+
+/// What the daemon says: a line feed at once, then all of it, unless it breaks off.
+fn understand(text: &[u8]) -> anyhow::Result<Picture> {
+    if text.is_empty() {
         bail!(
             "the daemon does not answer: it tells only root and its own user, and not while it stops"
         );
     }
-    serde_json::from_slice(&text).context("cannot read the answer, is the daemon another version?")
+    if text.trim_ascii().is_empty() {
+        bail!(
+            "{} broke off: its loop was busy for too long, or it stops: see its log and /livez",
+            daemon()
+        );
+    }
+    serde_json::from_slice(text).context("cannot read the answer, is the daemon another version?")
 }
 
 /// All that the daemon says.
@@ -309,6 +319,14 @@ mod tests {
         let more = there(&[key().1.ip(), ours, nobodys]);
         assert_eq!(strays(&picture(1), &more, || Ok([ours].into())), [nobodys].into());
         assert_eq!(strays(&picture(1), &more, || Err(Error::NotPermitted)), [].into());
+    }
+
+    #[test]
+    fn who_never_answers_is_told_from_who_breaks_off() {
+        let error = |text: &[u8]| understand(text).unwrap_err().to_string();
+        assert!(error(b"").contains("it tells only root"), "{}", error(b""));
+        assert!(error(b"\n").contains("broke off: its loop was busy"), "{}", error(b"\n"));
+        assert!(error(b"\n{").contains("another version"), "{}", error(b"\n{"));
     }
 
     #[test]

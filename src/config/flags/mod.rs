@@ -108,7 +108,7 @@ pub struct RenderFlags {
 /// Flags of `status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusFlags {
-    /// An address, or one port of it, such as 10.96.0.1, 10.96.0.1:443 or [fd00::1]:443.
+    /// An address, or one port of it, such as 10.96.0.1, fd00::1 or 10.96.0.1:443.
     #[arg(value_name = "VIP[:PORT]")]
     pub address: Option<Asked>,
 }
