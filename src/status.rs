@@ -55,6 +55,9 @@ pub struct Picture {
     pub refused: Vec<(String, String)>,
     /// Whether there is the device that addresses are bound to.
     pub device: bool,
+    /// Whether not all that Services rely on is in place, as of the last sync; before the first,
+    /// nobody knows.
+    pub lacks_foundation: bool,
     /// The sets, and how many entries each has.
     pub sets: BTreeMap<String, usize>,
     /// The rules of each family.
@@ -154,6 +157,11 @@ impl Front {
         self.scheduling.as_ref().is_some_and(|made| *made != there.scheduling)
             || reals.iter().any(|real| weight(real) != Some(real.weight))
             || self.surplus(there).next().is_some()
+    }
+
+    /// Real servers that it is to have, and the kernel has not.
+    fn unmade<'a>(&'a self, there: &'a There) -> impl Iterator<Item = &'a SocketAddr> {
+        self.awaited.iter().filter(|at| !there.reals.contains_key(*at))
     }
 
     /// Real servers that the kernel has besides; those that drain are not among them.
@@ -349,7 +357,9 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
     let reals = reals.iter().flatten().map(|real| real_line(real, there.map(|there| &there.reals)));
     let surplus = there.into_iter().flat_map(|there| front.surplus(there));
     let surplus = surplus.map(|(address, glimpse)| surplus_line(front, address, glimpse));
-    let lines = reals.chain(surplus).collect::<String>();
+    let unmade = there.into_iter().flat_map(|there| front.unmade(there));
+    let unmade = unmade.map(|address| format!("    {address}  not made yet\n"));
+    let lines = reals.chain(surplus).chain(unmade).collect::<String>();
     let more = other.iter().chain(note).map(|more| format!(": {more}")).collect::<String>();
     format!("  {kind} {protocol} {address}{state}{more}\n{lines}")
 }

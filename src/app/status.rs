@@ -122,6 +122,10 @@ fn strays(
     there: &Standing,
     journal: impl FnOnce() -> Result<BTreeSet<IpAddr>, Error>,
 ) -> BTreeSet<IpAddr> {
+    // Who does not know all Services does not know either whose an address is.
+    if picture.seconds_since_audit.is_none() || !picture.refused.is_empty() {
+        return BTreeSet::new();
+    }
     let unknown = status::standing::unknown_addresses(picture, there);
     if unknown.is_empty() {
         return unknown;
@@ -315,10 +319,15 @@ mod tests {
             Standing { addresses, ..Standing::default() }
         };
         let served = there(&[key().1.ip()]);
-        assert_eq!(strays(&picture(1), &served, || panic!("read for nothing")), [].into());
+        let known = Picture { seconds_since_audit: Some(1), ..picture(1) };
+        assert_eq!(strays(&known, &served, || panic!("read for nothing")), [].into());
         let more = there(&[key().1.ip(), ours, nobodys]);
-        assert_eq!(strays(&picture(1), &more, || Ok([ours].into())), [nobodys].into());
-        assert_eq!(strays(&picture(1), &more, || Err(Error::NotPermitted)), [].into());
+        assert_eq!(strays(&known, &more, || Ok([ours].into())), [nobodys].into());
+        assert_eq!(strays(&known, &more, || Err(Error::NotPermitted)), [].into());
+        let refused = vec![("web.yaml".to_owned(), "no YAML".to_owned())];
+        for unsure in [picture(1), Picture { refused, ..known }] {
+            assert_eq!(strays(&unsure, &more, || panic!("nobody can say")), [].into());
+        }
     }
 
     #[test]

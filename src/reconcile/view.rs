@@ -55,6 +55,8 @@ pub struct View {
     pub wanted: BTreeMap<ServerKey, Arc<Server>>,
     /// How long each drain lasts at most.
     pub drains: BTreeMap<(ServerKey, RealKey), Duration>,
+    /// Whether settings, sets, rules and the device are not all in place, or not known to be.
+    pub lacks_foundation: bool,
     /// Fronts that do not serve everybody.
     pub oddities: BTreeMap<ServerKey, Oddity>,
     /// The Services of those that have no endpoint to give, or not to everybody.
@@ -105,6 +107,7 @@ impl View {
         part.standing.addresses.append(&mut self.standing.addresses);
         self.standing = part.standing;
         (self.iptables, self.audits) = (part.iptables, part.audits);
+        self.lacks_foundation = part.lacks_foundation;
         self.rejected = part.rejected;
         self.rest = part.rest;
     }
@@ -146,6 +149,7 @@ impl View {
             defaulted: told(true),
             refused,
             device: self.standing.device,
+            lacks_foundation: self.lacks_foundation,
             sets: self.sets(),
             rulesets: self.standing.rulesets.clone(),
             iptables: self.iptables.clone(),

@@ -1,4 +1,4 @@
-//! What the kernel has otherwise than the daemon left it, counted by kind.
+//! What the kernel has otherwise than the daemon left it, or the daemon could not make, by kind.
 //!
 //! Invariant: whatever a line of the text tells as missing or other in the kernel counts here.
 
@@ -25,6 +25,7 @@ pub struct Differences(BTreeMap<(Kind, How), usize>);
 /// Kinds of rows, in the order in which they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
+    Foundation,
     Server,
     Real,
     Address,
@@ -42,6 +43,7 @@ impl Differences {
         counts: Option<&Counts>,
     ) -> Self {
         let mut differences = Differences::default();
+        differences.count(Kind::Foundation, How::NotMade, usize::from(picture.lacks_foundation));
         let mut addresses = BTreeSet::new();
         for front in fronts {
             differences.count_front(front, counts);
@@ -62,7 +64,7 @@ impl Differences {
         differences
     }
 
-    /// Whether the kernel is as the daemon left it.
+    /// Whether the kernel is as the daemon left it, and the daemon lacks nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -99,6 +101,7 @@ impl Differences {
                 Some(_) => {}
             }
         }
+        self.count(Kind::Real, How::NotMade, front.unmade(there).count());
         let surplus = front.surplus(there).filter(|(at, _)| !front.awaited.contains(*at));
         self.count(Kind::Real, How::Surplus, surplus.count());
     }
@@ -109,6 +112,10 @@ impl fmt::Display for Differences {
         let words = |((kind, how), number): (&(Kind, How), &usize)| {
             let of = |one| counted::of(*number, one);
             let what = match kind {
+                Kind::Foundation => {
+                    return "not all that Services rely on is in place (see the log and /readyz)"
+                        .to_owned();
+                }
                 Kind::Server => of("virtual server"),
                 Kind::Real => of("real server"),
                 Kind::Address => return format!("{} not bound", counted_addresses(*number)),

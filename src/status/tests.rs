@@ -140,11 +140,22 @@ fn a_real_server_that_only_the_kernel_has_is_told() {
 }
 
 #[test]
+fn what_could_not_be_put_in_place_for_all_is_told() {
+    let picture = Picture { lacks_foundation: true, ..picture() };
+    let line = "not as wanted: not all that Services rely on is in place (see the log and /readyz)";
+    let told = text(&picture, Some(&counts()));
+    assert!(told.contains(line), "{told}");
+    assert!(!text(&self::picture(), Some(&counts())).contains("/readyz"));
+}
+
+#[test]
 fn a_real_server_that_is_wanted_is_not_called_of_no_endpoint() {
     let mut picture = picture();
     let late = address("10.244.3.9:8080");
     picture.services.get_mut("default/web").unwrap()[0].awaited.insert(late);
-    assert!(!text(&picture, Some(&counts())).contains("10.244.3.9"), "the kernel lacks it");
+    let told = text(&picture, Some(&counts()));
+    assert!(told.contains("\n    10.244.3.9:8080  not made yet\n"), "{told}");
+    assert!(told.contains(", 1 real server not made\n"), "{told}");
     let mut counts = counts();
     let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
     let connections = Connections { active: 2, inactive: 1 };

@@ -37,6 +37,7 @@ impl Engine {
         view.standing = self.standing(&view);
         view.iptables.clone_from(&self.host.iptables);
         view.audits = self.pace.audits(now);
+        view.lacks_foundation = !self.founded.unwrap_or(self.has_synced);
         view
     }
 
