@@ -40,13 +40,17 @@ pub(super) fn run(asked: Option<Asked>) -> anyhow::Result<Exit> {
     if let Some(counts) = &mut counts {
         picture = settled(picture, counts, asked, ask);
     }
-    let there = read_standing(&picture);
-    if let Some(there) = &there {
+    let families = picture.rulesets.keys().copied();
+    let rulesets = known("rules", standing::rules(&picture.iptables, families));
+    let there = known("device, addresses and sets", standing::read());
+    let is_known = counts.is_some() && rulesets.is_some() && there.is_some();
+    // A family whose rules are not known is compared with nothing.
+    let rulesets = rulesets.unwrap_or_default();
+    if let Some(there) = &there.map(|there| Standing { rulesets, ..there }) {
         let faults = faults(&picture, there, ask);
         status::standing::tell(&mut picture, &faults);
         picture.strays = strays(&picture, there, standing::journal);
     }
-    let is_known = counts.is_some() && there.is_some();
     let Some(asked) = asked else {
         show(&status::text(&picture, counts.as_ref()))?;
         let is_as_wanted = status::differences(&picture, counts.as_ref()).is_empty();
@@ -79,20 +83,13 @@ fn settled(
     }
 }
 
-/// What all Services rely on, as the kernel has it; none if that cannot be read.
-fn read_standing(picture: &Picture) -> Option<Standing> {
-    let families = picture.rulesets.keys().copied();
-    let there = standing::read().and_then(|there| {
-        let rulesets = standing::rules(&picture.iptables, families)?;
-        Ok(Standing { rulesets, ..there })
-    });
+/// What was read of what all Services rely on; none, with a complaint, if it could not be.
+fn known<T>(what: &str, read: Result<T, Error>) -> Option<T> {
     let complaint = |error| {
         let error = causes::in_words(&error);
-        complain(&format!(
-            "whether device, addresses, sets and rules are as wanted is not known: {error}\n"
-        ));
+        complain(&format!("whether {what} are as wanted is not known: {error}\n"));
     };
-    there.map_err(complaint).ok()
+    read.map_err(complaint).ok()
 }
 
 /// What the kernel lacks of what all Services rely on, or has otherwise, and the daemon has not
