@@ -20,10 +20,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// are looked at together, once a second, and not one by one.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// Most servers that are looked at in one sync where the next may follow at once: a change that
-/// comes in meanwhile does not wait for the others.
-const MOST_AT_ONCE: usize = 4;
-
 /// The drains under way.
 #[derive(Debug, Default)]
 pub struct Drains {
@@ -168,14 +164,13 @@ impl Drains {
         }
     }
 
-    /// Servers whose draining real servers are to be looked at next: a few where the next sync may
-    /// follow at once, else all.
-    pub fn due(&self, now: Instant, may_follow: bool) -> BTreeSet<ServerKey> {
+    /// Servers whose draining real servers are to be looked at next, `most` at most.
+    pub fn due(&self, now: Instant, most: usize) -> BTreeSet<ServerKey> {
         let horizon = if self.next_look() <= Some(now) { now + TOGETHER } else { now };
         let mut due = BTreeSet::new();
         for (_, server, _) in self.queue.iter().take_while(|(at, ..)| *at <= horizon) {
             due.insert(*server);
-            if may_follow && due.len() == MOST_AT_ONCE {
+            if due.len() == most {
                 break;
             }
         }

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod audit;
+mod drains;
 mod flows;
 mod observe;
 mod program;
@@ -191,7 +192,7 @@ impl Engine {
     ///
     /// `None` before the first sync: it is due as soon as the engine is ready.
     pub fn next_sync(&self) -> Option<Instant> {
-        self.pace.next(self.next_look(self.audit.is_some()))
+        self.pace.next(self.next_look())
     }
 
     /// Objects, or parts of them, that are not programmed, as of the last sync.

@@ -105,6 +105,11 @@ impl<K: Kernel> Cycle<K> {
         loop {
             self.take_queued();
             let due = self.due();
+            // Cost: a timer is as late as the end of its millisecond, even one that is overdue.
+            let is_due = due.is_some_and(|due| due <= Instant::now());
+            if is_due && !self.wires.stop.is_cancelled() {
+                return Ok(());
+            }
             tokio::select! {
                 biased;
                 () = self.wires.stop.cancelled() => return Err(Ended::Stopped),

@@ -135,27 +135,6 @@ impl Engine {
         Some(widened(self.unfinished.take(), due))
     }
 
-    /// Servers whose drains are to be looked at in this sync.
-    fn drains_due(&self, now: Instant) -> BTreeSet<ServerKey> {
-        let is_busy = self.audit.is_some() || self.is_dirty();
-        match self.next_look(is_busy) {
-            Some(at) if at <= now => self.drains.due(now, self.pace.may_follow_at_once()),
-            _ => BTreeSet::new(),
-        }
-    }
-
-    /// When drains are to be looked at; nobody notices if that is a little later.
-    ///
-    /// Order: changes first. An audit holds the locks that a look needs, many times, so whatever
-    /// comes in meanwhile would wait for both.
-    pub(super) fn next_look(&self, is_busy: bool) -> Option<Instant> {
-        let due = self.drains.next_look()?;
-        match self.pace.may_follow_at_once() {
-            true => Some(self.pace.leisure(due, is_busy)),
-            false => Some(due),
-        }
-    }
-
     /// Reads some virtual servers.
     fn observe_servers(
         &mut self,

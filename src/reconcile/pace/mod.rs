@@ -9,8 +9,9 @@ use crate::config::Periods;
 /// First and longest pause before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// How long nothing must have happened before what can wait is done, and how late it is at most.
-const LEISURE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
+/// How long nothing must have happened before what can wait is done, and how late it is at most,
+/// unless changes follow each other without a gap.
+const LEISURE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// When the whole kernel is read, seen from now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,17 @@ pub struct Audits {
     pub since: Duration,
     /// How long until the next one.
     pub left: Duration,
+}
+
+/// What goes on that what can wait has to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ahead {
+    /// A change of the cluster, which this sync carries out.
+    Change,
+    /// The kernel is read beside the work.
+    Audit,
+    /// Nothing but what may come in meanwhile.
+    Nothing,
 }
 
 /// The pace of one engine.
@@ -109,13 +121,22 @@ impl Pace {
 
     /// When to do what is due and can wait: once no change follows another closely and nothing
     /// else goes on, but not for ever.
-    pub fn leisure(&self, due: Instant, is_busy: bool) -> Instant {
+    ///
+    /// Order: after a change, not before it in its sync, even when late; the gap until the next
+    /// one is taken for it then, and only who leaves none for as long again is made to wait.
+    pub fn leisure(&self, due: Instant, ahead: Ahead) -> Instant {
         let (pause, most) = LEISURE;
-        match self.last_end {
-            _ if is_busy => due + most,
-            Some(end) => (end + pause).clamp(due, due + most),
-            None => due,
+        match (ahead, self.last_end) {
+            (Ahead::Change, _) => due + 2 * most,
+            (Ahead::Audit, _) => due + most,
+            (Ahead::Nothing, Some(end)) => (end + pause).clamp(due, due + most),
+            (Ahead::Nothing, None) => due,
         }
+    }
+
+    /// Whether what can wait is late, as changes follow each other closely.
+    pub fn is_late(&self, due: Instant, now: Instant) -> bool {
+        now >= due + LEISURE.1
     }
 
     /// When to sync next; `wake` is a moment that something else waits for.

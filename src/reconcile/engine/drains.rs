@@ -1,0 +1,50 @@
+//! When drains are looked at: nobody notices if that is a little later, so changes go first.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::Engine;
+use crate::model::ipvs::ServerKey;
+use crate::reconcile::pace::Ahead;
+
+/// Most virtual servers that are looked at in one sync, while no change follows another closely.
+const MOST: usize = 4;
+
+impl Engine {
+    /// Servers whose drains are to be looked at in this sync.
+    pub(super) fn drains_due(&self, now: Instant) -> BTreeSet<ServerKey> {
+        match self.next_look() {
+            Some(at) if at <= now => self.drains.due(now, self.looks_at_once(now)),
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// How many virtual servers to look at: a change that comes in meanwhile does not wait for the
+    /// others, if the next sync may follow at once.
+    fn looks_at_once(&self, now: Instant) -> usize {
+        let is_late = self.drains.next_look().is_some_and(|due| self.pace.is_late(due, now));
+        match self.pace.may_follow_at_once() {
+            false => usize::MAX,
+            true if is_late => 1,
+            true => MOST,
+        }
+    }
+
+    /// When drains are to be looked at; nobody notices if that is a little later.
+    ///
+    /// Order: changes first. An audit holds the locks that a look needs, many times, so whatever
+    /// comes in meanwhile would wait for both.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        let due = self.drains.next_look()?;
+        let ahead = match self.audit {
+            _ if !self.pace.may_follow_at_once() => return Some(due),
+            _ if self.is_dirty() => Ahead::Change,
+            Some(_) => Ahead::Audit,
+            None => Ahead::Nothing,
+        };
+        Some(self.pace.leisure(due, ahead))
+    }
+}
+
+#[cfg(test)]
+mod tests;
