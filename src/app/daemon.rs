@@ -159,7 +159,7 @@ impl Life {
         loaded: &Loaded,
         around: &Around<'_>,
     ) -> anyhow::Result<Self> {
-        parts.wires.auditor = Some(audit::start()?);
+        parts.wires.auditor = Some(audit::start(parts.kernel.programs())?);
         parts.record(ends.events);
         let Wires { stop, metrics, events, .. } = &parts.wires;
         let sources = Sources {

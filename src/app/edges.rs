@@ -9,7 +9,7 @@ use std::time::Instant;
 use tracing::{Level, debug, enabled, warn};
 
 use crate::config::{Config, EndpointsSource, SourceConfig};
-use crate::kernel::linux::LinuxKernel;
+use crate::kernel::linux::{LinuxKernel, Programs};
 use crate::kernel::{Error, Failure, Kernel, listeners};
 use crate::model::observed::{Observed, Scope};
 use crate::plan::drain::Deadline;
@@ -118,6 +118,11 @@ pub(super) struct Counted {
 }
 
 impl Counted {
+    /// The programs that are used.
+    pub(super) fn programs(&self) -> Programs {
+        self.kernel.programs()
+    }
+
     fn count(&self, operation: &'static str, start: Instant) {
         self.metrics.spent(operation, start.elapsed());
         let activity = self.kernel.activity();

@@ -133,6 +133,13 @@ fn changes_of_nobody_are_not_found_by_audits() {
     assert_eq!(count("kubeipvs_drift_total"), 0.0, "{}", daemon.log());
     assert_eq!(count("kubeipvs_kernel_writes_total"), writes, "{}", daemon.log());
 
+    let syncs = || count("kubeproxy_sync_proxy_rules_duration_seconds_count");
+    let before = (audits(), syncs());
+    wait::until("five more audits", SOON, || audits() >= before.0 + 5.0);
+    let more = syncs() - before.1;
+    // One begins an audit and one ends it.
+    assert!(more <= 12.0, "{more} syncs\n{}", daemon.log());
+
     assert!(daemon.terminate().success());
     let again = cluster::start(&world, &manifests, &[]);
     assert!(!again.log().contains("changed kind="), "a restart adopts all:\n{}", again.log());

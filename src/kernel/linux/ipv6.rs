@@ -13,7 +13,7 @@ use crate::kernel::sysctl::Sysctl;
 use crate::model::net::Family;
 
 /// What is known about IPv6 on this host.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ipv6 {
     /// Why the programs for its rules cannot be used, if so.
     no_tools: Option<String>,

@@ -56,6 +56,25 @@ pub struct LinuxKernel {
     ipv6: Ipv6,
 }
 
+/// What programs for rules the host has, found out once: what speaks for one of two kinds are
+/// chains, which we make ourselves, so whoever looks later may find otherwise.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    tools: Tools,
+    ipv6: Ipv6,
+}
+
+impl Programs {
+    fn detect(runner: &mut Runner, sysctl: &Sysctl) -> Result<Self, Error> {
+        let tools = Tools::detect(runner).map_err(|cause| Error::Rules {
+            operation: "use",
+            key: "iptables".to_owned(),
+            cause: Box::new(cause),
+        })?;
+        Ok(Programs { tools, ipv6: Ipv6::detect(runner, sysctl, &tools)? })
+    }
+}
+
 /// How often the host was touched; reading it through netlink or files is not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Activity {
@@ -72,6 +91,15 @@ impl LinuxKernel {
     ///
     /// An error names what is missing and what to do about it.
     pub fn new() -> Result<Self, Error> {
+        LinuxKernel::open(None)
+    }
+
+    /// Another door to a host on which someone works by these programs.
+    pub fn beside(programs: Programs) -> Result<Self, Error> {
+        LinuxKernel::open(Some(programs))
+    }
+
+    fn open(programs: Option<Programs>) -> Result<Self, Error> {
         if !modules::has_net_admin() {
             return Err(Error::NotPermitted);
         }
@@ -85,13 +113,11 @@ impl LinuxKernel {
         let route = route::Client::open().map_err(connect("rtnetlink"))?;
         let conntrack = conntrack::Client::open().map_err(connect("nfnetlink"))?;
         let nftables = nftables::Client::open().map_err(connect("nfnetlink"))?;
-        let tools = Tools::detect(&mut runner).map_err(|cause| Error::Rules {
-            operation: "use",
-            key: "iptables".to_owned(),
-            cause: Box::new(cause),
-        })?;
         let sysctl = Sysctl::default();
-        let ipv6 = Ipv6::detect(&mut runner, &sysctl, &tools)?;
+        let Programs { tools, ipv6 } = match programs {
+            Some(programs) => programs,
+            None => Programs::detect(&mut runner, &sysctl)?,
+        };
         // Kernel: IPVS takes no orders from a user namespace, whatever the capabilities there.
         ipvs.info().map_err(|cause| refused("ask", "IPVS", cause))?;
         Ok(LinuxKernel {
@@ -107,6 +133,11 @@ impl LinuxKernel {
             rules: None,
             ipv6,
         })
+    }
+
+    /// The programs that are used.
+    pub fn programs(&self) -> Programs {
+        Programs { tools: self.tools, ipv6: self.ipv6.clone() }
     }
 
     /// Takes away what a run before us left halfway and no row tells of.
