@@ -198,13 +198,14 @@ fn peak(
 
 /// A cluster as most are.
 fn small(subject: &Subject) -> Vec<Row> {
-    let first = FirstStart::of(subject, SMALL);
+    // A short start is disturbed more than a long one.
+    let starts = Starts::of(subject, SMALL, 3);
     on_new_node("small", || {
         let more = flags(subject, RARE_AUDITS);
         let Some(running) = Running::start(subject, SMALL, Lists::Streaming, more) else {
             return Vec::new();
         };
-        let mut rows = first.and(&running);
+        let mut rows = starts.and(&running);
         let mut changes = Changes::of(&running);
         changes.settle();
         rows.extend(changes.one_by_one("change", CHANGES / 5));
@@ -215,14 +216,15 @@ fn small(subject: &Subject) -> Vec<Row> {
 
 /// The cluster that the budgets are for.
 fn large(subject: &Subject) -> Vec<Row> {
-    let first = FirstStart::of(subject, LARGE);
+    let starts = Starts::of(subject, LARGE, 1);
     on_new_node("large", || {
         let more = flags(subject, RARE_AUDITS);
         let Some(running) = Running::start(subject, LARGE, Lists::Streaming, more) else {
             return Vec::new();
         };
-        let mut rows = first.and(&running);
-        rows.extend(first.floor.into_iter().flat_map(floor_rows));
+        let floor = starts.floor;
+        let mut rows = starts.and(&running);
+        rows.extend(floor.into_iter().flat_map(floor_rows));
         let (more, history) = while_running(&running);
         rows.extend(more);
         if !subject.is_ours {
@@ -270,35 +272,37 @@ fn while_running(running: &Running) -> (Vec<Row>, History) {
     (rows, changes.into_history())
 }
 
-/// The first of two cold starts, and the floor.
+/// Cold starts before the one that goes on, and the floor.
 ///
 /// The machine changes its pace within minutes, so the starts come in turn with floors. Of either
-/// the faster counts, as the other was disturbed.
-struct FirstStart {
-    rows: Vec<Row>,
+/// the fastest counts, as the others were disturbed.
+struct Starts {
+    rows: Vec<Vec<Row>>,
     /// It belongs to our figures; another proxy's are shown beside it.
     floor: Option<Floor>,
 }
 
-impl FirstStart {
-    fn of(subject: &Subject, cluster: Cluster) -> Self {
+impl Starts {
+    fn of(subject: &Subject, cluster: Cluster, count: usize) -> Self {
         let floor = || subject.is_ours.then(|| on_new_node("floor", || floor::run(&cluster)));
-        let before = floor();
-        let rows = on_new_node("first start", || {
-            let more = flags(subject, RARE_AUDITS);
-            let running = Running::start(subject, cluster, Lists::Streaming, more)?;
-            let rows = running.rows(COLD_START);
-            running.stop();
-            Some(rows)
-        });
-        let floor = before.zip(floor()).map(|(before, after)| before.faster(after));
-        FirstStart { rows: rows.unwrap_or_default(), floor }
+        let mut starts = Starts { rows: Vec::new(), floor: floor() };
+        for _ in 0..count {
+            starts.rows.extend(on_new_node("cold start", || {
+                let more = flags(subject, RARE_AUDITS);
+                let running = Running::start(subject, cluster, Lists::Streaming, more)?;
+                let rows = running.rows(COLD_START);
+                running.stop();
+                Some(rows)
+            }));
+            starts.floor = starts.floor.zip(floor()).map(|(one, other)| one.faster(other));
+        }
+        starts
     }
 
-    /// The rows of this and the second start.
-    fn and(&self, second: &Running) -> Vec<Row> {
-        let floor = self.floor.map(|floor| floor.total());
-        start::of_two(&self.rows, second.rows(COLD_START), floor)
+    /// The rows of these and the last start.
+    fn and(mut self, last: &Running) -> Vec<Row> {
+        self.rows.push(last.rows(COLD_START));
+        start::of_all(self.rows, self.floor.map(|floor| floor.total()))
     }
 }
 

@@ -138,21 +138,24 @@ impl Running {
 /// What the budget of a cold start is for.
 const TO_LIVE: &str = "lists parsed to all live";
 
-/// The rows of the faster of two starts, held against the floor if it is known.
+/// The rows of the fastest of some starts, held against the floor if it is known.
 ///
-/// What else has a budget counts at its worst, and how long the slower start took is told.
-pub fn of_two(first: &[Row], second: Vec<Row>, floor: Option<f64>) -> Vec<Row> {
+/// What else has a budget counts at its worst, and how long the slowest start took is told.
+pub fn of_all(mut starts: Vec<Vec<Row>>, floor: Option<f64>) -> Vec<Row> {
     let to_live = |rows: &[Row]| rows.iter().find(|row| row.metric == TO_LIVE).cloned();
-    let (faster, slower) = match (to_live(first), to_live(&second)) {
-        (Some(one), Some(other)) if one.value < other.value => (first.to_vec(), second),
-        _ => (second, first.to_vec()),
+    let took = |rows: &Vec<Row>| to_live(rows).map_or(f64::INFINITY, |row| row.value);
+    starts.sort_by(|one, other| took(one).total_cmp(&took(other)));
+    let slowest = starts.last().and_then(|rows| to_live(rows));
+    let mut starts = starts.into_iter();
+    let fastest = starts.next().unwrap_or_default();
+    let worst = |rows: Vec<Row>, other: Vec<Row>| {
+        rows.into_iter().map(|row| row.worst_of_budget(&other)).collect()
     };
-    let mut rows: Vec<Row> = faster.into_iter().map(|row| row.worst_of_budget(&slower)).collect();
+    let mut rows: Vec<Row> = starts.fold(fastest, worst);
     if let (Some(row), Some(floor)) = (rows.iter_mut().find(|row| row.metric == TO_LIVE), floor) {
         *row = row.clone().of_floor(floor, 1.5);
     }
-    let slower = to_live(&slower).map(|row| row.named("the same, the slower time"));
-    rows.extend(slower);
+    rows.extend(slowest.map(|row| row.named("the same, the slowest time")));
     rows
 }
 
