@@ -87,9 +87,9 @@ pub struct Front {
     pub address: SocketAddr,
     /// Why it does not serve everybody, if so.
     pub note: Option<String>,
-    /// Whether its address is bound, as last seen or made; node ports are on addresses that are.
+    /// Whether its address is bound.
     #[serde(default)]
-    pub is_bound: bool,
+    pub bound: Bound,
     /// How it chooses real servers, as last seen or made; none if it is not in the kernel.
     pub scheduling: Option<Scheduling>,
     /// How it is to choose them, where that is otherwise and not made yet.
@@ -99,6 +99,18 @@ pub struct Front {
     /// Real servers that it is to have besides; the kernel may have them already.
     #[serde(default)]
     pub awaited: BTreeSet<SocketAddr>,
+}
+
+/// Whether the address of a front is bound, as last seen or made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Bound {
+    /// It is not to be: the host has it itself, as it has those of node ports.
+    #[default]
+    No,
+    /// It is to be.
+    NotYet,
+    /// It is.
+    Yes,
 }
 
 /// How a virtual server chooses and remembers real servers.
@@ -139,6 +151,9 @@ pub struct Owner {
     /// Whether a Service has it, and the kernel has it as the daemon left it.
     pub is_served: bool,
 }
+
+/// Said of a front with an address that the daemon could not bind, or not yet.
+const NOT_BOUND: &str = "its address is not bound yet";
 
 /// What the daemon has programmed and the kernel does not have, whoever or whatever took it.
 const GONE: &str = ": missing in the kernel; an audit repairs it";
@@ -360,7 +375,13 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
     let unmade = there.into_iter().flat_map(|there| front.unmade(there));
     let unmade = unmade.map(|address| format!("    {address}  not made yet\n"));
     let lines = reals.chain(surplus).chain(unmade).collect::<String>();
-    let more = other.iter().chain(note).map(|more| format!(": {more}")).collect::<String>();
+    let unbound = (front.bound == Bound::NotYet).then(|| NOT_BOUND.to_owned());
+    let more = other
+        .iter()
+        .chain(&unbound)
+        .chain(note)
+        .map(|more| format!(": {more}"))
+        .collect::<String>();
     format!("  {kind} {protocol} {address}{state}{more}\n{lines}")
 }
 

@@ -241,7 +241,7 @@ mod tests {
     use std::io::Write;
 
     use crate::model::ipvs::Glimpse;
-    use crate::status::{Address, Front, Real};
+    use crate::status::{Address, Bound, Front, Real};
 
     fn key() -> Address {
         ("tcp".to_owned(), "10.96.0.7:80".parse().unwrap())
@@ -255,7 +255,7 @@ mod tests {
             protocol,
             address,
             note: None,
-            is_bound: true,
+            bound: Bound::Yes,
             scheduling: Some(Scheduling::default()),
             pending: None,
             reals: Some(vec![Real { address, weight, seconds_left: None }]),

@@ -85,6 +85,11 @@ impl Runner {
         self.executed
     }
 
+    /// Counts what another one ran, on a thread beside.
+    pub fn ran_beside(&mut self, other: &Runner) {
+        self.executed += other.executed;
+    }
+
     /// Runs a program to its end and returns what it printed; any exit status but 0 is an error.
     pub fn run(&mut self, call: &Call<'_>) -> Result<String, Error> {
         self.executed += 1;

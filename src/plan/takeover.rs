@@ -44,11 +44,12 @@ impl Strangers {
         Strangers(strange.map(stranger).collect())
     }
 
-    /// Takes out those that have become ours; those at no front that is wanted are forgotten.
-    pub fn taken_over(&mut self, wanted: &Tables, seen: &Tables) -> Takeover {
+    /// Takes out those that have become ours; once all of the cluster is known, those at no front
+    /// that is wanted are forgotten.
+    pub fn taken_over(&mut self, wanted: &Tables, seen: &Tables, is_partial: bool) -> Takeover {
         let mut takeover = Takeover::default();
         self.0.retain(|Stranger { key, server, is_of_kube_proxy }| {
-            let Some(wanted) = wanted.servers.get(key) else { return false };
+            let Some(wanted) = wanted.servers.get(key) else { return is_partial };
             if !seen.lists(SetId::Servers, key) {
                 return true;
             }

@@ -5,7 +5,7 @@
 //! whole is no snapshot: each front is as it was when its part was told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::desired::{Rejected, idle};
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
 use crate::model::observed::Standing;
 use crate::reconcile::pace::Audits;
-use crate::status::{Front, Picture, Real, Scheduling};
+use crate::status::{Bound, Front, Picture, Real, Scheduling};
 
 /// A question to the loop about a part of what is programmed.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub struct View {
     pub idle: BTreeMap<ObjectName, Idle>,
     /// What they all rely on, as last seen or made; the last part has all but the addresses.
     pub standing: Standing,
+    /// Addresses of fronts that are to be bound and are not, as far as is known.
+    pub unbound: BTreeSet<IpAddr>,
     /// What the names of the iptables programs have before `-save`.
     pub iptables: String,
     /// When the whole kernel was read, and is next; none before the first sync.
@@ -106,6 +108,7 @@ impl View {
         self.idle.append(&mut part.idle);
         part.standing.addresses.append(&mut self.standing.addresses);
         self.standing = part.standing;
+        self.unbound.append(&mut part.unbound);
         (self.iptables, self.audits) = (part.iptables, part.audits);
         self.lacks_foundation = part.lacks_foundation;
         self.rejected = part.rejected;
@@ -181,11 +184,19 @@ impl View {
             protocol: key.protocol.to_string(),
             address: SocketAddr::new(key.address, key.port),
             note,
-            is_bound: self.standing.addresses.contains(&key.address),
+            bound: self.bound(key),
             pending: wanted.filter(|wanted| made.as_ref().is_some_and(|made| made != wanted)),
             scheduling: made,
             reals: self.servers.get(key).map(|server| server.reals.iter().map(real).collect()),
             awaited: self.awaited(key).collect(),
+        }
+    }
+
+    fn bound(&self, key: &ServerKey) -> Bound {
+        match key.address {
+            ip if self.standing.addresses.contains(&ip) => Bound::Yes,
+            ip if self.unbound.contains(&ip) => Bound::NotYet,
+            _ => Bound::No,
         }
     }
 

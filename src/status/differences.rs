@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::standing::Fault;
-use super::{Counts, Front, Picture, Real, There};
+use super::{Bound, Counts, Front, Picture, Real, There};
 use crate::counted;
 
 /// In what way a row differs.
@@ -27,6 +27,7 @@ pub struct Differences(BTreeMap<(Kind, How), usize>);
 enum Kind {
     Foundation,
     Server,
+    Scheduling,
     Real,
     Address,
     Device,
@@ -44,11 +45,13 @@ impl Differences {
     ) -> Self {
         let mut differences = Differences::default();
         differences.count(Kind::Foundation, How::NotMade, usize::from(picture.lacks_foundation));
-        let mut addresses = BTreeSet::new();
+        let (mut addresses, mut unbound) = (BTreeSet::new(), BTreeSet::new());
         for front in fronts {
             differences.count_front(front, counts);
             addresses.insert(front.address.ip());
+            unbound.extend((front.bound == Bound::NotYet).then(|| front.address.ip()));
         }
+        differences.count(Kind::Address, How::NotMade, unbound.len());
         for fault in &picture.missing {
             match fault {
                 Fault::Device => differences.count(Kind::Device, How::Missing, 1),
@@ -76,6 +79,7 @@ impl Differences {
     }
 
     fn count_front(&mut self, front: &Front, counts: Option<&Counts>) {
+        self.count(Kind::Scheduling, How::NotMade, usize::from(front.pending.is_some()));
         let Some(reals) = &front.reals else {
             return self.count(Kind::Server, How::NotMade, 1);
         };
@@ -117,14 +121,19 @@ impl fmt::Display for Differences {
                         .to_owned();
                 }
                 Kind::Server => of("virtual server"),
+                Kind::Scheduling => format!("scheduling of {}", of("virtual server")),
                 Kind::Real => of("real server"),
-                Kind::Address => return format!("{} not bound", counted_addresses(*number)),
+                Kind::Address => {
+                    let yet = if *how == How::NotMade { " yet" } else { "" };
+                    return format!("{} not bound{yet}", counted_addresses(*number));
+                }
                 Kind::Device => "the device".to_owned(),
                 Kind::Set => of("set"),
                 Kind::Entries => format!("all entries of {}", of("set")),
                 Kind::Chain => of("chain"),
             };
             let how = match how {
+                How::NotMade if *kind == Kind::Scheduling => "not changed yet",
                 How::NotMade => "not made",
                 How::Missing => "missing",
                 How::Other => "changed",

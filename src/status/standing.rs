@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::Picture;
+use super::{Bound, Picture};
 use crate::model::link::DEVICE;
 use crate::model::observed::Standing;
 use crate::plan::drift::rules;
@@ -55,7 +55,7 @@ pub fn faults(picture: &Picture, there: &Standing) -> BTreeSet<Fault> {
         let chains = rules::chains(left, there).into_iter();
         chains.map(move |chain| Fault::Rules(format!("{family} {chain}")))
     });
-    let bound = picture.services.values().flatten().filter(|front| front.is_bound);
+    let bound = picture.services.values().flatten().filter(|front| front.bound == Bound::Yes);
     let addresses = bound.map(|front| front.address.ip());
     let addresses = addresses.filter(|ip| !there.addresses.contains(ip)).map(Fault::Address);
     let rest = picture.sets.iter().filter_map(set).chain(rules).chain(addresses);
@@ -142,13 +142,13 @@ mod tests {
         [(Family::V6, Ruleset { tables: [(TableName::Nat, rules)].into() })].into()
     }
 
-    fn front(kind: &str, address: &str, is_bound: bool) -> Front {
+    fn front(kind: &str, address: &str, bound: Bound) -> Front {
         Front {
             kind: kind.to_owned(),
             protocol: "tcp".to_owned(),
             address: address.parse().unwrap(),
             note: None,
-            is_bound,
+            bound,
             scheduling: None,
             pending: None,
             reals: None,
@@ -158,8 +158,8 @@ mod tests {
 
     fn picture() -> Picture {
         let fronts = vec![
-            front("cluster IP", "10.96.0.1:80", true),
-            front("node port", "192.0.2.1:1", false),
+            front("cluster IP", "10.96.0.1:80", Bound::Yes),
+            front("node port", "192.0.2.1:1", Bound::No),
         ];
         let sets = [(SetId::ClusterIp, 3), (SetId::Servers, 2), (SetId::LoadBalancer, 0)];
         Picture {

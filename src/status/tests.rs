@@ -12,7 +12,7 @@ fn front(kind: &str, at: &str, reals: Option<Vec<Real>>) -> Front {
         protocol: "tcp".into(),
         address: address(at),
         note: None,
-        is_bound: true,
+        bound: Bound::Yes,
         scheduling: reals.as_ref().map(|_| scheduling()),
         pending: None,
         reals,

@@ -203,6 +203,18 @@ fn what_no_service_wants_any_more_is_not_told() {
 }
 
 #[test]
+fn what_a_service_that_could_not_be_read_wants_is_told_once_it_was() {
+    let mut node = Node::on(with_servers_of_others(), services());
+    node.tell([Update::ListStarted(Kind::Service)]);
+    node.tell(services().into_iter().take(2).chain([Update::ListIncomplete(Kind::Service)]));
+    let report = node.sync();
+    assert!(report.is_partial && !report.takeover.from_others.contains(&front(OTHERS[1])));
+    node.tell(listed(services()));
+    node.wait(60);
+    assert!(node.sync().takeover.from_others.contains(&front(OTHERS[1])));
+}
+
+#[test]
 fn what_is_left_to_others_is_not_taken_over() {
     let excluded = vec!["10.96.0.0/24".parse().unwrap(), "192.0.2.0/24".parse().unwrap()];
     let policy = Policy { excluded, ..policy() };

@@ -45,6 +45,3 @@ impl Engine {
         Some(self.pace.leisure(due, ahead))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -36,7 +36,8 @@ impl Engine {
             }
             extent = self.change_once(kernel, extent, now, report);
         }
-        report.takeover = self.strangers.taken_over(self.desired.tables(), &self.mirror.tables);
+        let (wanted, seen) = (self.desired.tables(), &self.mirror.tables);
+        report.takeover = self.strangers.taken_over(wanted, seen, self.store.is_partial());
         self.has_synced = true;
         let left = Slow::of(&self.desired, &self.mirror, &extent);
         self.slow.note(&extent, left);

@@ -1,20 +1,17 @@
 //! What the engine reads again, when, and what it does meanwhile.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use crate::cluster::store::Trigger;
 use crate::cluster::{Endpoint, Parsed, Update};
 use crate::config::{Periods, Policy, VipBinding};
-use crate::model::ipset::{SetId, SetKey};
+use crate::model::ipset::SetId;
 use crate::model::link::Binding;
 use crate::model::net::Family;
-use crate::model::observed::{Host, Standing};
+use crate::model::observed::Host;
 use crate::plan::slow;
 use crate::plan::step::Step;
-use crate::reconcile::pace::Audits;
-use crate::reconcile::view::View;
-use crate::testing::fake_kernel::{FAULTS, FakeKernel, Fault, Faults};
+use crate::testing::fake_kernel::{FAULTS, Fault, Faults};
 use crate::testing::node::Node;
 use crate::testing::objects::*;
 use crate::testing::random::Random;
@@ -408,89 +405,4 @@ fn what_caused_changes_is_kept_until_everything_is_carried_out() {
     let trigger = |second| Trigger { family: Family::V4, at: at(second) };
     assert_eq!(node.sync().triggers, [trigger(2), trigger(3)]);
     assert_eq!(node.sync().triggers, []);
-}
-
-#[test]
-fn a_front_that_keeps_clients_outside_away_is_told_of() {
-    let web = service("default/web", &["10.96.0.1"], &["tcp 80"]).external_ips(&["198.51.100.9"]);
-    let nowhere = Endpoint { node: None, ..endpoint("10.244.9.9") };
-    let mut node = Node::new([
-        web.external_local().applied(),
-        slice_applied("default/web", &["tcp 8080"], &[nowhere]),
-    ]);
-    node.sync();
-    let notes = node.engine.view(None, node.now).notes();
-    let nowhere = "; 1 endpoint names no node (nodeName), so it counts as on another";
-    let expected = format!("{}{nowhere}", crate::desired::idle::ELSEWHERE);
-    assert_eq!(notes, [(front("tcp 198.51.100.9:80"), expected)].into());
-}
-
-#[test]
-fn what_all_services_rely_on_is_told_as_it_was_made() {
-    let web = service("default/web", &["10.96.0.1"], &["tcp 80:30001"]);
-    let mut kernel = FakeKernel::default();
-    kernel.host.families.v6 = false;
-    kernel.host.addresses = [ip("192.0.2.1")].into();
-    kernel.host.iptables = "-nft".to_owned();
-    let mut node = Node::on(kernel, [web.applied()]);
-    let before = node.engine.view(None, node.now);
-    assert_eq!((before.standing, before.lacks_foundation), (Standing::default(), true));
-    node.sync();
-    let View { standing, lacks_foundation, .. } = node.engine.view(None, node.now);
-    assert!(standing.device && !lacks_foundation);
-    assert_eq!(standing.addresses, [ip("10.96.0.1")].into(), "node ports are on the host's own");
-    let set = |id| standing.sets.get(&SetKey { id, family: Family::V4 });
-    assert_eq!((set(SetId::Servers), set(SetId::Pass)), (Some(&Some(2)), Some(&Some(0))));
-    assert_eq!(standing.rulesets, node.kernel.tables.rulesets);
-    assert_eq!(node.engine.view(None, node.now).iptables, "-nft");
-}
-
-#[test]
-fn the_moments_of_audits_are_told() {
-    let mut node = Node::new(objects(1));
-    let audits = |node: &Node, later| node.engine.view(None, node.now + later).audits;
-    assert_eq!(audits(&node, Duration::ZERO), None);
-    node.sync();
-    let later = Duration::from_secs(7);
-    let Audits { since, left } = audits(&node, later).expect("the first sync reads all");
-    let at_once = audits(&node, Duration::ZERO).expect("audits");
-    assert_eq!((since - at_once.since, at_once.left - left), (later, later));
-}
-
-#[test]
-fn chains_that_we_may_have_deleted_are_not_told_as_there() {
-    let mut node = Node::new(objects(1));
-    node.sync();
-    node.kernel.host.families.v6 = false;
-    node.engine.note_host_changed(node.now);
-    node.kernel.faults = Faults::When(|step| matches!(step, Step::Chains(_)), Fault::AnswerLost);
-    node.sync();
-    assert!(node.kernel.tables.rulesets.keys().eq([&Family::V4]));
-    let families = |node: &Node| -> BTreeSet<Family> {
-        let rulesets = node.engine.view(None, node.now).standing.rulesets;
-        let chains = rulesets.iter().flat_map(|(family, rules)| rules.chains(*family));
-        chains.map(|chain| chain.family).collect()
-    };
-    assert_eq!(families(&node), [Family::V4].into());
-    node.kernel.faults = Faults::None;
-    node.kernel.host.families.v6 = true;
-    node.engine.note_host_changed(node.now);
-    node.sync();
-    assert_eq!(families(&node), Family::ALL.into(), "they were made anew");
-}
-
-#[test]
-fn a_real_server_whose_making_got_no_answer_is_awaited() {
-    let mut node = Node::new(objects(1));
-    node.kernel.faults = Faults::When(|step| matches!(step, Step::Reals(_)), Fault::AnswerLost);
-    let told = |node: &Node| {
-        let mut picture = node.engine.view(None, node.now).picture(Vec::new());
-        let front = picture.services.remove("default/service-1").unwrap().remove(0);
-        (front.reals.unwrap().len(), front.awaited)
-    };
-    node.sync();
-    assert_eq!(told(&node), (0, ["10.244.0.1:8080".parse().unwrap()].into()));
-    node.kernel.faults = Faults::None;
-    node.sync();
-    assert_eq!(told(&node), (1, [].into()));
 }

@@ -1,5 +1,6 @@
 //! What the engine tells of what it has programmed.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::Engine;
@@ -34,6 +35,11 @@ impl Engine {
             }
         }
         view.rest = owners.next().and(view.fronts.last()).map(|(key, ..)| *key);
+        let (there, wanted) = (&self.mirror.tables, self.desired.tables());
+        let ips = view.fronts.iter().map(|(key, ..)| key.address);
+        let is_unbound =
+            |ip: &IpAddr| wanted.addresses.contains_key(ip) && !there.addresses.contains_key(ip);
+        view.unbound = ips.filter(is_unbound).collect();
         view.standing = self.standing(&view);
         view.iptables.clone_from(&self.host.iptables);
         view.audits = self.pace.audits(now);
@@ -78,3 +84,6 @@ impl Engine {
         Some(Idle { service, slices: self.store.endpoints_of(name).cloned().collect() })
     }
 }
+
+#[cfg(test)]
+mod tests;
