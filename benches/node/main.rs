@@ -199,7 +199,7 @@ fn peak(
 /// A cluster as most are.
 fn small(subject: &Subject) -> Vec<Row> {
     // A short start is disturbed more than a long one.
-    let starts = Starts::of(subject, SMALL, 3);
+    let starts = Starts::of(subject, SMALL, 4);
     on_new_node("small", || {
         let more = flags(subject, RARE_AUDITS);
         let Some(running) = Running::start(subject, SMALL, Lists::Streaming, more) else {
@@ -222,9 +222,8 @@ fn large(subject: &Subject) -> Vec<Row> {
         let Some(running) = Running::start(subject, LARGE, Lists::Streaming, more) else {
             return Vec::new();
         };
-        let floor = starts.floor;
         let mut rows = starts.and(&running);
-        rows.extend(floor.into_iter().flat_map(floor_rows));
+        rows.extend(starts.floor().into_iter().flat_map(floor_rows));
         let (more, history) = while_running(&running);
         rows.extend(more);
         if !subject.is_ours {
@@ -272,20 +271,20 @@ fn while_running(running: &Running) -> (Vec<Row>, History) {
     (rows, changes.into_history())
 }
 
-/// Cold starts before the one that goes on, and the floor.
+/// Cold starts before the one that goes on, and floors.
 ///
-/// The machine changes its pace within minutes, so the starts come in turn with floors. Of either
-/// the fastest counts, as the others were disturbed.
+/// The machine changes its pace within seconds, so the starts come in turn with floors, and each is
+/// held against those right before and after it.
 struct Starts {
     rows: Vec<Vec<Row>>,
-    /// It belongs to our figures; another proxy's are shown beside it.
-    floor: Option<Floor>,
+    /// They belong to our figures; another proxy's are shown beside them.
+    floors: Vec<Floor>,
 }
 
 impl Starts {
     fn of(subject: &Subject, cluster: Cluster, count: usize) -> Self {
         let floor = || subject.is_ours.then(|| on_new_node("floor", || floor::run(&cluster)));
-        let mut starts = Starts { rows: Vec::new(), floor: floor() };
+        let mut starts = Starts { rows: Vec::new(), floors: Vec::from_iter(floor()) };
         for _ in 0..count {
             starts.rows.extend(on_new_node("cold start", || {
                 let more = flags(subject, RARE_AUDITS);
@@ -294,15 +293,26 @@ impl Starts {
                 running.stop();
                 Some(rows)
             }));
-            starts.floor = starts.floor.zip(floor()).map(|(one, other)| one.faster(other));
+            starts.floors.extend(floor());
         }
         starts
     }
 
     /// The rows of these and the last start.
-    fn and(mut self, last: &Running) -> Vec<Row> {
-        self.rows.push(last.rows(COLD_START));
-        start::of_all(self.rows, self.floor.map(|floor| floor.total()))
+    fn and(&self, last: &Running) -> Vec<Row> {
+        let rows = self.rows.iter().cloned().chain([last.rows(COLD_START)]);
+        start::of_all(rows.enumerate().map(|(at, rows)| (rows, self.floor_beside(at))).collect())
+    }
+
+    /// Mean of the floors before a start and after it, in seconds.
+    fn floor_beside(&self, at: usize) -> Option<f64> {
+        let beside: Vec<f64> = self.floors.iter().skip(at).take(2).map(Floor::total).collect();
+        (!beside.is_empty()).then(|| beside.iter().sum::<f64>() / beside.len() as f64)
+    }
+
+    /// The fastest floor.
+    fn floor(&self) -> Option<Floor> {
+        self.floors.iter().copied().reduce(Floor::faster)
     }
 }
 

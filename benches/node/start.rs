@@ -138,20 +138,25 @@ impl Running {
 /// What the budget of a cold start is for.
 const TO_LIVE: &str = "lists parsed to all live";
 
-/// The rows of the fastest of some starts, held against the floor if it is known.
+/// The rows of a start, and the floor beside it, in seconds, if that is known.
+pub type Start = (Vec<Row>, Option<f64>);
+
+/// The rows of one of some starts: the middle one by how it compares with the floor beside it, of
+/// two the better.
 ///
 /// What else has a budget counts at its worst, and how long the slowest start took is told.
-pub fn of_all(mut starts: Vec<Vec<Row>>, floor: Option<f64>) -> Vec<Row> {
+pub fn of_all(mut starts: Vec<Start>) -> Vec<Row> {
     let to_live = |rows: &[Row]| rows.iter().find(|row| row.metric == TO_LIVE).cloned();
-    let took = |rows: &Vec<Row>| to_live(rows).map_or(f64::INFINITY, |row| row.value);
-    starts.sort_by(|one, other| took(one).total_cmp(&took(other)));
-    let slowest = starts.last().and_then(|rows| to_live(rows));
-    let mut starts = starts.into_iter();
-    let fastest = starts.next().unwrap_or_default();
-    let worst = |rows: Vec<Row>, other: Vec<Row>| {
-        rows.into_iter().map(|row| row.worst_of_budget(&other)).collect()
+    let took = |rows: &[Row]| to_live(rows).map_or(f64::INFINITY, |row| row.value);
+    let ratio = |(rows, floor): &Start| took(rows) / floor.unwrap_or(1.0);
+    starts.sort_by(|one, other| ratio(one).total_cmp(&ratio(other)));
+    let (rows, floor) = starts.swap_remove((starts.len() - 1) / 2);
+    let all = starts.iter().map(|(rows, _)| rows.as_slice()).chain([rows.as_slice()]);
+    let slowest = all.max_by(|one, other| took(one).total_cmp(&took(other))).and_then(to_live);
+    let worst = |rows: Vec<Row>, (others, _): &Start| {
+        rows.into_iter().map(|row| row.worst_of_budget(others)).collect()
     };
-    let mut rows: Vec<Row> = starts.fold(fastest, worst);
+    let mut rows: Vec<Row> = starts.iter().fold(rows, worst);
     if let (Some(row), Some(floor)) = (rows.iter_mut().find(|row| row.metric == TO_LIVE), floor) {
         *row = row.clone().of_floor(floor, 1.5);
     }
