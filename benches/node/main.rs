@@ -208,7 +208,7 @@ fn small(subject: &Subject) -> Vec<Row> {
         let mut rows = starts.and(&running);
         let mut changes = Changes::of(&running);
         changes.settle();
-        rows.extend(changes.one_by_one("change", CHANGES / 5));
+        rows.extend(changes.one_by_one("change", CHANGES));
         running.stop();
         rows
     })

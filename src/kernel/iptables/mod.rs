@@ -17,7 +17,7 @@ use crate::model::net::Family;
 
 pub use leftovers::{Extent, Leftovers};
 pub use parse::parse;
-pub use users::Used;
+pub use users::{Printed, Used};
 
 /// How long listing may take.
 const SAVE_LIMIT: Duration = Duration::from_secs(30);
@@ -209,22 +209,31 @@ impl Tools {
     }
 
     /// The rules of a family that use something of ours, each as the command that makes it.
-    pub fn users(&self, runner: &mut Runner, family: Family, used: Used<'_>) -> Vec<String> {
+    pub fn users(
+        &self,
+        (runner, printed): (&mut Runner, &mut Printed),
+        family: Family,
+        used: Used<'_>,
+    ) -> Vec<String> {
         // Who cannot be listed cannot be named.
-        let text = saved(runner, self.variant, family).unwrap_or_default();
+        let print = || saved(runner, self.variant, family).unwrap_or_default();
+        let text = printed.of(&self.variant.program(family, "-save"), print);
         let program = self.variant.program(family, "");
-        users::find(&text, used).into_iter().map(|rule| format!("{program} {rule}")).collect()
+        users::find(text, used).into_iter().map(|rule| format!("{program} {rule}")).collect()
     }
 
     /// The same, of both variants: sets belong to neither.
     pub fn users_in_all_tables(
         &self,
-        runner: &mut Runner,
+        (runner, printed): (&mut Runner, &mut Printed),
         family: Family,
         used: Used<'_>,
     ) -> Vec<String> {
         let other = Tools { variant: self.opposite(), ..*self };
-        [self, &other].into_iter().flat_map(|tools| tools.users(runner, family, used)).collect()
+        let variants = [self, &other].into_iter();
+        variants
+            .flat_map(|tools| tools.users((&mut *runner, &mut *printed), family, used))
+            .collect()
     }
 
     /// The variant of the tables that are not used.
@@ -417,6 +426,18 @@ mod tests {
         ] {
             assert_eq!(choose(legacy, nf_tables), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn each_program_is_asked_once_for_all_who_use_something() {
+        let version = (1, 8, 9);
+        let tools = Tools { variant: Variant::Legacy, version, is_nf_tables: false, other: None };
+        let (mut runner, mut printed) = (Runner::default(), Printed::default());
+        for set in ["KUBE-CLUSTER-IP", "KUBE-LOAD-BALANCER"] {
+            let asked = (&mut runner, &mut printed);
+            tools.users_in_all_tables(asked, Family::V4, Used::Set(set));
+        }
+        assert_eq!(runner.executed(), 2, "one of each variant");
     }
 
     #[test]

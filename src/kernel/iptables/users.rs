@@ -1,5 +1,7 @@
 //! Rules of others that use a chain or a set of ours, found in `iptables-save` text.
 
+use std::collections::BTreeMap;
+
 use crate::model::iptables::{TableName, target, words};
 use crate::plan::drift::rules::in_brief;
 
@@ -13,6 +15,19 @@ pub enum Used<'a> {
     Chain(TableName, &'a str),
     /// A set; a rule of any table may name it.
     Set(&'a str),
+}
+
+/// What the programs print, each asked once for all that is looked for.
+///
+/// Cost: a step may have dozens of sets refused, and a program each would hold up changes.
+#[derive(Debug, Default)]
+pub struct Printed(BTreeMap<String, String>);
+
+impl Printed {
+    /// What a program prints.
+    pub fn of(&mut self, program: &str, print: impl FnOnce() -> String) -> &str {
+        self.0.entry(program.to_owned()).or_insert_with(print)
+    }
 }
 
 impl Used<'_> {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{LinuxKernel, convert, refused};
 use crate::kernel::ipset::{NewSet, Room};
+use crate::kernel::iptables::Printed;
 use crate::kernel::ipvs::Timeout;
 use crate::kernel::{Error, Failure};
 use crate::model::ipset::{Entry, Member, SetKey, SetSpec};
@@ -37,6 +38,12 @@ impl Direction {
 impl LinuxKernel {
     /// Carries out a step.
     pub(super) fn apply_step(&mut self, step: &Step) -> Vec<Failure> {
+        let failures = self.apply_all(step);
+        self.printed = Printed::default();
+        failures
+    }
+
+    fn apply_all(&mut self, step: &Step) -> Vec<Failure> {
         match step {
             Step::Settings(changes) => each(changes, |change| self.apply_setting(change)),
             Step::Sets(changes) => each(changes, |change| self.apply_set(change)),

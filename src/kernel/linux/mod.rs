@@ -26,7 +26,7 @@ use nix::errno::Errno;
 
 use self::ipv6::Ipv6;
 use super::exec::Runner;
-use super::iptables::Tools;
+use super::iptables::{Printed, Tools};
 use super::sysctl::Sysctl;
 use super::{
     Error, Failure, Kernel, conntrack, ipset, ipvs, link, modules, netlink, nftables, route,
@@ -53,6 +53,8 @@ pub struct LinuxKernel {
     tools: Tools,
     /// What was last read, where the kernel tells that it has not changed.
     rules: Option<rules::Known>,
+    /// What was printed to find out who uses what this step could not remove.
+    printed: Printed,
     ipv6: Ipv6,
 }
 
@@ -131,6 +133,7 @@ impl LinuxKernel {
             runner,
             tools,
             rules: None,
+            printed: Printed::default(),
             ipv6,
         })
     }

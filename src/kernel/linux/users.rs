@@ -20,7 +20,9 @@ impl LinuxKernel {
         let ChainKey { family, table, name } = chain;
         let used = Used::Chain(*table, name);
         let users = match cause {
-            iptables::Error::Line { .. } => self.tools.users(&mut self.runner, *family, used),
+            iptables::Error::Line { .. } => {
+                self.tools.users((&mut self.runner, &mut self.printed), *family, used)
+            }
             _ => Vec::new(),
         };
         let (operation, key) = ("delete chain", chain.to_string());
@@ -47,8 +49,10 @@ impl LinuxKernel {
     }
 
     fn users_of_set(&mut self, name: &str) -> BTreeSet<String> {
-        let of_family =
-            |family| self.tools.users_in_all_tables(&mut self.runner, family, Used::Set(name));
+        let of_family = |family| {
+            let asked = (&mut self.runner, &mut self.printed);
+            self.tools.users_in_all_tables(asked, family, Used::Set(name))
+        };
         let rules: BTreeSet<String> = Family::ALL.into_iter().flat_map(of_family).collect();
         // Who cannot be listed cannot be named.
         let lists = self.ipset.holders(name).unwrap_or_default();
