@@ -148,7 +148,7 @@ pub struct Real {
 pub struct Owner {
     /// The answer, in whole lines.
     pub text: String,
-    /// Whether a Service has it, and the kernel has it as the daemon left it.
+    /// Whether a Service has it, and all of it is as wanted.
     pub is_served: bool,
 }
 

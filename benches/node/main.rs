@@ -274,7 +274,7 @@ fn while_running(running: &Running) -> (Vec<Row>, History) {
 /// Cold starts before the one that goes on, and floors.
 ///
 /// The machine changes its pace within seconds, so the starts come in turn with floors, and each is
-/// held against those right before and after it.
+/// held against those right before and after it, the last against that before it.
 struct Starts {
     rows: Vec<Vec<Row>>,
     /// They belong to our figures; another proxy's are shown beside them.

@@ -47,6 +47,7 @@ pub(super) fn run(asked: Option<Asked>) -> anyhow::Result<Exit> {
     // A family whose rules are not known is compared with nothing.
     let rulesets = rulesets.unwrap_or_default();
     if let Some(there) = &there.map(|there| Standing { rulesets, ..there }) {
+        status::standing::see_bound(&mut picture, there);
         let faults = faults(&picture, there, ask);
         status::standing::tell(&mut picture, &faults);
         picture.strays = strays(&picture, there, standing::journal);

@@ -44,12 +44,18 @@ impl Strangers {
         Strangers(strange.map(stranger).collect())
     }
 
-    /// Takes out those that have become ours; once all of the cluster is known, those at no front
-    /// that is wanted are forgotten.
-    pub fn taken_over(&mut self, wanted: &Tables, seen: &Tables, is_partial: bool) -> Takeover {
+    /// Forgets those at no front that is wanted, once all of the cluster is known.
+    pub fn forget_unwanted(&mut self, wanted: &Tables) {
+        self.0.retain(|stranger| wanted.servers.contains_key(&stranger.key));
+    }
+
+    /// Takes out those that have become ours; those that have gone meanwhile never do.
+    pub fn taken_over(&mut self, wanted: &Tables, seen: &Tables) -> Takeover {
         let mut takeover = Takeover::default();
         self.0.retain(|Stranger { key, server, is_of_kube_proxy }| {
-            let Some(wanted) = wanted.servers.get(key) else { return is_partial };
+            let Some(wanted) = wanted.servers.get(key) else {
+                return seen.servers.contains_key(key);
+            };
             if !seen.lists(SetId::Servers, key) {
                 return true;
             }

@@ -50,4 +50,11 @@ impl Auditor {
         self.is_busy &= !matches!(told, None | Some(Told::Ended { .. }));
         told
     }
+
+    /// The next word, if it is said already.
+    pub(super) fn try_told(&mut self) -> Option<Told> {
+        let told = self.told.try_recv().ok()?;
+        self.is_busy &= !matches!(told, Told::Ended { .. });
+        Some(told)
+    }
 }

@@ -165,7 +165,7 @@ impl Engine {
         if is_whole_again {
             self.unfinished = Some(Extent::All);
         }
-        let is_dirty = self.is_dirty() || is_whole_again;
+        let is_dirty = self.has_changes() || is_whole_again;
         if is_dirty {
             self.pace.request(now);
         }
@@ -229,6 +229,7 @@ impl Engine {
         let is_audit = std::mem::take(&mut self.has_audited);
         let mut report = Report { is_audit, ..Report::default() };
         let now = clock();
+        let had_changes = self.has_changes();
         self.pace.started(now);
         self.doubt.started();
         self.update_unusable();
@@ -250,6 +251,9 @@ impl Engine {
         }
         self.sum_up(&mut report, now);
         self.pace.ended(clock(), report.is_complete());
+        if had_changes {
+            self.pace.changed(clock());
+        }
         if is_seen && report.deferred > 0 {
             self.pace.request(clock());
         }
@@ -324,7 +328,8 @@ impl Engine {
         self.node.as_ref()
     }
 
-    fn is_dirty(&self) -> bool {
+    /// Whether the next sync carries out changes of the cluster.
+    pub fn has_changes(&self) -> bool {
         !self.dirty.services.is_empty() || self.dirty.node || self.dirty.service_cidrs
     }
 }

@@ -149,6 +149,12 @@ impl<K: Kernel> Cycle<K> {
         if let Ok(question) = self.wires.questions.try_recv() {
             self.answer(question);
         }
+        // No change of the cluster waits behind a comparison.
+        if !self.engine.has_changes()
+            && let Some(told) = self.wires.auditor.as_mut().and_then(Auditor::try_told)
+        {
+            self.note_audit(told);
+        }
         self.publish();
     }
 

@@ -62,6 +62,15 @@ pub fn faults(picture: &Picture, there: &Standing) -> BTreeSet<Fault> {
     device.into_iter().chain(rest).collect()
 }
 
+/// What the daemon does not know to be bound, and is: the answer got lost, or comes.
+pub fn see_bound(picture: &mut Picture, there: &Standing) {
+    for front in picture.services.values_mut().flatten() {
+        if front.bound == Bound::NotYet && there.addresses.contains(&front.address.ip()) {
+            front.bound = Bound::Yes;
+        }
+    }
+}
+
 /// Has what is printed tell them.
 pub fn tell(picture: &mut Picture, faults: &BTreeSet<Fault>) {
     picture.missing.clone_from(faults);
@@ -242,6 +251,20 @@ foundation of all Services, not as the daemon left it; the next audit, in 43 s, 
             assert!(text.contains(line), "{line:?} is not in {text}");
         }
         assert!(!text.contains("KUBE-MARK-MASQ"), "{text}");
+    }
+
+    #[test]
+    fn an_address_that_is_to_be_bound_is_told_unless_it_is() {
+        let mut picture = picture();
+        let fronts = picture.services.values_mut().next().unwrap();
+        fronts[0].bound = Bound::NotYet;
+        // Another port of the same address.
+        fronts.push(front("cluster IP", "10.96.0.1:443", Bound::NotYet));
+        let before = status::text(&picture, None);
+        assert!(before.contains("10.96.0.1:443: not in the kernel: its address is not bound yet"));
+        assert!(before.contains(", 1 address not bound yet\n"), "{before}");
+        see_bound(&mut picture, &whole());
+        assert!(!status::text(&picture, None).contains("bound"));
     }
 
     #[test]

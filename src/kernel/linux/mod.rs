@@ -4,7 +4,7 @@
 //! daemon's words and the kernel's.
 //!
 //! Invariant: sockets belong to the network namespace of the thread that calls
-//! [`LinuxKernel::new`]; all later calls are made on that thread.
+//! [`LinuxKernel::new`] or [`LinuxKernel::beside`]; all later calls are made on that thread.
 
 mod addresses;
 mod apply;

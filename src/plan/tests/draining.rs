@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{DrainTimeouts, Periods, Policy};
 
-/// Between a sync and a look at what drains.
+/// Between a change and a look at what drains.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const GONE: &str = "reals     - tcp 10.96.0.1:80 > 10.244.1.2:8080\n";
@@ -112,13 +112,30 @@ fn many_are_looked_at_a_few_at_a_time_and_changes_come_in_between() {
     let mut node = losing_a_node();
     node.wait(2);
     assert_eq!(node.sync().drains, 16);
-    assert_eq!(node.engine.next_sync(), Some(node.now + PAUSE), "there may be a change to follow");
+    assert_eq!(node.engine.next_sync(), Some(node.now), "the others are due");
     node.tell([slice_of_web(&[])]);
     let text = node.changes();
     assert!(text.contains("KUBE-IPVS-PASS 10.96.0.1,tcp:80"), "{text}");
     assert_eq!(node.sync().drains, 18, "two more by the change, which waited for no look");
     node.now += PAUSE;
     assert_eq!(node.sync().drains, 14);
+}
+
+/// They have clients, so all are due for another look every two seconds.
+#[test]
+fn as_many_as_stay_are_looked_at_in_time_where_nothing_changes() {
+    let mut node = losing_a_node();
+    for (server, n) in (1..=20).map(|n| (front(&format!("tcp 10.96.1.{n}:80")), n)) {
+        let connections = Connections { active: n, inactive: 0 };
+        node.kernel.connections.insert((server, real("10.244.1.2:8080")), connections);
+    }
+    node.wait(2);
+    for _ in 0..5 {
+        assert_eq!(node.engine.next_sync(), Some(node.now));
+        node.sync();
+    }
+    let again = node.now + Duration::from_secs(2);
+    assert_eq!((node.sync().drains, node.engine.next_sync()), (20, Some(again)));
 }
 
 #[test]

@@ -215,6 +215,21 @@ fn what_a_service_that_could_not_be_read_wants_is_told_once_it_was() {
 }
 
 #[test]
+fn what_others_took_away_again_is_not_told() {
+    let mut node = Node::on(with_servers_of_others(), services());
+    node.tell([Update::ListStarted(Kind::Service)]);
+    node.tell(services().into_iter().take(2).chain([Update::ListIncomplete(Kind::Service)]));
+    node.sync();
+    node.kernel.tables.servers.remove(&front(OTHERS[1]));
+    node.wait(3600);
+    assert!(node.sync().is_audit, "which sees that it has gone");
+    node.tell(listed(services()));
+    node.wait(60);
+    assert_eq!(node.sync().takeover.from_others, []);
+    assert!(node.kernel.tables.servers.contains_key(&front(OTHERS[1])));
+}
+
+#[test]
 fn what_is_left_to_others_is_not_taken_over() {
     let excluded = vec!["10.96.0.0/24".parse().unwrap(), "192.0.2.0/24".parse().unwrap()];
     let policy = Policy { excluded, ..policy() };

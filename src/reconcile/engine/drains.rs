@@ -7,7 +7,7 @@ use super::Engine;
 use crate::model::ipvs::ServerKey;
 use crate::reconcile::pace::Ahead;
 
-/// Most virtual servers that are looked at in one sync, while no change follows another closely.
+/// Most virtual servers that are looked at in one sync, unless a change may follow closely.
 const MOST: usize = 4;
 
 impl Engine {
@@ -22,10 +22,9 @@ impl Engine {
     /// How many virtual servers to look at: a change that comes in meanwhile does not wait for the
     /// others, if the next sync may follow at once.
     fn looks_at_once(&self, now: Instant) -> usize {
-        let is_late = self.drains.next_look().is_some_and(|due| self.pace.is_late(due, now));
         match self.pace.may_follow_at_once() {
             false => usize::MAX,
-            true if is_late => 1,
+            true if self.pace.is_close_to_change(now) => 1,
             true => MOST,
         }
     }
@@ -36,12 +35,13 @@ impl Engine {
     /// comes in meanwhile would wait for both.
     pub(super) fn next_look(&self) -> Option<Instant> {
         let due = self.drains.next_look()?;
-        let ahead = match self.audit {
-            _ if !self.pace.may_follow_at_once() => return Some(due),
-            _ if self.is_dirty() => Ahead::Change,
-            Some(_) => Ahead::Audit,
-            None => Ahead::Nothing,
-        };
+        if self.has_changes() {
+            return Some(self.pace.leisure(due, Ahead::Change));
+        }
+        if !self.pace.may_follow_at_once() {
+            return Some(due);
+        }
+        let ahead = if self.audit.is_some() { Ahead::Audit } else { Ahead::Nothing };
         Some(self.pace.leisure(due, ahead))
     }
 }

@@ -37,7 +37,10 @@ impl Engine {
             extent = self.change_once(kernel, extent, now, report);
         }
         let (wanted, seen) = (self.desired.tables(), &self.mirror.tables);
-        report.takeover = self.strangers.taken_over(wanted, seen, self.store.is_partial());
+        if !self.store.is_partial() {
+            self.strangers.forget_unwanted(wanted);
+        }
+        report.takeover = self.strangers.taken_over(wanted, seen);
         self.has_synced = true;
         let left = Slow::of(&self.desired, &self.mirror, &extent);
         self.slow.note(&extent, left);

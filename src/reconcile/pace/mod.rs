@@ -9,8 +9,8 @@ use crate::config::Periods;
 /// First and longest pause before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// How long nothing must have happened before what can wait is done, and how late it is at most,
-/// unless changes follow each other without a gap.
+/// How long no change must have been carried out before what can wait is done, and how late it is
+/// at most, unless changes follow each other without a gap.
 const LEISURE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// When the whole kernel is read, seen from now.
@@ -39,6 +39,8 @@ pub struct Pace {
     periods: Periods,
     requested: Option<Instant>,
     last_end: Option<Instant>,
+    /// When a sync ended last that carried out a change of the cluster.
+    last_change: Option<Instant>,
     last_audit: Option<Instant>,
     failures_in_a_row: u32,
     /// When what failed is tried again; syncs that are asked for before do not put it off.
@@ -54,6 +56,7 @@ impl Pace {
             periods,
             requested: None,
             last_end: None,
+            last_change: None,
             last_audit: None,
             failures_in_a_row: 0,
             retry: None,
@@ -86,6 +89,11 @@ impl Pace {
             self.failures_in_a_row += 1;
             self.retry = Some(now + self.backoff());
         }
+    }
+
+    /// A sync that carried out a change of the cluster has ended.
+    pub fn changed(&mut self, now: Instant) {
+        self.last_change = Some(now);
     }
 
     /// The whole kernel was read.
@@ -126,17 +134,17 @@ impl Pace {
     /// one is taken for it then, and only who leaves none for as long again is made to wait.
     pub fn leisure(&self, due: Instant, ahead: Ahead) -> Instant {
         let (pause, most) = LEISURE;
-        match (ahead, self.last_end) {
+        match (ahead, self.last_change) {
             (Ahead::Change, _) => due + 2 * most,
             (Ahead::Audit, _) => due + most,
-            (Ahead::Nothing, Some(end)) => (end + pause).clamp(due, due + most),
+            (Ahead::Nothing, Some(change)) => (change + pause).clamp(due, due + most),
             (Ahead::Nothing, None) => due,
         }
     }
 
-    /// Whether what can wait is late, as changes follow each other closely.
-    pub fn is_late(&self, due: Instant, now: Instant) -> bool {
-        now >= due + LEISURE.1
+    /// Whether a change was carried out so shortly ago that another may follow.
+    pub fn is_close_to_change(&self, now: Instant) -> bool {
+        self.last_change.is_some_and(|change| now < change + LEISURE.0)
     }
 
     /// When to sync next; `wake` is a moment that something else waits for.

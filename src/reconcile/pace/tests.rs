@@ -118,3 +118,19 @@ fn a_look_at_what_drains_comes_when_it_is_due() {
     assert_eq!(after(now, pace.next(Some(now + Duration::from_secs(2)))), 2.0);
     assert_eq!(after(now, pace.next(Some(now))), 1.0);
 }
+
+#[test]
+fn what_can_wait_comes_once_no_change_is_close_and_at_last_in_spite_of_all() {
+    let (mut pace, now) = synced(true);
+    let leisure = |pace: &Pace, ahead| after(now, Some(pace.leisure(now, ahead)));
+    assert_eq!(leisure(&pace, Ahead::Nothing), 0.0, "a sync without a change is none to wait for");
+    pace.changed(now);
+    for (ahead, expected) in [(Ahead::Nothing, 0.1), (Ahead::Audit, 5.0), (Ahead::Change, 10.0)] {
+        assert_eq!(leisure(&pace, ahead), expected, "{ahead:?}");
+    }
+    pace.changed(now + Duration::from_secs(60));
+    assert_eq!(leisure(&pace, Ahead::Nothing), 5.0);
+    let [close, far] =
+        [99, 100].map(|ms| now + Duration::from_secs(60) + Duration::from_millis(ms));
+    assert!(pace.is_close_to_change(close) && !pace.is_close_to_change(far));
+}

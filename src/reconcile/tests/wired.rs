@@ -46,3 +46,24 @@ fn deadlines_of_drains_are_told_when_they_are_new_changed_or_gone() {
     assert_eq!(told_after(vec![]), None);
     assert_eq!(told_after(vec![both]), Some(vec![]));
 }
+
+/// Syncs that are due one after the other leave no time to wait for anything.
+#[test]
+fn parts_of_audits_are_taken_between_syncs_and_behind_changes() {
+    let (mut wires, ends) = Wires::new(Metrics::new());
+    let (begin, _begun) = tokio::sync::mpsc::channel(1);
+    let (tell, told) = tokio::sync::mpsc::channel(1);
+    wires.auditor = Some(Auditor::new(begin, told));
+    let mut cycle = Cycle::new(engine(), Stub::default(), wires);
+    ends.updates.try_send(Update::ListDone(Kind::Service)).unwrap();
+    cycle.take_queued();
+    cycle.sync();
+    let ended = || Told::Ended { outcome: Ok(()), took: Duration::ZERO };
+    tell.try_send(ended()).unwrap();
+    cycle.take_queued();
+    tell.try_send(ended()).expect("the first was taken");
+    let service = objects::service("default/web", &["10.96.0.1"], &["tcp 80"]).applied();
+    ends.updates.try_send(service).unwrap();
+    cycle.take_queued();
+    assert!(tell.try_send(ended()).is_err(), "a change comes first");
+}

@@ -132,7 +132,7 @@ fn an_address_that_could_not_be_bound_is_told_and_counts() {
 }
 
 #[test]
-fn a_scheduler_that_could_not_be_set_counts() {
+fn a_scheduling_that_could_not_be_made_counts() {
     let mut node = Node::new(objects(1));
     node.sync();
     node.kernel.faults = Faults::When(|step| matches!(step, Step::Servers(_)), Fault::Refused);
