@@ -98,7 +98,7 @@ struct Dirty {
     services: BTreeSet<ObjectName>,
     node: bool,
     service_cidrs: bool,
-    /// What cannot be used of the objects; nothing to sync for.
+    /// What cannot be used of the objects.
     unusable: bool,
 }
 
@@ -165,11 +165,12 @@ impl Engine {
         if is_whole_again {
             self.unfinished = Some(Extent::All);
         }
-        let is_dirty = self.has_changes() || is_whole_again;
-        if is_dirty {
+        // What cannot be used changes no row; whoever asks is to be told all the same.
+        let is_due = self.has_changes() || is_whole_again || self.dirty.unusable;
+        if is_due {
             self.pace.request(now);
         }
-        is_dirty
+        is_due
     }
 
     /// The host is no longer as it was: the next sync, which is due, reads its facts again.

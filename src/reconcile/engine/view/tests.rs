@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::cluster::{Endpoint, Update};
+use crate::cluster::{Endpoint, Parsed, Reason, Update};
 use crate::model::ipset::{SetId, SetKey};
 use crate::model::net::Family;
 use crate::model::observed::Standing;
@@ -142,4 +142,20 @@ fn a_scheduling_that_could_not_be_made_counts() {
     let picture = node.engine.view(None, node.now).picture(Vec::new());
     let differences = status::differences(&picture, None).to_string();
     assert_eq!(differences, "scheduling of 1 virtual server not changed yet");
+}
+
+#[test]
+fn what_cannot_be_used_is_told_soon_though_no_row_changes() {
+    let mut node = Node::new(objects(1));
+    node.sync();
+    node.wait(5);
+    let fine = service("default/service-1", &["10.96.1.1"], &["tcp 80"]);
+    for reasons in [&["spec.type: odd"][..], &[]] {
+        let reasons: Vec<_> = reasons.iter().map(|it| Reason::Rejected((*it).into())).collect();
+        let Update::Applied(kind, name, parsed) = fine.clone().applied() else { unreachable!() };
+        node.tell([Update::Applied(kind, name, Parsed { reasons: reasons.clone(), ..parsed })]);
+        assert_eq!(node.engine.next_sync(), Some(node.now));
+        assert_eq!(node.changes(), "");
+        assert_eq!(node.engine.rejected().len(), reasons.len());
+    }
 }
