@@ -139,6 +139,12 @@ impl Kernel for Counted {
         observed
     }
 
+    fn read_ahead(&mut self) {
+        let start = Instant::now();
+        self.kernel.read_ahead();
+        self.count("read_ahead", start);
+    }
+
     fn apply(&mut self, step: &Step) -> Vec<Failure> {
         let start = Instant::now();
         let failures = self.kernel.apply(step);

@@ -34,6 +34,9 @@ pub trait Kernel {
     /// Reads what we may own, and facts about the host.
     fn observe(&mut self, scope: &Scope) -> Result<Observed, Error>;
 
+    /// Reads ahead what takes long and can be told unchanged later, for who has to wait anyway.
+    fn read_ahead(&mut self) {}
+
     /// Carries out one step; whatever is not among the failures took effect.
     ///
     /// Removing what is gone and adding what is identical are successes.

@@ -57,6 +57,8 @@ pub enum Ended {
 /// Keeps the kernel in line with the cluster, on the calling thread, until told to stop.
 pub fn run(engine: Engine, kernel: impl Kernel, wires: Wires) -> io::Result<Ended> {
     let mut cycle = Cycle::new(engine, kernel, wires);
+    // Cost: the lists are on their way meanwhile, and wait for less once they are here.
+    cycle.kernel.read_ahead();
     Ok(runtime()?.block_on(cycle.run()))
 }
 

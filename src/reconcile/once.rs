@@ -53,6 +53,7 @@ pub fn run(
     patience: Patience,
 ) -> Result<Report, Error> {
     let mut cycle = Cycle::new(engine, kernel, wires);
+    cycle.kernel.read_ahead();
     runtime()?.block_on(async {
         match timeout(patience.lists, cycle.wait()).await {
             Ok(waited) => waited.map_err(Error::Ended)?,

@@ -44,6 +44,7 @@ struct State {
     /// The kind of step that fails, as often as the number says.
     failing: Option<(&'static str, u32)>,
     observations: u32,
+    has_read_ahead: bool,
 }
 
 impl Stub {
@@ -65,6 +66,10 @@ impl Kernel for Stub {
         let families = PerFamily { v4: true, v6: false };
         let host = Host { families, kernel: (6, 1), ..Host::default() };
         Ok(Observed { tables: state.mirror.tables.clone(), host, ..Observed::default() })
+    }
+
+    fn read_ahead(&mut self) {
+        self.0.lock().unwrap().has_read_ahead = true;
     }
 
     fn apply(&mut self, step: &Step) -> Vec<Failure> {
@@ -192,8 +197,8 @@ fn nothing_is_touched_before_the_first_lists_are_complete() {
     running.say(node(true));
     let status = running.wait_for(|status| status.node_is_leaving);
     assert_eq!((status.is_ready(), status.pending_since), (false, None));
-    assert_eq!(stub.0.lock().unwrap().observations, 0);
-
+    let looked = |state: &State| (state.has_read_ahead, state.observations);
+    assert_eq!(looked(&stub.0.lock().unwrap()), (true, 0));
     running.say(Update::ListDone(Kind::Service));
     running.wait_for(Status::is_ready);
     assert_eq!(stub.servers(), 1);

@@ -120,6 +120,10 @@ fn a_new_host_is_empty() {
 
 fn rules_are_listed_when_some_have_changed() {
     let mut kernel = kernel();
+    let detected = kernel.activity().programs;
+    kernel.read_ahead();
+    let ahead = kernel.activity().programs;
+    assert!(ahead > detected, "rules are read ahead");
     let mut chains_and_programs = || {
         let observed = observe(&mut kernel);
         let nat =
@@ -128,6 +132,7 @@ fn rules_are_listed_when_some_have_changed() {
         (chains, kernel.activity().programs)
     };
     let (none, first) = chains_and_programs();
+    assert_eq!(first, ahead, "what was read ahead is not read again");
     assert_eq!(none, Vec::<String>::new());
     assert_eq!(chains_and_programs(), (vec![], first), "nothing has changed");
     for (action, expected) in [("-N", vec!["KUBE-SERVICES"]), ("-X", vec![])] {

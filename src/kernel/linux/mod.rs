@@ -178,6 +178,10 @@ impl Kernel for LinuxKernel {
         }
     }
 
+    fn read_ahead(&mut self) {
+        self.read_rules_ahead();
+    }
+
     fn apply(&mut self, step: &Step) -> Vec<Failure> {
         self.apply_step(step)
     }

@@ -25,6 +25,14 @@ impl LinuxKernel {
         Ok(rulesets.filter(|(_, ruleset)| !ruleset.is_empty()).collect())
     }
 
+    /// Lists rules where it can be told later whether they have changed since.
+    pub(super) fn read_rules_ahead(&mut self) {
+        if self.tools.is_nf_tables {
+            // What cannot be read is read again, and told, when it is asked for.
+            drop(self.listings());
+        }
+    }
+
     /// What each family holds that can be listed.
     pub(super) fn listings(&mut self) -> Result<BTreeMap<Family, Listing>, Error> {
         // Order: asked for before, so that rules which change meanwhile are read again.
