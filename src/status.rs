@@ -7,7 +7,10 @@
 //! Invariant: equal pictures and counts give equal text.
 
 mod asked;
+mod complaints;
 mod differences;
+mod owner;
+mod scheduling;
 pub mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,11 +21,12 @@ use serde::{Deserialize, Serialize};
 use self::standing::Fault;
 use crate::counted;
 use crate::model::iptables::Ruleset;
-use crate::model::ipvs::{Connections, FLAGS, Glimpse, VirtualServer};
+use crate::model::ipvs::{Connections, Glimpse, VirtualServer};
 use crate::model::net::Family;
 
 pub use asked::Asked;
 pub use differences::Differences;
+pub use owner::{Owner, owner};
 
 /// The protocol and the address of a virtual server.
 pub type Address = (String, SocketAddr);
@@ -141,15 +145,6 @@ pub struct Real {
     pub weight: u32,
     /// Seconds until its drain ends, whatever connections it has.
     pub seconds_left: Option<u64>,
-}
-
-/// Whose an address is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
-    /// The answer, in whole lines.
-    pub text: String,
-    /// Whether a Service has it, and all of it is as wanted.
-    pub is_served: bool,
 }
 
 /// Said of a front with an address that the daemon could not bind, or not yet.
@@ -272,70 +267,7 @@ pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
         text += &format!("\n{name}\n");
         text.extend(fronts.iter().map(|front| front_lines(front, counts)));
     }
-    text += &standing::strays(picture);
-    for (title, complaints) in [
-        ("rejected", &picture.rejected),
-        ("served with a default", &picture.defaulted),
-        ("refused files", &picture.refused),
-    ] {
-        if !complaints.is_empty() {
-            text += &format!("\n{title}\n");
-            let line = |(what, reason): &(String, String)| format!("  {what}: {reason}\n");
-            text.extend(complaints.iter().map(line));
-        }
-    }
-    text
-}
-
-/// Whose an address is, at one port or all: Services', somebody else's in the kernel, or nobody's.
-pub fn owner(picture: &Picture, counts: Option<&Counts>, asked: Asked) -> Owner {
-    let mut text = String::new();
-    for (name, fronts) in &picture.services {
-        let mut lines = fronts_of(fronts, asked).map(|front| front_lines(front, counts)).peekable();
-        if lines.peek().is_some() {
-            text += &format!("{name}\n");
-            text.extend(lines);
-        }
-    }
-    let is_of_service = !text.is_empty();
-    if is_of_service {
-        text += &standing::section(picture);
-    }
-    let there = counts.into_iter().flat_map(|counts| foreign(picture, counts, asked));
-    for (protocol, at) in there {
-        text += &match picture.refused.first() {
-            None => format!("{protocol} {at} is foreign: in the kernel, and of no Service\n"),
-            Some((file, _)) => format!(
-                "{protocol} {at} is in the kernel, and of no Service that is known: it may be \
-                 foreign, or of what cannot be used of {file}\n"
-            ),
-        };
-    }
-    if text.is_empty() {
-        text = nobodys(picture, asked);
-    }
-    let fronts = picture.services.values().flat_map(|fronts| fronts_of(fronts, asked));
-    let is_served = is_of_service && Differences::of(fronts, picture, counts).is_empty();
-    Owner { text, is_served }
-}
-
-fn fronts_of(fronts: &[Front], asked: Asked) -> impl Iterator<Item = &Front> {
-    fronts.iter().filter(move |front| asked.is_about(&front.address))
-}
-
-fn nobodys(picture: &Picture, asked: Asked) -> String {
-    let ip = asked.ip();
-    if picture.strays.contains(&ip) {
-        return format!("{ip} is nobody's, and bound: {}\n", standing::STRAY);
-    }
-    let at = |front: &Front| front.address.ip() == ip;
-    let mut owners = picture.services.iter().filter(|(_, fronts)| fronts.iter().any(at));
-    match owners.next() {
-        None => format!("{asked} is nobody's: no Service that is served here has the address\n"),
-        Some((name, _)) => {
-            format!("{asked} is nobody's: Service {name} has the address, but not this port\n")
-        }
-    }
+    text + &standing::strays(picture) + &complaints::all(picture)
 }
 
 fn summary(picture: &Picture) -> String {
@@ -368,7 +300,9 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
         Some(_) => "",
     };
     let there = there.flatten();
-    let other = scheduling_words(front, there.map(|there| &there.scheduling));
+    let made = front.scheduling.as_ref().map(scheduling::in_brief);
+    let made = made.map(|made| format!("  {made}")).unwrap_or_default();
+    let other = scheduling::differences(front, there.map(|there| &there.scheduling));
     let reals = reals.iter().flatten().map(|real| real_line(real, there.map(|there| &there.reals)));
     let surplus = there.into_iter().flat_map(|there| front.surplus(there));
     let surplus = surplus.map(|(address, glimpse)| surplus_line(front, address, glimpse));
@@ -382,61 +316,7 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
         .chain(note)
         .map(|more| format!(": {more}"))
         .collect::<String>();
-    format!("  {kind} {protocol} {address}{state}{more}\n{lines}")
-}
-
-/// What of how real servers are chosen is still to come, and what the kernel has otherwise.
-fn scheduling_words(front: &Front, there: Option<&Scheduling>) -> Option<String> {
-    let made = front.scheduling.as_ref()?;
-    let others = [front.pending.as_ref(), there];
-    // A flag has a name with each scheduler: all are told by the names of one.
-    let mut named = [Some(made), others[0], others[1]].into_iter().flatten();
-    let scheduler = named.find(|one| one.flags != 0).unwrap_or(made).scheduler.as_str();
-    let persistence = |seconds: &Option<u32>| match seconds {
-        Some(seconds) => format!("{seconds} s"),
-        None => "none".to_owned(),
-    };
-    let all = [
-        words("scheduler", made, others, |one| &one.scheduler, String::clone),
-        words("scheduler flags", made, others, |one| &one.flags, |it| flag_names(scheduler, *it)),
-        words("persistence", made, others, |one| &one.persistence, persistence),
-    ];
-    let all: Vec<String> = all.into_iter().flatten().collect();
-    (!all.is_empty()).then(|| all.join("; "))
-}
-
-/// What is made, what is still to come, and what the kernel has, where they differ.
-fn words<T: PartialEq>(
-    what: &str,
-    made: &Scheduling,
-    [wanted, there]: [Option<&Scheduling>; 2],
-    value: impl Fn(&Scheduling) -> &T,
-    word: impl Fn(&T) -> String,
-) -> Option<String> {
-    let made = value(made);
-    let other =
-        |one: Option<&Scheduling>| one.map(&value).filter(|value| *value != made).map(&word);
-    let late = other(wanted).map(|wanted| format!(", not yet {wanted}"));
-    let drift = other(there).map(|there| format!(", but {there} in the kernel"));
-    let ends: String = late.into_iter().chain(drift).collect();
-    (!ends.is_empty()).then(|| format!("{what} {}{ends}", word(made)))
-}
-
-/// The flags of a scheduler by their names, and those that have none as a number.
-fn flag_names(scheduler: &str, flags: u32) -> String {
-    let mut nameless = flags;
-    let mut names = Vec::new();
-    for (name, of, bit) in FLAGS {
-        // What has a name of its scheduler is not named once more.
-        if nameless & bit != 0 && of.is_none_or(|of| of == scheduler) {
-            names.push(name.to_owned());
-            nameless &= !bit;
-        }
-    }
-    if nameless != 0 {
-        names.push(format!("{nameless:#x}"));
-    }
-    if names.is_empty() { "none".to_owned() } else { names.join(",") }
+    format!("  {kind} {protocol} {address}{made}{state}{more}\n{lines}")
 }
 
 fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Glimpse>>) -> String {

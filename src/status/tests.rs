@@ -1,5 +1,6 @@
 //! The whole text, and whose an address is.
 
+use super::scheduling::flag_names;
 use super::*;
 
 fn address(text: &str) -> SocketAddr {
@@ -54,6 +55,9 @@ fn picture() -> Picture {
     }
 }
 
+/// Who else asks for the address of its Service.
+const LOST: &str = "\nrejected\n  Service default/bad: tcp 10.96.0.7:80 belongs to another\n";
+
 fn counts() -> Counts {
     let glimpse = |weight, active, inactive| Glimpse {
         weight,
@@ -82,10 +86,10 @@ default/late
   cluster IP tcp 10.96.0.8:80: not in the kernel
 
 default/web
-  cluster IP tcp 10.96.0.7:80
+  cluster IP tcp 10.96.0.7:80  rr
     10.244.1.9:8080  draining, 872 s left at most, 3 active, 1 inactive
     10.244.3.2:8080  weight 1, 0 active, 12 inactive
-  node port tcp [2001:db8::1]:30080: takes no new connections
+  node port tcp [2001:db8::1]:30080  rr: takes no new connections
 
 rejected
   Service default/bad: tcp 10.96.0.7:80 belongs to another
@@ -105,7 +109,7 @@ fn what_the_kernel_has_lost_is_told() {
     let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
     web.reals.remove(&address("10.244.3.2:8080"));
     let text = text(&picture(), Some(&counts));
-    for row in ["node port tcp [2001:db8::1]:30080", "10.244.3.2:8080  weight 1"] {
+    for row in ["node port tcp [2001:db8::1]:30080  rr", "10.244.3.2:8080  weight 1"] {
         assert!(text.contains(&format!("{row}{GONE}\n")), "{text}");
     }
     assert_eq!(text.matches(GONE).count(), 2);
@@ -176,10 +180,10 @@ fn scheduling_that_the_kernel_has_otherwise_is_told() {
     counts.insert(("tcp".into(), address("10.96.0.8:80")), late);
     let text = text(&picture(), Some(&counts));
     for line in [
-        "  cluster IP tcp 10.96.0.7:80: scheduler rr, but mh in the kernel; scheduler flags none, \
+        "  cluster IP tcp 10.96.0.7:80  rr: scheduler rr, but mh in the kernel; scheduler flags none, \
          but mh-fallback,mh-port in the kernel; persistence none, but 300 s in the kernel\n",
         "  cluster IP tcp 10.96.0.8:80: not in the kernel\n",
-        "  node port tcp [2001:db8::1]:30080: takes no new connections\n",
+        "  node port tcp [2001:db8::1]:30080  rr: takes no new connections\n",
     ] {
         assert!(text.contains(line), "{text}");
     }
@@ -196,7 +200,7 @@ fn scheduling_that_is_still_to_come_is_told_as_such() {
         let there = There { scheduling, ..There::default() };
         front_lines(&web, Some(&[(web.key(), there)].into()))
     };
-    let start = "  cluster IP tcp 10.96.0.7:80: takes no new connections: ";
+    let start = "  cluster IP tcp 10.96.0.7:80  rr: takes no new connections: ";
     let late = "scheduler rr, not yet sh; scheduler flags none, not yet sh-port\n";
     assert_eq!(told("rr"), format!("{start}{late}"));
     assert_eq!(front_lines(&web, None), format!("{start}{late}"));
@@ -247,7 +251,7 @@ fn flags_differ_by_number_and_are_named_by_one_scheduler() {
             persistence: None,
         });
         let web = front("cluster IP", "10.96.0.7:80", None);
-        scheduling_words(&Front { scheduling: Some(made), ..web }, Some(&there))
+        scheduling::differences(&Front { scheduling: Some(made), ..web }, Some(&there))
     };
     let other = |scheduler: &str| format!("scheduler {scheduler}, but sh in the kernel");
     assert_eq!(told([("rr", 0x10), ("sh", 0x10)]), Some(other("rr")));
@@ -354,8 +358,12 @@ fn an_address_is_a_services_or_foreign_or_nobodys() {
     };
     let (is_served, text) = owner("10.96.0.7:80");
     assert!(is_served);
-    assert!(text.starts_with("default/web\n  cluster IP tcp 10.96.0.7:80\n    10.244"), "{text}");
-    assert!(text.ends_with("\nudp 10.96.0.7:80 is foreign: in the kernel, and of no Service\n"));
+    assert!(
+        text.starts_with("default/web\n  cluster IP tcp 10.96.0.7:80  rr\n    10.244"),
+        "{text}"
+    );
+    let end = format!("\nudp 10.96.0.7:80 is foreign: in the kernel, and of no Service\n{LOST}");
+    assert!(text.ends_with(&end), "{text}");
     let foreign = "tcp 203.0.113.1:443 is foreign: in the kernel, and of no Service\n";
     assert_eq!(owner("203.0.113.1:443"), (false, foreign.to_string()));
     let other_port = "10.96.0.7:81 is nobody's: Service default/web has the address, but not \
@@ -375,16 +383,40 @@ fn an_address_without_a_port_is_told_with_all_of_its_ports() {
     let told = owner(&picture, Some(&counts), "10.96.0.7".parse().unwrap());
     let expected = "\
 default/web
-  cluster IP tcp 10.96.0.7:80
+  cluster IP tcp 10.96.0.7:80  rr
     10.244.1.9:8080  draining, 872 s left at most, 3 active, 1 inactive
     10.244.3.2:8080  weight 1, 0 active, 12 inactive
-  cluster IP tcp 10.96.0.7:443: takes no new connections
+  cluster IP tcp 10.96.0.7:443  rr: takes no new connections
 udp 10.96.0.7:80 is foreign: in the kernel, and of no Service
 ";
-    assert_eq!((told.text.as_str(), told.is_served), (expected, true));
+    let expected = format!("{expected}{LOST}");
+    assert_eq!((told.text, told.is_served), (expected, true));
     let nobody = owner(&picture, Some(&counts), "10.96.0.9".parse().unwrap());
     let expected = "10.96.0.9 is nobody's: no Service that is served here has the address\n";
     assert_eq!((nobody.text.as_str(), nobody.is_served), (expected, false));
+}
+
+#[test]
+fn an_address_is_told_with_what_is_said_of_it_and_of_its_service() {
+    let mut picture = picture();
+    let complaint = |what: &str, why: &str| (what.to_owned(), why.to_owned());
+    let left = "203.0.113.1 is in --ipvs-exclude-cidrs, so left to others";
+    picture.rejected.push(complaint("Service default/left", left));
+    picture.rejected.push(complaint("Service default/web", "spec.ports[1].port: 0 is none"));
+    picture.defaulted.push(complaint("Service default/web", "spec.type: y is none"));
+    let told = |at: &str| owner(&picture, None, at.parse().unwrap());
+    let of_web = "  Service default/web: spec.ports[1].port: 0 is none\n\nserved with a default\n  \
+                  Service default/web: spec.type: y is none\n";
+    let web = told("10.96.0.7");
+    assert!(web.text.ends_with(&format!("{LOST}{of_web}")), "{}", web.text);
+    assert!(web.is_served, "what others ask for in vain is no difference in the kernel");
+    let node_port = told("[2001:db8::1]:30080").text;
+    assert!(node_port.ends_with(&format!("\n\nrejected\n{of_web}")), "{node_port}");
+    let late = told("10.96.0.8:80").text;
+    assert_eq!(late, "default/late\n  cluster IP tcp 10.96.0.8:80: not in the kernel\n");
+    let excluded = told("203.0.113.1:443").text;
+    let expected = format!("has the address\n\nrejected\n  Service default/left: {left}\n");
+    assert!(excluded.ends_with(&expected), "{excluded}");
 }
 
 /// After a flush of everything, each kind of row is counted by itself.
@@ -429,7 +461,7 @@ fn a_refused_file_is_named_and_may_be_what_looks_foreign() {
 fn a_front_that_does_not_serve_everybody_says_why() {
     let note = Some("none of 2 endpoints is ready".to_string());
     let front = Front { note, ..front("node port", "192.0.2.1:30080", Some(Vec::new())) };
-    let expected = "  node port tcp 192.0.2.1:30080: takes no new connections: none of 2 endpoints \
+    let expected = "  node port tcp 192.0.2.1:30080  rr: takes no new connections: none of 2 endpoints \
                     is ready\n";
     assert_eq!(front_lines(&front, None), expected);
 }

@@ -62,7 +62,7 @@ fn status_tells_services_connections_and_drains() {
     for line in [
         "\nlast audit ".to_string(),
         "\ndefault/web\n".to_string(),
-        format!("  cluster IP tcp {front}\n    {real}  weight 1, 1 active, 0 inactive\n"),
+        format!("  cluster IP tcp {front}  rr\n    {real}  weight 1, 1 active, 0 inactive\n"),
         format!(
             "  Service default/web2: tcp {front} belongs to default/web, which is as old, and \
              comes first by name\n"
@@ -84,8 +84,11 @@ fn status_tells_services_connections_and_drains() {
 
 fn whose_an_address_is(world: &World, front: &str) {
     let (ip, _) = front.rsplit_once(':').expect("a port");
+    let lost = format!("\nrejected\n  Service default/web2: tcp {front} belongs to default/web, ");
     for (asked, code, said) in [
         (front, 0, "default/web\n"),
+        (front, 0, lost.as_str()),
+        (ip, 0, lost.as_str()),
         (ip, 0, "default/web\n"),
         ("203.0.113.1:443", 1, "is foreign"),
         ("203.0.113.1", 1, "is foreign"),
@@ -121,7 +124,7 @@ fn status_tells_servers_that_others_changed() {
     told(&format!("-e -t {front} -r {real} -m -w 0"), &[&weight]);
     told(&format!("-e -t {front} -r {real} -m -w 1"), &[]);
     let scheduling = format!(
-        "  cluster IP tcp {front}: scheduler rr, but sh in the kernel; scheduler flags none, but \
+        "  cluster IP tcp {front}  rr: scheduler rr, but sh in the kernel; scheduler flags none, but \
          sh-port in the kernel; persistence none, but 77 s in the kernel\n"
     );
     told(&format!("-E -t {front} -s sh -b sh-port -p 77"), &[&scheduling]);
@@ -154,7 +157,7 @@ fn status_tells_what_others_took_away() {
     let (code, stray, _) = status(&world, &[]);
     assert_eq!((code, stray.contains("\n  10.254.10.99\n")), (Some(0), true), "{stray}");
     let unbound = format!(
-        "tcp {front}: takes no new connections: no IPv4 endpoint; its address is not bound in the \
+        "tcp {front}  rr: takes no new connections: no IPv4 endpoint; its address is not bound in the \
          kernel; an audit repairs it\n"
     );
     let address = format!("{}/32", front.ip());
