@@ -5,7 +5,7 @@
 use super::service::endpoints_of;
 use super::topology::{self, Endpoints};
 use crate::cluster::endpoints::{self, PortEndpoint};
-use crate::cluster::{EndpointSlice, Service, ServicePort};
+use crate::cluster::{Endpoint, EndpointSlice, Service, ServicePort};
 use crate::model::ipvs::ServerKey;
 
 /// What is told of a front whose policy asks for endpoints of this node, and that has others only.
@@ -20,11 +20,16 @@ pub fn elsewhere(service: &Service, slices: &[&EndpointSlice], key: &ServerKey) 
     format!("{ELSEWHERE}{nowhere}")
 }
 
+/// Whether an endpoint does not say on which node it is.
+pub fn names_no_node(endpoint: &Endpoint) -> bool {
+    endpoint.node.as_deref().unwrap_or_default().is_empty()
+}
+
 /// What is told besides where usable endpoints do not say on which node they are: whoever wrote
 /// their slice has forgotten it.
 fn nowhere<'a>(endpoints: impl Iterator<Item = &'a PortEndpoint<'a>>) -> String {
     let usable = endpoints.map(|found| found.endpoint).filter(|e| topology::is_usable(e));
-    match usable.filter(|e| e.node.as_deref().unwrap_or_default().is_empty()).count() {
+    match usable.filter(|endpoint| names_no_node(endpoint)).count() {
         0 => String::new(),
         1 => "; 1 endpoint names no node (nodeName), so it counts as on another".to_owned(),
         number => {
@@ -72,7 +77,7 @@ fn is_of(port: &ServicePort, key: &ServerKey) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Endpoint, Object, Parsed, Update};
+    use crate::cluster::{Object, Parsed, Update};
     use crate::testing::objects::*;
 
     fn slice(ports: &[&str], endpoints: &[Endpoint]) -> EndpointSlice {

@@ -59,7 +59,8 @@ pub struct View {
     pub lacks_foundation: bool,
     /// Fronts that do not serve everybody.
     pub oddities: BTreeMap<ServerKey, Oddity>,
-    /// The Services of those that have no endpoint to give, or not to everybody.
+    /// The Services of those of which more is to be told than that: with fronts that have no
+    /// endpoint to give, or with endpoints that name no node.
     pub idle: BTreeMap<ObjectName, Idle>,
     /// What they all rely on, as last seen or made; the last part has all but the addresses.
     pub standing: Standing,
@@ -88,7 +89,7 @@ pub enum Oddity {
     Elsewhere,
 }
 
-/// A Service with a front that has no endpoint to give, or not to everybody.
+/// A Service with fronts that do not serve everybody, and what tells why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idle {
     /// The Service.
@@ -117,14 +118,15 @@ impl View {
 
     /// What is to know of a front of a Service, if it does not serve everybody.
     pub fn note(&self, key: &ServerKey, name: &ObjectName) -> Option<String> {
-        Some(match self.oddities.get(key)? {
-            Oddity::Unread => UNREAD.to_owned(),
-            oddity => {
-                let Idle { service, slices } = self.idle.get(name)?;
-                let why = if *oddity == Oddity::Idle { idle::why } else { idle::elsewhere };
-                why(service, &slices.iter().collect::<Vec<_>>(), key)
-            }
-        })
+        let told = |why: fn(&Service, &[&EndpointSlice], &ServerKey) -> String| {
+            let Idle { service, slices } = self.idle.get(name)?;
+            Some(why(service, &slices.iter().collect::<Vec<_>>(), key))
+        };
+        match self.oddities.get(key)? {
+            Oddity::Unread => Some(UNREAD.to_owned()),
+            Oddity::Idle => told(idle::why),
+            Oddity::Elsewhere => told(idle::elsewhere).or(Some(idle::ELSEWHERE.to_owned())),
+        }
     }
 
     /// The notes of all fronts.

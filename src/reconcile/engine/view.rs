@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Engine;
 use crate::cluster::ObjectName;
+use crate::desired::idle;
 use crate::model::ipset::SetId;
 use crate::model::ipvs::ServerKey;
 use crate::model::observed::Standing;
@@ -29,7 +30,7 @@ impl Engine {
             view.wanted.extend(wanted.servers.get(key).map(|server| (*key, server.clone())));
             if let Some(oddity) = self.oddity(key) {
                 view.oddities.insert(*key, oddity);
-                if oddity != Oddity::Unread && !view.idle.contains_key(name) {
+                if !view.idle.contains_key(name) && self.is_to_be_explained(name, oddity) {
                     view.idle.extend(self.idle(name).map(|idle| (name.clone(), idle)));
                 }
             }
@@ -76,6 +77,19 @@ impl Engine {
             _ if is_idle() => Some(Oddity::Idle),
             key if tables.lists(SetId::NoLocalEndpoints, key) => Some(Oddity::Elsewhere),
             _ => None,
+        }
+    }
+
+    /// Whether it takes the Service with its slices to say why a front does not serve everybody.
+    ///
+    /// Cost: they are copied, thousands of endpoints maybe; where all name their nodes, which
+    /// takes nanoseconds to see, there is nothing more to tell of endpoints on other nodes.
+    fn is_to_be_explained(&self, name: &ObjectName, oddity: Oddity) -> bool {
+        let endpoints = || self.store.endpoints_of(name).flat_map(|slice| &slice.endpoints);
+        match oddity {
+            Oddity::Unread => false,
+            Oddity::Idle => true,
+            Oddity::Elsewhere => endpoints().any(idle::names_no_node),
         }
     }
 

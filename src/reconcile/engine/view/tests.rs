@@ -40,6 +40,33 @@ fn a_front_that_keeps_clients_outside_away_is_told_of() {
     assert_eq!(notes, [(front("tcp 198.51.100.9:80"), expected)].into());
 }
 
+/// Cost: a Service may have thousands of endpoints, and the loop copies what it tells.
+#[test]
+fn slices_are_told_only_where_they_say_more_than_that_endpoints_are_elsewhere() {
+    let web = |name: &str, cluster_ips: &[&str], external: &str| {
+        let service = service(name, cluster_ips, &["tcp 80"]).external_ips(&[external]);
+        service.external_local().applied()
+    };
+    let [one, both] = ["default/one", "default/both"];
+    let away = || Endpoint { node: Some("node-2".into()), ..endpoint("10.244.9.9") };
+    let slice = |name| slice_applied(name, &["tcp 8080"], &[away()]);
+    let one = [web(one, &["10.96.0.1"], "198.51.100.1"), slice(one)];
+    let both = [web(both, &["10.96.0.2", "fd00::2"], "198.51.100.2"), slice(both)];
+    let mut node = Node::new(one);
+    node.sync();
+    let elsewhere = crate::desired::idle::ELSEWHERE.to_owned();
+    let view = node.engine.view(None, node.now);
+    let of_one = (front("tcp 198.51.100.1:80"), elsewhere.clone());
+    assert_eq!((view.notes(), view.idle), ([of_one.clone()].into(), [].into()));
+    node.tell(both);
+    node.sync();
+    let view = node.engine.view(None, node.now);
+    let of_both = (front("tcp 198.51.100.2:80"), elsewhere);
+    let idle = (front("tcp [fd00::2]:80"), "no IPv6 endpoint".to_owned());
+    assert_eq!(view.notes(), [of_one, of_both, idle].into());
+    assert!(view.idle.keys().eq([&name("default/both")]), "{:?}", view.idle);
+}
+
 #[test]
 fn what_all_services_rely_on_is_told_as_it_was_made() {
     let web = service("default/web", &["10.96.0.1"], &["tcp 80:30001"]);
