@@ -53,7 +53,7 @@ pub enum Command {
     /// the device, sets or all entries of one, and rules. Settings and single entries of sets are
     /// left to the next audit, and it is told when that is.
     ///
-    /// With an address, tell whose it is, at one port or all.
+    /// With an address, tell whose it is, at one port or all, and who asks for it in vain.
     ///
     /// Exit status 0 if the kernel has what is printed as the daemon left it, and with an address,
     /// if a Service has it; 1 if not, or if that cannot be told, as where no daemon answers.
