@@ -211,6 +211,18 @@ mod tests {
     }
 
     #[test]
+    fn what_another_ran_beside_counts_too() {
+        let [mut runner, mut other] = [Runner::default(), Runner::default()];
+        let nothing = shell(&["-c", "exit 0"], "", 10);
+        runner.run(&nothing).expect("ends well");
+        for _ in 0..2 {
+            other.run(&nothing).expect("ends well");
+        }
+        runner.ran_beside(&other);
+        assert_eq!([runner.executed(), other.executed()], [3, 2]);
+    }
+
+    #[test]
     fn tells_status_and_complaint() {
         let call = shell(&["-c", "echo no such chain >&2; exit 3"], "", 10);
         let error = Runner::default().run(&call).expect_err("exits with 3");

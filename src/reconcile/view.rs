@@ -100,7 +100,7 @@ pub struct Idle {
 
 impl View {
     /// Adds the part that follows.
-    fn append(&mut self, mut part: View) {
+    pub(super) fn append(&mut self, mut part: View) {
         self.fronts.append(&mut part.fronts);
         self.servers.append(&mut part.servers);
         self.wanted.append(&mut part.wanted);

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::cluster::{Endpoint, Parsed, Reason, Update};
+use crate::config::{Periods, Policy};
 use crate::model::ipset::{SetId, SetKey};
 use crate::model::net::Family;
 use crate::model::observed::Standing;
+use crate::plan::slow;
 use crate::plan::step::Step;
 use crate::reconcile::pace::Audits;
 use crate::reconcile::view::View;
@@ -65,6 +67,45 @@ fn slices_are_told_only_where_they_say_more_than_that_endpoints_are_elsewhere() 
     let idle = (front("tcp [fd00::2]:80"), "no IPv6 endpoint".to_owned());
     assert_eq!(view.notes(), [of_one, of_both, idle].into());
     assert!(view.idle.keys().eq([&name("default/both")]), "{:?}", view.idle);
+}
+
+/// All parts, put together.
+fn whole(node: &Node) -> (usize, View) {
+    let mut whole = View::default();
+    for parts in 1.. {
+        whole.append(node.engine.view(whole.rest, node.now));
+        if whole.rest.is_none() {
+            return (parts, whole);
+        }
+    }
+    unreachable!("there is a last part")
+}
+
+/// Ports of one address are in two parts, and each part has an address of its own.
+#[test]
+fn an_address_that_is_not_bound_counts_once_in_however_many_parts_it_is() {
+    let ports: Vec<String> = (1..=600).map(|port| format!("tcp {port}")).collect();
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    let mut node = Node::new([
+        service("default/first", &["10.96.0.1"], &["tcp 80"]).applied(),
+        service("default/middle", &["10.96.0.2"], &ports).applied(),
+        service("default/last", &["10.96.0.3"], &["tcp 80"]).applied(),
+    ]);
+    node.kernel.faults = Faults::When(|step| matches!(step, Step::Addresses(_)), Fault::Refused);
+    node.sync();
+    let (parts, view) = whole(&node);
+    assert_eq!((parts, view.fronts.len()), (2, 602));
+    assert_eq!(view.unbound, ["10.96.0.1", "10.96.0.2", "10.96.0.3"].map(ip).into());
+    let picture = view.picture(Vec::new());
+    let mut fronts = picture.services.values().flatten();
+    assert!(fronts.all(|front| front.bound == Bound::NotYet), "in the part of the front, too");
+    let differences = status::differences(&picture, None).to_string();
+    assert_eq!(differences, "3 addresses not bound yet");
+    node.kernel.faults = Faults::None;
+    node.wait(60);
+    node.sync();
+    let (parts, view) = whole(&node);
+    assert_eq!((parts, view.unbound.len(), view.standing.addresses.len()), (2, 0, 3));
 }
 
 #[test]
@@ -169,6 +210,31 @@ fn a_scheduling_that_could_not_be_made_counts() {
     let picture = node.engine.view(None, node.now).picture(Vec::new());
     let differences = status::differences(&picture, None).to_string();
     assert_eq!(differences, "scheduling of 1 virtual server not changed yet");
+}
+
+/// Each sync changes a few of them, and the next follows at once.
+#[test]
+fn schedulings_that_wait_for_their_turn_count_until_it_is_theirs() {
+    let number = 2 * slow::MOST_SERVERS + 1;
+    let mut node = Node::new((1..=number).flat_map(objects));
+    node.sync();
+    let hour = Duration::from_secs(3600);
+    let periods = Periods { sync: hour, min_sync: Duration::ZERO, audit: hour };
+    node.engine.reconfigure(Policy { scheduler: "sh".into(), ..policy() }, periods, node.now);
+    let told: Vec<String> = (0..3)
+        .map(|_| {
+            node.sync();
+            let picture = node.engine.view(None, node.now).picture(Vec::new());
+            status::differences(&picture, None).to_string()
+        })
+        .collect();
+    let left = slow::MOST_SERVERS + 1;
+    let expected = [
+        format!("scheduling of {left} virtual servers not changed yet"),
+        "scheduling of 1 virtual server not changed yet".to_owned(),
+        String::new(),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
