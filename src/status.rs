@@ -10,6 +10,7 @@ mod asked;
 mod complaints;
 mod differences;
 mod owner;
+pub mod printing;
 mod scheduling;
 pub mod standing;
 
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use self::standing::Fault;
 use crate::counted;
-use crate::model::iptables::Ruleset;
+use crate::model::iptables::{Ruleset, Version};
 use crate::model::ipvs::{Connections, Glimpse, VirtualServer};
 use crate::model::net::Family;
 
@@ -68,6 +69,8 @@ pub struct Picture {
     pub rulesets: BTreeMap<Family, Ruleset>,
     /// What the names of the programs that list them have before `-save`.
     pub iptables: String,
+    /// Their version; none from a daemon that does not tell.
+    pub iptables_version: Option<Version>,
     /// How long ago the whole kernel was read.
     pub seconds_since_audit: Option<u64>,
     /// When it is read again.

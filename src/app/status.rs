@@ -15,9 +15,11 @@ use super::{Exit, complain, show};
 use crate::causes;
 use crate::kernel::linux::{connections, standing};
 use crate::kernel::{Error, lock};
+use crate::model::iptables::Version;
 use crate::model::ipvs::ServerKey;
 use crate::model::observed::Standing;
 use crate::serve::status as socket;
+use crate::status::printing::{self, Rulesets};
 use crate::status::standing::Fault;
 use crate::status::{self, Asked, Counts, Picture, Scheduling, There};
 
@@ -42,6 +44,8 @@ pub(super) fn run(asked: Option<Asked>) -> anyhow::Result<Exit> {
     }
     let families = picture.rulesets.keys().copied();
     let rulesets = known("rules", standing::rules(&picture.iptables, families));
+    let version = || standing::version(&picture.iptables);
+    let rulesets = rulesets.and_then(|there| comparable(&picture, there, version));
     let there = known("device, addresses and sets", standing::read());
     let is_known = counts.is_some() && rulesets.is_some() && there.is_some();
     // A family whose rules are not known is compared with nothing.
@@ -91,6 +95,33 @@ fn known<T>(what: &str, read: Result<T, Error>) -> Option<T> {
         complain(&format!("whether {what} are as wanted is not known: {error}\n"));
     };
     read.map_err(complaint).ok()
+}
+
+/// Rules that were read, as they can be compared with those of the daemon; none, with a complaint,
+/// if they cannot be.
+fn comparable(
+    picture: &Picture,
+    there: Rulesets,
+    version: impl FnOnce() -> Result<Version, Error>,
+) -> Option<Rulesets> {
+    let daemons = picture.iptables_version.filter(|_| !printing::agree(picture, &there));
+    let Some(daemons) = daemons else { return Some(there) };
+    let here = known("rules", version())?;
+    if here == daemons {
+        return Some(there);
+    }
+    if here.is_nf_tables != daemons.is_nf_tables {
+        complain(&format!(
+            "whether rules are as wanted is not known: iptables is {here} here, and has other \
+             tables than {daemons}, the daemon's: run status where the daemon runs\n"
+        ));
+        return None;
+    }
+    complain(&format!(
+        "iptables is {here} here and {daemons} where the daemon runs, and prints rules \
+         otherwise, so only their sets and targets are compared: run status there for all\n"
+    ));
+    Some(printing::in_words_of(picture, there))
 }
 
 /// What the kernel lacks of what all Services rely on, or has otherwise, and the daemon has not
@@ -241,7 +272,9 @@ mod tests {
     use super::*;
     use std::io::Write;
 
+    use crate::model::iptables::{Rules, Ruleset, TableName};
     use crate::model::ipvs::Glimpse;
+    use crate::model::net::Family;
     use crate::status::{Address, Bound, Front, Real};
 
     fn key() -> Address {
@@ -307,6 +340,32 @@ mod tests {
         let addresses = [key().1.ip()].into();
         let whole = Standing { addresses, ..Standing::default() };
         assert_eq!(faults(&picture(1), &whole, || panic!("asked again")), [].into());
+    }
+
+    #[test]
+    fn rules_are_compared_as_far_as_both_versions_allow() {
+        let rulesets = |rule: &str| -> Rulesets {
+            let chains = [("KUBE-SERVICES".to_owned(), vec![rule.to_owned()])].into();
+            let rules = Rules { chains, ..Rules::default() };
+            [(Family::V4, Ruleset { tables: [(TableName::Nat, rules)].into() })].into()
+        };
+        let version = |patch, is_nf_tables| Version { number: (1, 8, patch), is_nf_tables };
+        let [left, there] = ["-p tcp -j ACCEPT", "-p 6 -j ACCEPT"].map(rulesets);
+        let picture = Picture {
+            rulesets: left.clone(),
+            iptables_version: Some(version(9, true)),
+            ..Picture::default()
+        };
+        let compared = |here| comparable(&picture, there.clone(), || here);
+        let same = comparable(&picture, left.clone(), || panic!("asked for nothing"));
+        assert_eq!(same, Some(left.clone()));
+        assert_eq!(compared(Ok(version(9, true))), Some(there.clone()), "changed");
+        assert_eq!(compared(Ok(version(4, true))), Some(left), "printed otherwise");
+        assert_eq!(compared(Ok(version(9, false))), None, "other tables");
+        assert_eq!(compared(Err(Error::NotPermitted)), None);
+        let silent = Picture { iptables_version: None, ..picture.clone() };
+        let told = comparable(&silent, there.clone(), || panic!("compared with nothing"));
+        assert_eq!(told, Some(there));
     }
 
     #[test]

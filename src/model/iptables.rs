@@ -56,6 +56,25 @@ pub const OUR_CHAINS: [(TableName, &str); 13] = [
     (TableName::Filter, "KUBE-IPVS-OUT-FILTER"),
 ];
 
+/// The version of a host's programs for rules, and which tables they use.
+///
+/// Another version, or the same for other tables, may print the same rule otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Major, minor and patch level.
+    pub number: (u32, u32, u32),
+    /// Whether the tables are nf_tables.
+    pub is_nf_tables: bool,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor, patch) = self.number;
+        let tables = if self.is_nf_tables { "nf_tables" } else { "legacy" };
+        write!(f, "{major}.{minor}.{patch} ({tables})")
+    }
+}
+
 /// What one table holds of ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {

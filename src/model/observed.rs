@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::conntrack::Flow;
 use super::ipset::{Member, SetKey};
-use super::iptables::Ruleset;
+use super::iptables::{Ruleset, Version};
 use super::ipvs::{Connections, RealKey, RealServer, Server, ServerKey, VirtualServer};
 use super::link::Binding;
 use super::net::{Family, PerFamily};
@@ -119,6 +119,8 @@ pub struct Host {
     /// What the names of the iptables programs in use have before `-save`, if anything: `-nft` or
     /// `-legacy`.
     pub iptables: String,
+    /// Their version, if there are any.
+    pub iptables_version: Option<Version>,
     /// Interfaces that take router advertisements (`accept_ra` is 1) while IPv6 forwarding is off.
     pub router_advertised: BTreeSet<String>,
     /// Number of CPUs, 0 if it is not known.

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::cluster::{EndpointSlice, ObjectName, Service};
 use crate::desired::front::AddressKind;
 use crate::desired::{Rejected, idle};
+use crate::model::iptables::Version;
 use crate::model::ipvs::{RealKey, RealServer, Server, ServerKey};
 use crate::model::observed::Standing;
 use crate::reconcile::pace::Audits;
@@ -68,6 +69,8 @@ pub struct View {
     pub unbound: BTreeSet<IpAddr>,
     /// What the names of the iptables programs have before `-save`.
     pub iptables: String,
+    /// Their version.
+    pub iptables_version: Option<Version>,
     /// When the whole kernel was read, and is next; none before the first sync.
     pub audits: Option<Audits>,
     /// What is not programmed; the last part has it.
@@ -110,7 +113,8 @@ impl View {
         part.standing.addresses.append(&mut self.standing.addresses);
         self.standing = part.standing;
         self.unbound.append(&mut part.unbound);
-        (self.iptables, self.audits) = (part.iptables, part.audits);
+        (self.iptables, self.iptables_version) = (part.iptables, part.iptables_version);
+        self.audits = part.audits;
         self.lacks_foundation = part.lacks_foundation;
         self.rejected = part.rejected;
         self.rest = part.rest;
@@ -158,6 +162,7 @@ impl View {
             sets: self.sets(),
             rulesets: self.standing.rulesets.clone(),
             iptables: self.iptables.clone(),
+            iptables_version: self.iptables_version,
             seconds_since_audit: self.audits.map(|audits| audits.since.as_secs()),
             seconds_to_audit: self.audits.map(|audits| audits.left.as_secs()),
             missing: BTreeSet::new(),

@@ -127,6 +127,7 @@ impl Resolver {
             conntrack_buckets: None,
             // It decides nothing.
             iptables: String::new(),
+            iptables_version: None,
         })
     }
 

@@ -8,11 +8,12 @@
 mod leftovers;
 mod parse;
 mod users;
+mod version;
 
 use std::time::Duration;
 
 use super::exec::{self, Call, Runner};
-use crate::model::iptables::Ruleset;
+use crate::model::iptables::{Ruleset, Version};
 use crate::model::net::Family;
 
 pub use leftovers::{Extent, Leftovers};
@@ -29,7 +30,7 @@ const RESTORE_LIMIT: Duration = Duration::from_secs(60);
 const LOCK_SECONDS: &str = "5";
 
 /// First version that knows `--random-fully` of `MASQUERADE`, and `-w` of `iptables-restore`.
-const RANDOM_FULLY_VERSION: Version = (1, 6, 2);
+const RANDOM_FULLY_VERSION: (u32, u32, u32) = (1, 6, 2);
 
 /// Chains of kubelet in the mangle table; they tell which tables it uses.
 const KUBELET_CHAINS: [&str; 2] = ["KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"];
@@ -39,9 +40,6 @@ const PACKAGE: &str = "iptables";
 
 /// What the programs say of a kernel that has no tables of a family.
 const NO_TABLES: [&str; 3] = ["does not exist", "can't initialize", "Address family not supported"];
-
-/// Major, minor and patch level.
-pub type Version = (u32, u32, u32);
 
 /// Why rules could not be listed or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -119,9 +117,9 @@ pub struct Evidence {
 pub struct Tools {
     /// Which tables they use.
     pub variant: Variant,
-    /// Their version.
+    /// Their version, of IPv4.
     pub version: Version,
-    /// Whether those tables are nf_tables, of both families.
+    /// Whether the tables of both families are nf_tables.
     pub is_nf_tables: bool,
     /// The variant that they do not use, if kube-proxy has chains there.
     pub other: Option<Variant>,
@@ -144,16 +142,16 @@ impl Tools {
         let legacy = gather(runner, Variant::Legacy);
         let nf_tables = gather(runner, Variant::NfTables);
         let variant = choose(legacy, nf_tables);
-        let (version, is_nf_tables) = version(runner, variant, Family::V4)?;
-        let other = match (variant, is_nf_tables) {
+        let version = variant.version(runner, Family::V4)?;
+        let other = match (variant, version.is_nf_tables) {
             (Variant::NfTables, _) | (Variant::Plain, true) => (Variant::Legacy, legacy),
             (Variant::Legacy, _) | (Variant::Plain, false) => (Variant::NfTables, nf_tables),
         };
         let has_chains = other.1.is_some_and(|evidence| evidence.has_kube_proxy_chain);
         let other = has_chains.then_some(other.0);
         // The administrator may have chosen otherwise for IPv6; a host may do without it.
-        let ipv6 = self::version(runner, variant, Family::V6);
-        let is_nf_tables = is_nf_tables && ipv6.is_ok_and(|(_, is_nf_tables)| is_nf_tables);
+        let ipv6 = variant.version(runner, Family::V6);
+        let is_nf_tables = version.is_nf_tables && ipv6.is_ok_and(|ipv6| ipv6.is_nf_tables);
         let tools = Tools { variant, version, is_nf_tables, other };
         tools.save(runner, Family::V4)?;
         Ok(tools)
@@ -161,7 +159,7 @@ impl Tools {
 
     /// Whether `MASQUERADE --random-fully` is known.
     pub fn knows_random_fully(&self) -> bool {
-        self.version >= RANDOM_FULLY_VERSION
+        self.version.number >= RANDOM_FULLY_VERSION
     }
 
     /// What a family holds of ours.
@@ -358,34 +356,6 @@ fn saved(runner: &mut Runner, variant: Variant, family: Family) -> Result<String
     })
 }
 
-/// The version, and whether the tables are nf_tables.
-fn version(
-    runner: &mut Runner,
-    variant: Variant,
-    family: Family,
-) -> Result<(Version, bool), Error> {
-    let program = variant.program(family, "");
-    let answer = runner.run(&Call {
-        program: &program,
-        arguments: &["--version"],
-        input: "",
-        package: PACKAGE,
-        limit: SAVE_LIMIT,
-    })?;
-    match parse_version(&answer) {
-        Some(version) => Ok((version, answer.contains("(nf_tables)"))),
-        None => Err(Error::Version { program, answer }),
-    }
-}
-
-/// The version in `iptables v1.8.9 (nf_tables)`.
-fn parse_version(answer: &str) -> Option<Version> {
-    let word = answer.split_whitespace().find_map(|word| word.strip_prefix('v'))?;
-    let mut numbers = word.split('.').map(|number| number.parse().ok());
-    let (major, minor) = (numbers.next()??, numbers.next()??);
-    Some((major, minor, numbers.next().flatten().unwrap_or(0)))
-}
-
 /// Finds the line that the program complains about, as `line 7 failed` or `at line: 7`.
 fn refused_line(error: exec::Error, input: &str) -> Error {
     let exec::Error::Failed { complaint, .. } = &error else { return Error::Program(error) };
@@ -430,7 +400,7 @@ mod tests {
 
     #[test]
     fn each_program_is_asked_once_for_all_who_use_something() {
-        let version = (1, 8, 9);
+        let version = Version { number: (1, 8, 9), is_nf_tables: false };
         let tools = Tools { variant: Variant::Legacy, version, is_nf_tables: false, other: None };
         let (mut runner, mut printed) = (Runner::default(), Printed::default());
         for set in ["KUBE-CLUSTER-IP", "KUBE-LOAD-BALANCER"] {
@@ -448,15 +418,6 @@ mod tests {
         assert_eq!(evidence(text), Evidence { has_kubelet_chain: true, ..Evidence::default() });
         let text = "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n";
         assert_eq!(evidence(text), Evidence { has_kube_proxy_chain: true, ..Evidence::default() });
-    }
-
-    #[test]
-    fn reads_versions() {
-        assert_eq!(parse_version("iptables v1.8.9 (nf_tables)\n"), Some((1, 8, 9)));
-        assert_eq!(parse_version("iptables v1.6.1\n"), Some((1, 6, 1)));
-        assert_eq!(parse_version("iptables v1.4\n"), Some((1, 4, 0)));
-        assert_eq!(parse_version("command not found"), None);
-        assert!((1, 8, 9) > RANDOM_FULLY_VERSION && (1, 6, 1) < RANDOM_FULLY_VERSION);
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(super) fn facts(sysctl: &Sysctl, tools: &Tools, has_ipv6: bool) -> Result<Ho
         kernel: kernel_version(&release),
         random_fully: tools.knows_random_fully(),
         iptables: tools.variant.suffix().to_owned(),
+        iptables_version: Some(tools.version),
         router_advertised: router_advertised(sysctl)?,
         cpus: cpus(),
         conntrack_buckets: conntrack_buckets(sysctl)?,

@@ -11,7 +11,7 @@ use crate::kernel::exec::Runner;
 use crate::kernel::iptables::Variant;
 use crate::kernel::{Error, addresses, ipset, link, netlink, route};
 use crate::model::ipset::{Member, SetId, SetKey};
-use crate::model::iptables::Ruleset;
+use crate::model::iptables::{Ruleset, Version};
 use crate::model::link::DEVICE;
 use crate::model::net::Family;
 use crate::model::observed::Standing;
@@ -61,6 +61,16 @@ pub fn rules(
         Ok((family, saved?))
     };
     families.map(of_family).collect()
+}
+
+/// The version of the programs that the daemon uses, as they are here.
+pub fn version(iptables: &str) -> Result<Version, Error> {
+    let version = Variant::of_suffix(iptables).version(&mut Runner::default(), Family::V4);
+    version.map_err(|cause| Error::Rules {
+        operation: "use",
+        key: "iptables".to_owned(),
+        cause: Box::new(cause),
+    })
 }
 
 /// The addresses that are on record as ours.

@@ -43,6 +43,7 @@ impl Engine {
         view.unbound = ips.filter(is_unbound).collect();
         view.standing = self.standing(&view);
         view.iptables.clone_from(&self.host.iptables);
+        view.iptables_version = self.host.iptables_version;
         view.audits = self.pace.audits(now);
         view.lacks_foundation = !self.founded.unwrap_or(self.has_synced);
         view

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::cluster::{Endpoint, Parsed, Reason, Update};
 use crate::config::{Periods, Policy};
 use crate::model::ipset::{SetId, SetKey};
+use crate::model::iptables::Version;
 use crate::model::net::Family;
 use crate::model::observed::Standing;
 use crate::plan::slow;
@@ -115,6 +116,8 @@ fn what_all_services_rely_on_is_told_as_it_was_made() {
     kernel.host.families.v6 = false;
     kernel.host.addresses = [ip("192.0.2.1")].into();
     kernel.host.iptables = "-nft".to_owned();
+    let version = Some(Version { number: (1, 8, 9), is_nf_tables: true });
+    kernel.host.iptables_version = version;
     let mut node = Node::on(kernel, [web.applied()]);
     let before = node.engine.view(None, node.now);
     assert_eq!((before.standing, before.lacks_foundation), (Standing::default(), true));
@@ -125,7 +128,8 @@ fn what_all_services_rely_on_is_told_as_it_was_made() {
     let set = |id| standing.sets.get(&SetKey { id, family: Family::V4 });
     assert_eq!((set(SetId::Servers), set(SetId::Pass)), (Some(&Some(2)), Some(&Some(0))));
     assert_eq!(standing.rulesets, node.kernel.tables.rulesets);
-    assert_eq!(node.engine.view(None, node.now).iptables, "-nft");
+    let picture = node.engine.view(None, node.now).picture(Vec::new());
+    assert_eq!((picture.iptables.as_str(), picture.iptables_version), ("-nft", version));
 }
 
 #[test]
