@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::file::fields::{self, FIELDS, OF_OTHER_MODES};
 use super::file::{File, write};
 use super::flags::{self, Given, RenderFlags};
-use super::problem::{Name, Problem, Problems};
+use super::problem::{Name, Problems};
 use super::resolve::{self, Origins};
 use super::{Config, RenderConfig};
 
@@ -130,17 +130,9 @@ pub fn render(
 /// through at once.
 fn in_order(problems: Problems, file: Option<&File>) -> Problems {
     match file {
-        Some(file) => {
-            let harmless: Vec<Problem> = file.oddities.iter().map(as_warning).collect();
-            problems.and(&harmless).in_order_of(&file.order)
-        }
+        Some(file) => problems.with_warnings(&file.oddities).in_order_of(&file.order),
         None => problems,
     }
-}
-
-/// What alone would be no reason to refuse the file, told as such.
-fn as_warning(odd: &Problem) -> Problem {
-    Problem { complaint: format!("{} (a warning)", odd.complaint), ..odd.clone() }
 }
 
 /// The fields that stand for flags which do not count, whether or not the file has them.

@@ -70,12 +70,16 @@ impl fmt::Display for Problem {
 
 /// All problems of a configuration, in the order in which they are told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, thiserror::Error)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    errors: Vec<Problem>,
+    /// What alone would be no reason to refuse it.
+    warnings: Vec<Problem>,
+}
 
 impl Problems {
     /// Adds one.
     pub fn add(&mut self, problem: Problem) {
-        self.0.push(problem);
+        self.errors.push(problem);
     }
 
     /// Adds a complaint about a value.
@@ -88,9 +92,9 @@ impl Problems {
         });
     }
 
-    /// The same and more.
-    pub fn and(mut self, more: &[Problem]) -> Self {
-        self.0.extend_from_slice(more);
+    /// The same, and what alone would be no reason to refuse the configuration.
+    pub fn with_warnings(mut self, warnings: &[Problem]) -> Self {
+        self.warnings.extend_from_slice(warnings);
         self
     }
 
@@ -104,19 +108,21 @@ impl Problems {
             }
             Name::Flag(_) => (2, 0),
         };
-        self.0.sort_by_key(place);
+        self.errors.sort_by_key(place);
+        self.warnings.sort_by_key(place);
         self
     }
 
-    /// Whether there is none.
+    /// Whether there is no reason to refuse the configuration.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.errors.is_empty()
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
-        f.write_str(&lines.join("\n"))
+        let errors = self.errors.iter().map(Problem::to_string);
+        let warnings = self.warnings.iter().map(|problem| format!("warning: {problem}"));
+        f.write_str(&errors.chain(warnings).collect::<Vec<_>>().join("\n"))
     }
 }

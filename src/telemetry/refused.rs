@@ -119,9 +119,11 @@ pub fn without_path(path: &Path, reason: &str) -> Vec<String> {
     let path = path.display();
     let [field, whole, first] = [format!(" in {path}:"), format!(" {path}:"), format!("{path}: ")];
     let flag = format!("--config={first}");
+    let warning = "warning: ";
+    let odd = format!("{warning}{first}");
     let line = |line: &str| {
         let line = line.strip_prefix(&flag).or_else(|| line.strip_prefix(&first)).unwrap_or(line);
-        line.replace(&field, ":").replace(&whole, ":")
+        line.replace(&odd, warning).replace(&field, ":").replace(&whole, ":")
     };
     reason.lines().map(line).collect()
 }
@@ -140,6 +142,10 @@ mod tests {
             ),
             ("--config=/a.yaml: cannot be read: gone", "cannot be read: gone"),
             ("/a.yaml: line 2: not YAML", "line 2: not YAML"),
+            (
+                "mode=x in /a.yaml: no\nwarning: /a.yaml: line 2: odd\nwarning: a in /a.yaml: odd",
+                "mode=x: no; warning: line 2: odd; warning: a: odd",
+            ),
             ("cannot use the manifest /a.yaml: line 2", "cannot use the manifest: line 2"),
             (
                 "cannot read the folder /a.yaml.d: it is gone",

@@ -56,11 +56,16 @@ pub fn reason(error: &serde_saphyr::Error) -> String {
     reason.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The error on one line, with its place.
+/// The reason alone, where the line is told besides.
+pub fn without_place(reason: &str) -> String {
+    reason.rsplit_once(" at line ").map_or(reason, |(reason, _)| reason).to_owned()
+}
+
+/// The error on one line, after its place, as of a manifest.
 fn told(error: &serde_saphyr::Error) -> String {
     let reason = reason(error);
     match error.location() {
-        Some(place) if !reason.contains("line ") => format!("line {}: {reason}", place.line()),
-        _ => reason,
+        Some(place) => format!("line {}: {}", place.line(), without_place(&reason)),
+        None => reason,
     }
 }

@@ -69,7 +69,12 @@ impl Resolver {
     fn mode(&mut self, text: &str) {
         if !["", "ipvs"].contains(&text) {
             let complaint = "this program is kube-proxy's ipvs mode only; allowed: ipvs, or empty";
-            self.complain("proxy-mode", text, complaint);
+            self.problems.add(Problem {
+                name: self.name("proxy-mode"),
+                given: Some(text.to_string()),
+                complaint: complaint.to_string(),
+                nearest: nearest(text, &["ipvs"]).map(String::from),
+            });
         }
     }
 

@@ -15,7 +15,7 @@ use tracing::debug;
 use super::{labels, oddities, values};
 use crate::cluster::objects::{Read, in_words};
 use crate::cluster::{Kind, ObjectName, Parsed, objects};
-use crate::config::file::document as yaml_file;
+use crate::config::file::document::{self as yaml_file, without_place};
 use crate::spelling::nearest;
 use crate::watch::error::Fault;
 
@@ -145,11 +145,6 @@ fn yaml(content: &[u8]) -> Result<Vec<Document>, Fault> {
         reason: without_place(&yaml_file::reason(&error)),
         is_part: false,
     })
-}
-
-/// The reason alone, where the line is told besides.
-fn without_place(reason: &str) -> String {
-    reason.rsplit_once(" at line ").map_or(reason, |(reason, _)| reason).to_owned()
 }
 
 /// Adds what a document tells of: an object, the objects of a list, or one that does not matter.
