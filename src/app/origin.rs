@@ -67,6 +67,12 @@ impl Origin {
                     let flags = flags.join(", ");
                     super::complain(&format!("warning: {path} counts in place of {flags}\n"));
                 }
+                Note::Replaced(fields) => {
+                    let fields = fields.join(", ");
+                    super::complain(&format!(
+                        "warning: flags count in place of {fields} in {path}\n"
+                    ));
+                }
                 Note::NoMode | Note::WithoutEffect(_) => {}
             }
         }
@@ -89,6 +95,10 @@ impl Origin {
                 Note::Overridden(flags) => {
                     let ignored = flags.join(", ");
                     warn!(%file, ignored, "configuration file counts in place of flags");
+                }
+                Note::Replaced(fields) => {
+                    let ignored = fields.join(", ");
+                    info!(%file, ignored, "flags count in place of fields of the configuration file");
                 }
                 Note::WithoutEffect(names) => {
                     let ignored = names.join(", ");

@@ -36,6 +36,8 @@ pub enum Note {
     NoMode,
     /// Flags that the file replaces.
     Overridden(Vec<String>),
+    /// Fields of the file that flags replace, each with its flag.
+    Replaced(Vec<String>),
     /// Flags, fields and sections that do nothing here, and why.
     WithoutEffect(Vec<String>),
 }
@@ -84,14 +86,14 @@ fn resolved(
         None => (given.clone(), Given::new()),
         Some(_) => given.clone().into_iter().partition(|(flag, text)| is_kept(flag, text)),
     };
+    let problems = with_replaced(problems, &kept, file, os_host_name);
     let origins = origins(&kept, file);
-    let said = file.iter().flat_map(|file| &file.values);
-    let mut values: Given =
-        said.map(|(flag, field)| (flag.to_string(), field.text.clone())).collect();
+    let mut notes = notes_of_layers(&kept, overridden, file);
+    let mut values = said(file);
     values.extend(kept);
     default_addresses(&mut values);
     let (flags, mut all) = flags::with_values(&values);
-    let notes = notes(&values, &origins, overridden, file);
+    notes.extend(without_effect(&values, &origins, file));
     let config = resolve::with_origins(&flags, origins, os_host_name, problems)?;
     all.insert("proxy-mode".into(), "ipvs".into());
     for (flag, address) in
@@ -170,28 +172,69 @@ fn default_addresses(values: &mut Given) {
     }
 }
 
-fn notes(values: &Given, origins: &Origins, overridden: Given, file: Option<&File>) -> Vec<Note> {
-    let mut notes = Vec::new();
-    if let Some(file) = file {
-        notes.extend(file.oddities.iter().map(|odd| Note::Oddity(odd.without_file())));
-        if !values.contains_key("proxy-mode") {
-            notes.push(Note::NoMode);
-        }
+/// What the fields of a file say, by flag.
+fn said(file: Option<&File>) -> Given {
+    let said = file.iter().flat_map(|file| &file.values);
+    said.map(|(flag, field)| (flag.to_string(), field.text.clone())).collect()
+}
+
+/// Fields that say something and that flags replace: the flag and the path of each.
+fn replaced<'a>(kept: &Given, file: &'a File) -> Vec<(&'a str, &'a str)> {
+    let replaced = file.values.iter().filter(|(flag, _)| kept.contains_key(**flag));
+    replaced.map(|(flag, field)| (*flag, field.path)).collect()
+}
+
+/// Adds what is wrong with fields that flags replace: else it would show only once somebody takes a
+/// flag away.
+///
+/// A value that only goes with others, or only without them, may be there for its flag's sake: what
+/// is told is wrong both with all other flags and without any.
+fn with_replaced(
+    problems: Problems,
+    kept: &Given,
+    file: Option<&File>,
+    os_host_name: &str,
+) -> Problems {
+    let paths: Vec<&str> =
+        file.iter().flat_map(|file| replaced(kept, file)).map(|(_, path)| path).collect();
+    if paths.is_empty() {
+        return problems;
+    }
+    let said = said(file);
+    let others = kept.iter().filter(|(flag, _)| !said.contains_key(*flag));
+    let others: Given = others.map(|(flag, text)| (flag.clone(), text.clone())).collect();
+    let found = [Given::new(), others].map(|others| {
+        let origins = origins(&others, file);
+        let (flags, _) = flags::with_values(&said.clone().into_iter().chain(others).collect());
+        let config = resolve::with_origins(&flags, origins, os_host_name, Problems::default());
+        config.err().unwrap_or_default()
+    });
+    problems.with_those_in_both(found, &paths)
+}
+
+/// What to tell of a file and of which of the two counts.
+fn notes_of_layers(kept: &Given, overridden: Given, file: Option<&File>) -> Vec<Note> {
+    let Some(file) = file else { return Vec::new() };
+    let oddities = file.oddities.iter().map(|odd| Note::Oddity(odd.without_file()));
+    let mut notes: Vec<Note> = oddities.collect();
+    if !file.values.contains_key("proxy-mode") {
+        notes.push(Note::NoMode);
     }
     if !overridden.is_empty() {
         notes.push(Note::Overridden(
             overridden.into_keys().map(|flag| format!("--{flag}")).collect(),
         ));
     }
-    let without_effect = without_effect(values, origins, file);
-    if !without_effect.is_empty() {
-        notes.push(Note::WithoutEffect(without_effect));
+    let replaced = replaced(kept, file).into_iter();
+    let replaced: Vec<String> = replaced.map(|(flag, path)| format!("{path} (--{flag})")).collect();
+    if !replaced.is_empty() {
+        notes.push(Note::Replaced(replaced));
     }
     notes
 }
 
 /// What is set to other than its default, and does nothing.
-fn without_effect(values: &Given, origins: &Origins, file: Option<&File>) -> Vec<String> {
+fn without_effect(values: &Given, origins: &Origins, file: Option<&File>) -> Option<Note> {
     let mut found = Vec::new();
     for (flag, accepted) in flags::accepted() {
         if values.get(&flag).is_some_and(|text| !accepted.is_default(text)) {
@@ -200,11 +243,17 @@ fn without_effect(values: &Given, origins: &Origins, file: Option<&File>) -> Vec
             found.push(format!("{name} ({})", accepted.reason));
         }
     }
-    let Some(file) = file else { return found };
+    if let Some(file) = file {
+        found.extend(of_no_flag(file));
+    }
+    (!found.is_empty()).then_some(Note::WithoutEffect(found))
+}
+
+/// What a file says that no flag says, and that does nothing.
+fn of_no_flag(file: &File) -> impl Iterator<Item = String> {
     let is_of_other_mode = |path: &str| OF_OTHER_MODES.iter().any(|name| path.starts_with(name));
-    let sections = file.sections.iter().filter(|name| is_of_other_mode(name));
-    found.extend(sections.map(|name| format!("{name} (another mode)")));
-    let others = file.others.keys().filter(|path| !is_of_other_mode(path));
-    found.extend(others.map(ToString::to_string));
-    found
+    let sections = file.sections.iter().filter(move |name| is_of_other_mode(name));
+    let sections = sections.map(|name| format!("{name} (another mode)"));
+    let others = file.others.keys().filter(move |path| !is_of_other_mode(path));
+    sections.chain(others.map(ToString::to_string))
 }

@@ -92,6 +92,17 @@ impl Problems {
         });
     }
 
+    /// The same, and of two others what is in both and about these fields.
+    pub fn with_those_in_both(mut self, [one, other]: [Problems; 2], fields: &[&str]) -> Self {
+        let is_of_field = |problem: &Problem| match &problem.name {
+            Name::Field { path, .. } => fields.contains(&path.as_str()),
+            Name::Flag(_) | Name::File(_) => false,
+        };
+        let is_told = |problem: &Problem| is_of_field(problem) && other.errors.contains(problem);
+        self.errors.extend(one.errors.into_iter().filter(is_told));
+        self
+    }
+
     /// The same, and what alone would be no reason to refuse the configuration.
     pub fn with_warnings(mut self, warnings: &[Problem]) -> Self {
         self.warnings.extend_from_slice(warnings);

@@ -147,13 +147,15 @@ fn render_takes_the_daemons_configuration_file() {
         &format!("--config={config}"),
         &format!("--manifests={path}"),
         "--ipvs-scheduler=wlc",
+        "--vip-binding=address",
         "--node-addresses=192.0.2.8",
     ]);
     assert!(run.stdout.contains("-A -t 10.96.0.10:80 -s sh\n"), "{}", run.stdout);
     assert!(run.stdout.contains("-A -t 192.0.2.8:30080 -s sh\n"), "{}", run.stdout);
     let warnings = format!(
         "warning: {config}: clusterCIRD: no such field; did you mean clusterCIDR?\n\
-         warning: {config} counts in place of --ipvs-scheduler\n"
+         warning: {config} counts in place of --ipvs-scheduler\n\
+         warning: flags count in place of kubeIpvsProxy.vipBinding (--vip-binding) in {config}\n"
     );
     assert_eq!((run.status, run.stderr), (Some(0), warnings));
     let flag = format!("--config={config}");

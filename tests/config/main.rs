@@ -121,6 +121,7 @@ fn note(note: &Note) -> String {
         Note::Oddity(text) => format!("odd: {text}"),
         Note::NoMode => "no mode".to_string(),
         Note::Overridden(flags) => format!("do not count: {}", flags.join(" ")),
+        Note::Replaced(fields) => format!("flags count in place of: {}", fields.join(", ")),
         Note::WithoutEffect(names) => format!("without effect: {}", names.join(", ")),
     }
 }
