@@ -114,11 +114,10 @@ fn lines_that_cannot_be_read_are_refused() {
     assert_refused(&["render", "deploy/demo"], 2, &["unexpected argument 'deploy/demo'", tip]);
     let words = ["--manifests=: is empty: name a folder, or leave the flag out to follow an API"];
     assert_refused(&["--manifests="], 2, &words);
-    assert_refused(&["render", "--manifests=d", "--v=1"], 2, &["--v: no such flag"]);
+    assert_refused(&["render", "--manifests=d", "--v=1"], 2, &["--v: no such flag of render"]);
     assert_refused(&["--once", "--cleanup"], 2, &["--once=true: cannot go with --cleanup"]);
-    let words =
-        ["--ipvs-strict-arp: its value must follow an equals sign: --ipvs-strict-arp=maybe"];
-    assert_refused(&["--ipvs-strict-arp", "maybe"], 2, &words);
+    let words = ["--ipvs-strict-arp: yes is no value of it: write --ipvs-strict-arp=true or "];
+    assert_refused(&["--ipvs-strict-arp", "yes"], 2, &words);
     let words = ["--cleanup=true: cannot go with --write-config-to"];
     assert_refused(&["--write-config-to=f", "--cleanup"], 2, &words);
 }
@@ -357,5 +356,5 @@ fn status_takes_an_address_with_or_without_a_port() {
     let words =
         ["10.96.0", "[VIP[:PORT]]", "must be an address, with or without a port, as in 10.96"];
     assert_refused(&["status", "10.96.0"], 2, &words);
-    assert_refused(&["status", "--adress=1"], 2, &["--adress: no such flag"]);
+    assert_refused(&["status", "--adress=1"], 2, &["--adress: no such flag of status"]);
 }

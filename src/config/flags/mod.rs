@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::accepted::{Accepted, AcceptedFlags, accepted};
-use self::spelling::{suggest_folder, without_unknown};
+use self::spelling::{suggest_folder, with_command_first, without_unknown};
 use super::problem::Problems;
 use crate::status::Asked;
 
@@ -413,7 +413,7 @@ pub enum Parsed {
 
 /// Reads a command line, program name included.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Parsed {
-    let (known, problems) = without_unknown(args.into_iter().collect());
+    let (known, problems) = without_unknown(with_command_first(args.into_iter().collect()));
     let read = |matches: ArgMatches| {
         let command = Flags::command();
         let given = values(&command, &matches, true);

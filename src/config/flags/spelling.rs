@@ -1,5 +1,6 @@
-//! What the parser of the command line would stop at, found before it: flags that do not exist, and
-//! values that it would take for commands. So all of them are told, each with what was meant.
+//! What the parser of the command line would stop at, found before it: flags that do not exist,
+//! values that it would take for commands, and flags before a command. So all of them are told, each
+//! with what was meant.
 
 use std::ffi::OsString;
 
@@ -8,13 +9,43 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::Flags;
 use crate::config::problem::{Name, Problem, Problems};
+use crate::config::value;
 use crate::spelling::nearest;
+
+/// Puts a command before the flags that are given ahead of it, which the parser takes for the
+/// daemon's.
+pub(super) fn with_command_first(mut args: Vec<OsString>) -> Vec<OsString> {
+    let command = Flags::command();
+    let mut at = 1;
+    while let Some(text) = args.get(at).map(|arg| arg.to_string_lossy()) {
+        if command.find_subcommand(&*text).is_some() {
+            args[1..=at].rotate_right(1);
+            break;
+        }
+        if !text.starts_with('-') || text == "--" {
+            break;
+        }
+        at += if has_value_apart(&command, &text) { 2 } else { 1 };
+    }
+    args
+}
+
+/// Whether the value of a flag is the argument after it.
+fn has_value_apart(command: &clap::Command, text: &str) -> bool {
+    let named = command.get_arguments().find(|arg| {
+        let is_long = arg.get_long().zip(text.strip_prefix("--")).is_some_and(|(a, b)| a == b);
+        let is_short = arg.get_short().is_some_and(|letter| text == format!("-{letter}"));
+        is_long || is_short
+    });
+    named.is_some_and(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set())
+}
 
 /// Takes out the long flags that do not exist, each a problem of its own.
 pub(super) fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) {
-    let names = long_names(&args);
     let command = Flags::command();
-    let truths: Vec<String> = truth_flags(chosen(&command, &args));
+    let chosen = chosen(&command, &args);
+    let (names, truths) = (long_names(chosen), truth_flags(chosen));
+    let of = Some(chosen.get_name()).filter(|name| *name != command.get_name());
     let is_value = |arg: &OsString| {
         let text = arg.to_string_lossy();
         !text.starts_with('-') && command.find_subcommand(&*text).is_none()
@@ -28,7 +59,7 @@ pub(super) fn without_unknown(args: Vec<OsString>) -> (Vec<OsString>, Problems) 
         let name = flag.map(|rest| rest.split_once('=').map_or(rest, |(name, _)| name));
         match name {
             Some(name) if !names.iter().any(|known| known == name) => {
-                problems.add(unknown(name, &names));
+                problems.add(unknown(name, &names, of));
                 // Its value, if that is an argument of its own, is no command.
                 if !text.contains('=') {
                     args.next_if(|next| !next.to_string_lossy().starts_with('-'));
@@ -59,28 +90,28 @@ pub(super) fn suggest_folder(error: &mut clap::Error) {
 
 /// The value of a truth flag as an argument of its own, where it would be a command.
 fn value_apart(name: &str, value: &str) -> Problem {
-    Problem {
-        name: Name::Flag(name.to_string()),
-        given: None,
-        complaint: format!("its value must follow an equals sign: --{name}={value}"),
-        nearest: None,
-    }
+    let complaint = match value::truth(value) {
+        Ok(_) => format!("its value must follow an equals sign: --{name}={value}"),
+        Err(_) => format!("{value} is no value of it: write --{name}=true or --{name}=false"),
+    };
+    Problem { name: Name::Flag(name.to_string()), given: None, complaint, nearest: None }
 }
 
-fn unknown(name: &str, names: &[String]) -> Problem {
+/// A flag that does not exist, or not with a command.
+fn unknown(name: &str, names: &[String], command: Option<&str>) -> Problem {
+    let of_command = command.map(|command| format!(" of {command}")).unwrap_or_default();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Problem {
         name: Name::Flag(name.to_string()),
         given: None,
-        complaint: "no such flag".to_string(),
+        complaint: format!("no such flag{of_command}"),
         nearest: nearest(name, &names).map(|near| format!("--{near}")),
     }
 }
 
-/// Long flags of the command that is asked for.
-fn long_names(args: &[OsString]) -> Vec<String> {
-    let command = Flags::command();
-    let arguments = chosen(&command, args).get_arguments();
+/// Long flags of a command.
+fn long_names(command: &clap::Command) -> Vec<String> {
+    let arguments = command.get_arguments();
     let names = arguments.filter_map(|arg| arg.get_long().map(String::from));
     names.chain(["help".to_string()]).collect()
 }

@@ -56,8 +56,12 @@ fn every_unknown_flag_is_named() {
 #[test]
 fn a_truth_value_apart_from_its_flag_is_a_problem_of_its_own() {
     let (flags, problems) = parsed(&["--masquerade-all", "maybe", "--once"]);
-    let expected = "--masquerade-all: its value must follow an equals sign: --masquerade-all=maybe";
+    let expected = "--masquerade-all: maybe is no value of it: write --masquerade-all=true or \
+                    --masquerade-all=false";
     assert_eq!((problems.to_string().as_str(), flags.daemon.run.once.as_str()), (expected, "true"));
+    let (_, problems) = parsed(&["--masquerade-all", "false"]);
+    let expected = "--masquerade-all: its value must follow an equals sign: --masquerade-all=false";
+    assert_eq!(problems.to_string(), expected);
 }
 
 #[test]
@@ -67,13 +71,49 @@ fn render_has_flags_of_its_own() {
     assert_eq!((render.manifests.as_str(), render.policy.masquerade_all.as_str()), ("dir", "true"));
     assert!(problems.is_empty());
     let (_, problems) = parsed(&["render", "--manifests=dir", "--once"]);
-    assert_eq!(problems.to_string(), "--once: no such flag");
+    assert_eq!(problems.to_string(), "--once: no such flag of render");
 }
 
 #[test]
 fn words_that_are_no_command_are_refused() {
     assert!(answer(&["run"]).contains("run"));
-    assert!(answer(&["--masquerade-all", "render"]).contains("render"));
+}
+
+/// Whoever adds a command to the line of the daemon means these flags for it.
+#[test]
+fn flags_before_a_command_are_the_commands() {
+    for args in [
+        &["--config=f", "--masquerade-all", "render", "--manifests=d"][..],
+        &["--config", "f", "--masquerade-all=true", "render", "--manifests", "d"],
+        &[
+            "--manifests=e",
+            "--config=f",
+            "--manifests",
+            "render",
+            "render",
+            "--manifests=d",
+            "--masquerade-all",
+        ],
+    ] {
+        let (flags, problems) = parsed(args);
+        let Some(Command::Render(render)) = flags.command else { panic!("{args:?}") };
+        let given = [render.config, render.manifests, render.policy.masquerade_all];
+        assert_eq!(given, ["f", "d", "true"], "{args:?}");
+        assert!(problems.is_empty(), "{args:?}: {problems}");
+    }
+    for (args, expected) in [
+        (
+            &["--once", "--masquerade-al", "render"][..],
+            "--once: no such flag of render\n\
+            --masquerade-al: no such flag of render; did you mean --masquerade-all?",
+        ),
+        (&["--cleanup", "status"], "--cleanup: no such flag of status"),
+    ] {
+        assert_eq!(parsed(args).1.to_string(), expected, "{args:?}");
+    }
+    assert!(answer(&["-v", "2", "render"]).contains("unexpected argument '-v'"));
+    let (flags, _) = parsed(&["--manifests", "render"]);
+    assert!(flags.command.is_none(), "the folder may have any name");
 }
 
 #[test]
