@@ -6,13 +6,14 @@
 //! too, which an administrator may have turned off before us; but as no other proxy turns it on
 //! again, the command that does is told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Instant;
 
 use crate::config::Policy;
 use crate::desired::{Desired, foundation};
 use crate::kernel::{Error, Kernel};
+use crate::model::iptables::Ruleset;
 use crate::model::observed::{Observed, Scope};
 use crate::model::sysctl::{self, RUN_ESTIMATION};
 use crate::plan::drain::Drains;
@@ -24,6 +25,20 @@ use crate::reconcile::report::Report;
 
 /// Rounds of looking and removing; what failed may be free in the next.
 const ROUNDS: u32 = 3;
+
+/// What a person calls the rows of a kind of step, where its own word is not clear by itself.
+const WORDS: [(&str, &str); 7] = [
+    ("addresses", "service addresses"),
+    ("chains", "iptables chains, IPv4 and IPv6"),
+    ("device", "device kube-ipvs0"),
+    ("entries", "set entries"),
+    ("reals", "real servers"),
+    (RULES, "iptables rules, IPv4 and IPv6"),
+    ("servers", "virtual servers"),
+];
+
+/// The kind of step that is one row however many rules it is about.
+const RULES: &str = "rules";
 
 /// The kind of step that is told by name, not by number.
 const LEFTOVERS: &str = "leftovers";
@@ -39,8 +54,10 @@ to have IPVS gather counts and rates again, for ipvsadm --stats and exporters:
 pub struct Outcome {
     /// What was removed; failures are those of the last round.
     pub report: Report,
+    /// Rules that were removed.
+    pub rules: usize,
     /// What is there still, by kind.
-    pub remaining: Vec<(&'static str, usize)>,
+    pub remaining: BTreeMap<&'static str, usize>,
     /// Settings that are as the daemon wants them, and stay so.
     pub settings: Vec<(String, String)>,
 }
@@ -57,10 +74,15 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> 
         if steps.is_empty() {
             return Ok(outcome);
         }
+        let before = rules(&mirror);
         outcome.report = remove(kernel, &nothing, &mut mirror, steps).after(outcome.report);
+        outcome.rules += before.saturating_sub(rules(&mirror));
     }
-    let (_, steps) = plan(kernel.observe(&Scope::Everything)?, &nothing);
-    outcome.remaining = steps.iter().map(|step| (step.kind(), step.len())).collect();
+    let (mirror, steps) = plan(kernel.observe(&Scope::Everything)?, &nothing);
+    for step in &steps {
+        *outcome.remaining.entry(step.kind()).or_default() += step.len();
+    }
+    outcome.remaining.entry(RULES).and_modify(|number| *number = rules(&mirror));
     Ok(outcome)
 }
 
@@ -94,11 +116,20 @@ fn remove(
     report
 }
 
+/// Rules of ours that are there, of both families.
+fn rules(mirror: &Mirror) -> usize {
+    mirror.tables.rulesets.values().map(Ruleset::number_of_rules).sum()
+}
+
 /// Settings of the daemon that the host has.
 fn settings(observed: &Observed, policy: &Policy) -> Vec<(String, String)> {
     let wanted = foundation::tables(policy, &observed.host, &[]).settings;
     let there = &observed.tables.settings;
     wanted.into_iter().filter(|(path, value)| there.get(path) == Some(value)).collect()
+}
+
+fn words(kind: &str) -> &str {
+    WORDS.iter().find(|(word, _)| *word == kind).map_or(kind, |(_, words)| words)
 }
 
 impl Outcome {
@@ -126,10 +157,9 @@ impl Outcome {
         }
         let counts = self.report.counts.iter().filter(|(kind, _)| **kind != LEFTOVERS);
         for (kind, counts) in counts {
-            // Rules are rewritten without ours, which counts as a change.
-            let number = counts.removed + counts.changed;
+            let number = if *kind == RULES { self.rules } else { counts.removed + counts.changed };
             if number > 0 {
-                writeln!(f, "  {kind}: {number}")?;
+                writeln!(f, "  {}: {number}", words(kind))?;
             }
         }
         self.report.taken_away.iter().try_for_each(|leftover| writeln!(f, "  {leftover}"))
@@ -138,7 +168,7 @@ impl Outcome {
     fn write_remaining(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "still there:")?;
         for (kind, number) in &self.remaining {
-            writeln!(f, "  {kind}: {number}")?;
+            writeln!(f, "  {}: {number}", words(kind))?;
         }
         let failed = self.report.failed.iter().chain(&self.report.leftover);
         let errors: BTreeSet<&str> = failed.map(|failed| failed.error.as_str()).collect();
@@ -171,13 +201,12 @@ mod tests {
     use crate::cluster::Kind;
     use crate::cluster::store::Store;
     use crate::config::Periods;
-    use crate::model::iptables::{ChainKey, Ruleset, TableName};
+    use crate::model::iptables::{ChainKey, TableName};
     use crate::model::ipvs::{Server, VirtualServer};
     use crate::model::net::Family;
     use crate::reconcile::engine::Engine;
     use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
     use crate::testing::objects;
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     /// A host that the daemon has programmed with one Service.
@@ -205,6 +234,7 @@ mod tests {
         let foreign = (objects::front("tcp 192.0.2.1:80"), server.into());
         kernel.tables.servers.extend([foreign.clone()]);
         let settings = kernel.tables.settings.clone();
+        let rules: usize = kernel.tables.rulesets.values().map(Ruleset::number_of_rules).sum();
 
         let outcome = run(&mut kernel, &objects::policy()).unwrap();
         assert!(outcome.is_complete(), "{outcome}");
@@ -215,7 +245,12 @@ mod tests {
         assert_eq!(kernel.tables.settings, settings);
 
         let text = outcome.to_string();
-        assert!(text.starts_with("removed:\n  addresses: 1\n  chains: 24\n"), "{text}");
+        let removed = "removed:\n  service addresses: 1\n  iptables chains, IPv4 and IPv6: 24\n  \
+            device kube-ipvs0: 1\n  set entries: ";
+        assert!(text.starts_with(removed), "{text}");
+        let others = ["\n  sets: ", "\n  virtual servers: 1\n"];
+        let rules = format!("\n  iptables rules, IPv4 and IPv6: {rules}\n");
+        assert!(others.iter().all(|words| text.contains(words)) && text.contains(&rules), "{text}");
         let kept = "left as they are, since others may rely on them:\n  net.ipv4.ip_forward = 1\n";
         assert!(text.contains(kept), "{text}");
         assert!(text.contains("  net.ipv4.vs.run_estimation = 0\n"), "{text}");
@@ -241,7 +276,7 @@ mod tests {
         let chain = ChainKey { family: Family::V4, table: TableName::Nat, name };
         kernel.held_chains.insert(chain.clone());
         let outcome = run(&mut kernel, &objects::policy()).unwrap();
-        assert_eq!(outcome.remaining, [("chains", 1)]);
+        assert_eq!(outcome.remaining, [("chains", 1)].into());
         let tables = &kernel.tables;
         assert!(tables.sets.is_empty() && !tables.device);
         let left: Vec<_> =
@@ -249,7 +284,7 @@ mod tests {
         assert_eq!(left, [chain]);
         assert!(tables.rulesets[&Family::V4].has_effect_of(&Ruleset::default()));
         let text = outcome.to_string();
-        assert!(text.contains("still there:\n  chains: 1\n"), "{text}");
+        assert!(text.contains("still there:\n  iptables chains, IPv4 and IPv6: 1\n"), "{text}");
         assert!(text.contains("IPv4 nat KUBE-MARK-MASQ is in use"), "{text}");
         let again = "\nonce what is named here is mended, run --cleanup again\n";
         assert!(text.contains(again), "{text}");
@@ -263,7 +298,20 @@ mod tests {
         assert!(!outcome.is_complete());
         let text = outcome.to_string();
         let (_, rest) = text.split_once("still there:\n").unwrap();
-        assert!(rest.starts_with("  servers: 1\n"), "{text}");
+        assert!(rest.contains("  virtual servers: 1\n"), "{text}");
         assert_eq!(kernel.tables.servers.len(), 1);
+
+        let mut kernel = programmed();
+        let of_family = |family| kernel.tables.rulesets[&family].number_of_rules();
+        let [gone, left] = [Family::V4, Family::V6].map(of_family);
+        let is_of_v6 =
+            |step: &Step| matches!(step, Step::Rules(rules) if rules.family == Family::V6);
+        kernel.faults = Faults::When(is_of_v6, Fault::Refused);
+        let text = run(&mut kernel, &objects::policy()).unwrap().to_string();
+        for (heading, number) in [("removed:\n", gone), ("still there:\n", left)] {
+            let (_, rest) = text.split_once(heading).unwrap();
+            let line = rest.lines().find(|line| line.contains("rules")).unwrap();
+            assert_eq!(line, format!("  iptables rules, IPv4 and IPv6: {number}"), "{text}");
+        }
     }
 }

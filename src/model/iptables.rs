@@ -195,6 +195,14 @@ impl Ruleset {
         TableName::ALL.into_iter().all(|table| self.table(table).has_effect_of(other.table(table)))
     }
 
+    /// Number of rules of ours, those of built-in chains included.
+    pub fn number_of_rules(&self) -> usize {
+        let lines = |rules: &Rules| {
+            rules.chains.values().chain(rules.jumps.values()).map(Vec::len).sum::<usize>()
+        };
+        self.tables.values().map(lines).sum()
+    }
+
     /// Every chain of a family.
     pub fn chains(&self, family: Family) -> impl Iterator<Item = ChainKey> {
         self.tables.iter().flat_map(move |(table, rules)| {

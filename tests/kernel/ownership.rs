@@ -97,7 +97,8 @@ fn ownership_cleanup_names_who_uses_what_stays() {
     let mut cleanup = Daemon::start(&world.node, &["--cleanup"]);
     assert_eq!(cleanup.wait_for_end(SOON).code(), Some(1), "{}", cleanup.log());
     let text = cleanup.log();
-    for said in ["still there:\n  chains: 1\n  sets: 2\n", leads, matches, "use it: set MANY: "] {
+    let counts = "still there:\n  iptables chains, IPv4 and IPv6: 1\n  sets: 2\n";
+    for said in [counts, leads, matches, "use it: set MANY: "] {
         assert!(text.contains(said), "{said:?} is not in {text}");
     }
     run(&format!("iptables {}", leads.replace("-A", "-D")));
