@@ -3,20 +3,23 @@
 //! The engine runs once on paper: a kernel that takes everything. So what is shown is what the
 //! daemon would do, by the same code. What is wrong with the folder is told beside it, all of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::num::NonZero;
 use std::time::{Duration, Instant};
 
 use super::Exit;
 use crate::cluster::store::Store;
 use crate::cluster::{Kind, Object, ObjectName, Update};
 use crate::config::{Periods, RenderConfig};
-use crate::desired::Rejected;
-use crate::kernel::{Error, Failure, Kernel};
+use crate::desired::{Cause, Rejected};
+use crate::kernel::{self, Failure, Kernel};
 use crate::model::observed::{Host, Observed, Scope};
 use crate::plan::step::Step;
 use crate::reconcile::engine::Engine;
 use crate::render;
-use crate::watch::manifests::{self, Content};
+use crate::watch::Error;
+use crate::watch::manifests::{self, Content, Place};
 
 /// A period that no single sync sees the end of.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -25,39 +28,103 @@ const NEVER: Duration = Duration::from_secs(3600);
 const NO_NODE_ADDRESS: &str = "spec.ports: no node port is shown, as no address of the node is \
     known: name them with --node-addresses, or add the Node that --hostname-override names";
 
+/// Something to tell of the folder; in the order of files and lines, what weighs most first.
+struct Complaint {
+    place: Place,
+    weight: Weight,
+    text: String,
+}
+
+/// What becomes of what a complaint is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    Error,
+    Rejected,
+    Defaulted,
+    Warning,
+    Ignored,
+}
+
+impl Weight {
+    fn word(self) -> &'static str {
+        match self {
+            Weight::Error => "error",
+            Weight::Rejected => Cause::Unusable.word(),
+            Weight::Defaulted => Cause::Defaulted.word(),
+            Weight::Warning => "warning",
+            Weight::Ignored => "ignored",
+        }
+    }
+}
+
 /// Prints what would be programmed; failed if a file, an object, or a part of one, would
 /// not be, or with a default.
 pub(super) fn run(config: &RenderConfig) -> anyhow::Result<Exit> {
     let node_name = &config.policy.node_name;
-    let content = manifests::read_once(&config.manifests, node_name)?;
-    let Content { updates, faults, ignored, oddities, places } = content;
+    let mut content = manifests::read_once(&config.manifests, node_name)?;
+    let updates = mem::take(&mut content.updates);
     let with_node_ports: BTreeSet<ObjectName> = updates.iter().filter_map(node_ports).collect();
     let (engine, has_addresses) = programmed(config, updates);
     super::show(&render::text(engine.state().0.tables()))?;
-    for ignored in &ignored {
-        super::complain(&format!("ignored: {ignored}\n"));
+    let without_address = if has_addresses { BTreeSet::new() } else { with_node_ports };
+    let mut complaints = of_folder(&content);
+    complaints.extend(of_objects(&engine.rejected(), &without_address, &content.places));
+    complaints.sort_by(|a, b| (&a.place, a.weight).cmp(&(&b.place, b.weight)));
+    for Complaint { weight, text, .. } in &complaints {
+        super::complain(&format!("{}: {text}\n", weight.word()));
     }
-    for odd in &oddities {
-        super::complain(&format!("warning: {odd}\n"));
-    }
-    let rejected = engine.rejected();
-    let place = |kind: Kind, object: &ObjectName| {
-        let place = places.get(&(kind, object.clone()));
-        place.map(|place| format!("{place}: ")).unwrap_or_default()
-    };
-    for Rejected { kind, object, cause, reason } in &rejected {
-        let (word, place) = (cause.word(), place(*kind, object));
-        super::complain(&format!("{word}: {place}{kind} {object}: {reason}\n"));
-    }
-    for service in with_node_ports.iter().filter(|_| !has_addresses) {
-        let place = place(Kind::Service, service);
-        super::complain(&format!("warning: {place}Service {service}: {NO_NODE_ADDRESS}\n"));
-    }
-    for fault in &faults {
-        super::complain(&format!("error: {fault}\n"));
-    }
-    let is_whole = rejected.is_empty() && faults.is_empty();
+    let is_whole = complaints.iter().all(|complaint| complaint.weight >= Weight::Warning);
     Ok(Exit::done_if(is_whole))
+}
+
+/// What there is to tell of the files themselves.
+fn of_folder(content: &Content) -> Vec<Complaint> {
+    let Content { faults, ignored, oddities, .. } = content;
+    let faults = faults.iter().map(|fault| Complaint {
+        place: place_of(fault),
+        weight: Weight::Error,
+        text: fault.to_string(),
+    });
+    let ignored = ignored.iter().map(|note| (Weight::Ignored, note));
+    let notes = oddities.iter().map(|note| (Weight::Warning, note)).chain(ignored);
+    let notes = notes.map(|(weight, note)| Complaint {
+        place: note.place.clone(),
+        weight,
+        text: note.to_string(),
+    });
+    faults.chain(notes).collect()
+}
+
+/// Where something is wrong with a file.
+fn place_of(fault: &Error) -> Place {
+    let Error::Manifest { path, fault } = fault else { return Place::default() };
+    let line = fault.line.and_then(|line| NonZero::new(u32::try_from(line).ok()?));
+    Place { path: path.clone(), line }
+}
+
+/// What there is to tell of what became of objects.
+fn of_objects(
+    rejected: &[Rejected],
+    without_address: &BTreeSet<ObjectName>,
+    places: &BTreeMap<(Kind, ObjectName), Place>,
+) -> Vec<Complaint> {
+    let complaint = |weight, kind: Kind, object: &ObjectName, reason: &str| {
+        let told = format!("{kind} {object}: {reason}");
+        match places.get(&(kind, object.clone())) {
+            Some(place) => {
+                Complaint { place: place.clone(), weight, text: format!("{place}: {told}") }
+            }
+            None => Complaint { place: Place::default(), weight, text: told },
+        }
+    };
+    let rejected = rejected.iter().map(|Rejected { kind, object, cause, reason }| {
+        let weight = if cause.leaves_default() { Weight::Defaulted } else { Weight::Rejected };
+        complaint(weight, *kind, object, reason)
+    });
+    let without_address = without_address
+        .iter()
+        .map(|service| complaint(Weight::Warning, Kind::Service, service, NO_NODE_ADDRESS));
+    rejected.chain(without_address).collect()
 }
 
 /// The engine after its sync on paper, and whether an address of the node is known.
@@ -96,7 +163,7 @@ struct Paper {
 }
 
 impl Kernel for Paper {
-    fn observe(&mut self, _: &Scope) -> Result<Observed, Error> {
+    fn observe(&mut self, _: &Scope) -> Result<Observed, kernel::Error> {
         Ok(Observed { host: self.host.clone(), ..Observed::default() })
     }
 

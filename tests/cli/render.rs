@@ -43,6 +43,10 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
     );
     let run = run(&["render", "--manifests", &path, "--hostname-override=node1"]);
     for line in [
+        format!(
+            "warning: {path}: Services, slices and Nodes that other objects lack were not looked \
+             for, as they may be in a.yaml, c.json and part.yaml"
+        ),
         format!("error: cannot use the manifest {path}/a.yaml: line 1: "),
         format!("error: cannot use the manifest {path}/c.json: line 1: "),
         format!(
@@ -65,9 +69,58 @@ fn render_tells_everything_that_is_wrong_and_prints_the_rest() {
         let lines = run.stderr.lines().filter(|found| found.starts_with(&line));
         assert_eq!(lines.count(), 1, "{line:?} in\n{}", run.stderr);
     }
-    assert_eq!(run.stderr.lines().count(), 11, "{}", run.stderr);
+    assert_eq!(run.stderr.lines().count(), 12, "{}", run.stderr);
     assert_eq!(run.status, Some(1));
     assert!(run.stdout.contains("\n-A -t 10.96.0.10:80 -s rr\n"), "{}", run.stdout);
+}
+
+/// As compilers do: whoever mends a folder goes through it file by file.
+#[test]
+fn render_complains_in_the_order_of_files_and_lines() {
+    let twice = format!("{SERVICE}  prots: []\n---\n{SERVICE}  sessionAffinity: ClientIp\n");
+    let twice = twice.replacen("name: web", "name: api", 1).replacen("10.96.0.10", "nowhere", 1);
+    let other = "kind: Deployment\napiVersion: apps/v1\nmetadata: {name: d}\n";
+    let files = [("a.yaml", other), ("b.yaml", &twice), ("c.yaml", "kind: ["), ("d.txt", "")];
+    let path = folder_of("render-order", &files);
+    std::fs::remove_dir(Path::new(&path).join("below")).expect("it is empty");
+    let run = run(&["render", "--manifests", &path]);
+    let starts = [
+        format!("warning: {path}: Services, slices and Nodes that other objects lack "),
+        format!("ignored: {path}/a.yaml: "),
+        format!("rejected: {path}/b.yaml: line 1: Service default/api: spec.clusterIP: "),
+        format!("warning: {path}/b.yaml: line 1: Service default/api: spec.prots: "),
+        format!("defaulted: {path}/b.yaml: line 10: Service default/web: spec.sessionAffinity: "),
+        format!("warning: {path}/b.yaml: line 10: Service default/web: spec.ports: no node port"),
+        format!("error: cannot use the manifest {path}/c.yaml: line 1: "),
+        format!("ignored: {path}/d.txt: "),
+    ];
+    assert_eq!(run.stderr.lines().count(), starts.len(), "{}", run.stderr);
+    for (line, start) in run.stderr.lines().zip(starts) {
+        assert!(line.starts_with(&start), "{start:?} in\n{}", run.stderr);
+    }
+}
+
+/// What two objects that could be read contradict each other in is told, whatever else is there.
+#[test]
+fn render_matches_what_it_can_read() {
+    let slice = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+        metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}\n\
+        ports: [{name: http, port: 80}]\nendpoints: [{addresses: [10.244.0.1]}]\n";
+    let stray = slice.replace("web", "api");
+    let files = [("a.yaml", SERVICE), ("b.yaml", slice), ("c.yaml", &stray)];
+    let path = folder_of("render-matching", &files);
+    let said = || run(&["render", "--manifests", &path, "--node-addresses=192.0.2.7"]).stderr;
+    let unmatched =
+        "b.yaml: line 1: EndpointSlice default/web-1: ports: Service default/web has no";
+    let missing = "c.yaml: line 1: EndpointSlice default/api-1: there is no Service default/api";
+    let left_out = "were not looked for";
+    let whole = said();
+    assert!(whole.contains(unmatched) && whole.contains(missing), "{whole}");
+    assert!(!whole.contains(left_out), "{whole}");
+    std::fs::write(Path::new(&path).join("d.yaml"), "kind: [").expect("it can be written");
+    let partial = said();
+    assert!(partial.contains(unmatched) && !partial.contains(missing), "{partial}");
+    assert!(partial.contains(left_out) && partial.contains(" in d.yaml"), "{partial}");
 }
 
 #[test]

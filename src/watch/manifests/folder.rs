@@ -57,7 +57,7 @@ pub struct Duplicate {
 }
 
 /// Where an object is defined.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The file.
     pub path: PathBuf,
@@ -197,18 +197,36 @@ impl Folder {
             let misspelt = file.content.misspelt.iter();
             notes.extend(misspelt.map(|reason| Note::of_file(self.path.join(name), reason)));
         }
-        if self.is_partial() {
-            // What nothing matches may be matched by what could not be read.
-            return notes;
+        let objects = self.objects();
+        let mut mismatches = matching::contradictions(&objects);
+        // What is lacking may be in what could not be read.
+        if !self.is_partial() {
+            mismatches.extend(matching::lacks(&objects, node_name));
         }
         let places = self.places();
-        for (kind, name, odd) in matching::mismatches(&self.objects(), node_name) {
+        for (kind, name, odd) in mismatches {
             let reason = format!("{kind} {name}: {odd}");
             let folder = || Place { path: self.path.clone(), line: None };
             let place = places.get(&(kind, name)).cloned().unwrap_or_else(folder);
             notes.insert(Note::new(place, &reason));
         }
         notes
+    }
+
+    /// That it is not told what objects lack, where a part of the folder could not be read.
+    pub fn left_out(&self) -> Option<Note> {
+        let broken = self.files.iter().filter(|(_, file)| !file.faults.is_empty());
+        let broken: Vec<String> = broken.map(|(name, _)| name.display().to_string()).collect();
+        let files = broken.split_last().map(|(last, others)| match others {
+            [] => last.clone(),
+            others => format!("{} and {last}", others.join(", ")),
+        })?;
+        let reason = format!(
+            "Services, slices and Nodes that other objects lack were not looked for, as they may \
+             be in {files}"
+        );
+        let is_told = self.is_partial() && !self.objects().is_empty();
+        is_told.then(|| Note::of_file(self.path.clone(), &reason))
     }
 
     /// Objects that are left to others, and why.

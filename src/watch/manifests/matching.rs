@@ -14,22 +14,41 @@ use crate::cluster::{
 /// The objects that count, by kind and name.
 pub type Objects<'a> = BTreeMap<Kind, BTreeMap<&'a ObjectName, &'a Parsed>>;
 
-/// What does not match: the kind and name of the object, and what is odd about it.
-pub fn mismatches(objects: &Objects<'_>, node_name: &str) -> Vec<(Kind, ObjectName, String)> {
-    let mut found = beside_slices(objects);
-    for (kind, name, slice) in counted(objects) {
-        let mismatch = match service_of(objects, slice) {
-            Found::Missing => Some(missing_service(objects, &slice.service)),
-            Found::NotServed => None,
-            Found::Served(service) => unmatched_ports(slice, service),
-        };
-        found.extend(mismatch.map(|mismatch| (kind, name.clone(), mismatch)));
-    }
+/// What does not match: the kind and name of an object, and what is odd about it.
+pub type Mismatch = (Kind, ObjectName, String);
+
+/// What two objects contradict each other in, whatever else there may be.
+pub fn contradictions(objects: &Objects<'_>) -> Vec<Mismatch> {
+    of_slices(objects, |slice, found| match found {
+        Found::Served(service) => unmatched_ports(slice, service),
+        Found::Missing | Found::NotServed => None,
+    })
+}
+
+/// What objects lack, if these are all that there are.
+pub fn lacks(objects: &Objects<'_>, node_name: &str) -> Vec<Mismatch> {
+    let mut lacks = beside_slices(objects);
+    lacks.extend(of_slices(objects, |slice, found| match found {
+        Found::Missing => Some(missing_service(objects, &slice.service)),
+        Found::Served(_) | Found::NotServed => None,
+    }));
     let missing = ports_without_slice(objects);
-    found.extend(missing.into_iter().map(|(name, odd)| (Kind::Service, name, odd)));
-    found.extend(missing_node(objects, node_name));
-    found.dedup();
-    found
+    lacks.extend(missing.into_iter().map(|(name, odd)| (Kind::Service, name, odd)));
+    lacks.extend(missing_node(objects, node_name));
+    lacks
+}
+
+/// What is told of slices and Endpoints that count, with the Service of each; once of each object.
+fn of_slices<'a>(
+    objects: &Objects<'a>,
+    tell: impl Fn(&EndpointSlice, Found<'a>) -> Option<String>,
+) -> Vec<Mismatch> {
+    let told = counted(objects).filter_map(|(kind, name, slice)| {
+        Some((kind, name.clone(), tell(slice, service_of(objects, slice))?))
+    });
+    let mut told: Vec<Mismatch> = told.collect();
+    told.dedup();
+    told
 }
 
 enum Found<'a> {
@@ -205,7 +224,7 @@ mod tests {
         for (kind, name, parsed) in &read {
             all.entry(*kind).or_default().insert(name, parsed);
         }
-        let lines = mismatches(&all, "node-1").into_iter();
+        let lines = contradictions(&all).into_iter().chain(lacks(&all, "node-1"));
         lines.map(|(kind, name, odd)| format!("{kind} {name}: {odd}")).collect()
     }
 

@@ -97,7 +97,8 @@ pub fn read_once(path: &Path, node_name: &str) -> Result<Content, Error> {
             .map(|duplicate| Note::of_file(duplicate.ignored.path.clone(), &duplicate.to_string())),
     );
     ignored.extend(folder.left_alone());
-    let (oddities, places) = (folder.oddities(node_name), folder.places());
+    let (mut oddities, places) = (folder.oddities(node_name), folder.places());
+    oddities.extend(folder.left_out());
     Ok(Content { updates: folder.lists(), faults, ignored, oddities, places })
 }
 
