@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::file::fields::{self, FIELDS, OF_OTHER_MODES};
 use super::file::{File, write};
 use super::flags::{self, Given, RenderFlags};
-use super::problem::{Name, Problems};
+use super::problem::{Name, Problem, Problems};
 use super::resolve::{self, Origins};
 use super::{Config, RenderConfig};
 
@@ -86,13 +86,15 @@ fn resolved(
         None => (given.clone(), Given::new()),
         Some(_) => given.clone().into_iter().partition(|(flag, text)| is_kept(flag, text)),
     };
-    let problems = with_replaced(problems, &kept, file, os_host_name);
+    let replaced = wrong_with_replaced(&kept, file, os_host_name);
+    let problems = problems.with_warnings(&replaced);
     let origins = origins(&kept, file);
     let mut notes = notes_of_layers(&kept, overridden, file);
     let mut values = said(file);
     values.extend(kept);
     default_addresses(&mut values);
     let (flags, mut all) = flags::with_values(&values);
+    notes.extend(replaced.iter().map(|problem| Note::Oddity(problem.without_file())));
     notes.extend(without_effect(&values, &origins, file));
     let config = resolve::with_origins(&flags, origins, os_host_name, problems)?;
     all.insert("proxy-mode".into(), "ipvs".into());
@@ -184,32 +186,27 @@ fn replaced<'a>(kept: &Given, file: &'a File) -> Vec<(&'a str, &'a str)> {
     replaced.map(|(flag, field)| (*flag, field.path)).collect()
 }
 
-/// Adds what is wrong with fields that flags replace: else it would show only once somebody takes a
-/// flag away.
+/// What is wrong with fields that flags replace: else it would show only once somebody takes a flag
+/// away. It is no reason to refuse a configuration that works.
 ///
 /// A value that only goes with others, or only without them, may be there for its flag's sake: what
 /// is told is wrong both with all other flags and without any.
-fn with_replaced(
-    problems: Problems,
-    kept: &Given,
-    file: Option<&File>,
-    os_host_name: &str,
-) -> Problems {
+fn wrong_with_replaced(kept: &Given, file: Option<&File>, os_host_name: &str) -> Vec<Problem> {
     let paths: Vec<&str> =
         file.iter().flat_map(|file| replaced(kept, file)).map(|(_, path)| path).collect();
     if paths.is_empty() {
-        return problems;
+        return Vec::new();
     }
     let said = said(file);
     let others = kept.iter().filter(|(flag, _)| !said.contains_key(*flag));
     let others: Given = others.map(|(flag, text)| (flag.clone(), text.clone())).collect();
-    let found = [Given::new(), others].map(|others| {
+    let [alone, beside] = [Given::new(), others].map(|others| {
         let origins = origins(&others, file);
         let (flags, _) = flags::with_values(&said.clone().into_iter().chain(others).collect());
         let config = resolve::with_origins(&flags, origins, os_host_name, Problems::default());
         config.err().unwrap_or_default()
     });
-    problems.with_those_in_both(found, &paths)
+    alone.in_both(&beside, &paths)
 }
 
 /// What to tell of a file and of which of the two counts.

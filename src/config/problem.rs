@@ -92,15 +92,14 @@ impl Problems {
         });
     }
 
-    /// The same, and of two others what is in both and about these fields.
-    pub fn with_those_in_both(mut self, [one, other]: [Problems; 2], fields: &[&str]) -> Self {
+    /// What is wrong with these fields here and there.
+    pub fn in_both(self, other: &Problems, fields: &[&str]) -> Vec<Problem> {
         let is_of_field = |problem: &Problem| match &problem.name {
             Name::Field { path, .. } => fields.contains(&path.as_str()),
             Name::Flag(_) | Name::File(_) => false,
         };
         let is_told = |problem: &Problem| is_of_field(problem) && other.errors.contains(problem);
-        self.errors.extend(one.errors.into_iter().filter(is_told));
-        self
+        self.errors.into_iter().filter(is_told).collect()
     }
 
     /// The same, and what alone would be no reason to refuse the configuration.
