@@ -14,14 +14,16 @@ use crate::config::Policy;
 use crate::desired::{Desired, foundation};
 use crate::kernel::{Error, Kernel};
 use crate::model::iptables::Ruleset;
+use crate::model::ipvs::ServerKey;
 use crate::model::observed::{Observed, Scope};
 use crate::model::sysctl::{self, RUN_ESTIMATION};
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
 use crate::plan::slow::Slow;
 use crate::plan::step::Step;
-use crate::plan::{self, Extent, Inputs, guard};
+use crate::plan::{self, Extent, Inputs, guard, owned};
 use crate::reconcile::report::Report;
+use crate::render;
 
 /// Rounds of looking and removing; what failed may be free in the next.
 const ROUNDS: u32 = 3;
@@ -43,6 +45,11 @@ const RULES: &str = "rules";
 /// The kind of step that is told by name, not by number.
 const LEFTOVERS: &str = "leftovers";
 
+/// What is said before the virtual servers that were ours and stay.
+const LEFT: &str = "\
+left to others by --ipvs-exclude-cidrs and no longer on record as ours; to remove them:
+";
+
 /// Kernel: `run_estimation` is 1 in a network namespace where nobody has set it.
 const TURN_ON_ESTIMATION: &str = "\
 to have IPVS gather counts and rates again, for ipvsadm --stats and exporters:
@@ -58,6 +65,8 @@ pub struct Outcome {
     pub rules: usize,
     /// What is there still, by kind.
     pub remaining: BTreeMap<&'static str, usize>,
+    /// Virtual servers that were on record as ours, and are left to others as they were asked to be.
+    pub left: BTreeSet<ServerKey>,
     /// Settings that are as the daemon wants them, and stay so.
     pub settings: Vec<(String, String)>,
 }
@@ -70,6 +79,7 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> 
     for _ in 0..ROUNDS {
         let observed = kernel.observe(&Scope::Everything)?;
         outcome.settings = settings(&observed, policy);
+        outcome.left.extend(owned::given_up(&nothing, &observed.tables));
         let (mut mirror, steps) = plan(observed, &nothing);
         if steps.is_empty() {
             return Ok(outcome);
@@ -145,6 +155,7 @@ impl fmt::Display for Outcome {
         if !self.is_complete() {
             self.write_remaining(f)?;
         }
+        self.write_left(f)?;
         self.write_settings(f)
     }
 }
@@ -174,6 +185,15 @@ impl Outcome {
         let errors: BTreeSet<&str> = failed.map(|failed| failed.error.as_str()).collect();
         errors.iter().try_for_each(|error| writeln!(f, "  {error}"))?;
         writeln!(f, "once what is named here is mended, run --cleanup again")
+    }
+
+    /// All of them: no later cleanup can tell them from those of others.
+    fn write_left(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.left.is_empty() {
+            f.write_str(LEFT)?;
+        }
+        let address = |key| render::virtual_address(key);
+        self.left.iter().try_for_each(|key| writeln!(f, "  ipvsadm -D {}", address(key)))
     }
 
     fn write_settings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -257,6 +277,34 @@ mod tests {
         assert!(text.ends_with("\n  sysctl net.ipv4.vs.run_estimation=1\n"), "{text}");
         let again = run(&mut kernel, &objects::policy()).unwrap().to_string();
         assert!(again.starts_with("nothing to remove\n"), "{again}");
+    }
+
+    #[test]
+    fn what_is_left_to_others_and_was_ours_is_told_with_the_commands_that_remove_it() {
+        let mut kernel = programmed();
+        let ours = objects::front("tcp 10.96.0.1:80");
+        let server = kernel.tables.servers[&ours].clone();
+        kernel.tables.servers.insert(objects::front("tcp 10.96.0.2:80"), server);
+        let before = kernel.tables.servers.clone();
+        let excluded = vec!["10.96.0.0/24".parse().unwrap()];
+        let policy = Policy { excluded, ..objects::policy() };
+
+        let outcome = run(&mut kernel, &policy).unwrap();
+        assert!(outcome.is_complete(), "{outcome}");
+        assert_eq!((kernel.tables.servers, outcome.left), (before, [ours].into()));
+        assert!(kernel.tables.sets.is_empty() && kernel.tables.addresses.is_empty());
+    }
+
+    #[test]
+    fn the_commands_name_protocols_and_families_as_the_tool_does() {
+        let fronts = ["tcp 10.96.0.1:80", "sctp 10.96.0.1:81", "udp [fd00::1]:53"];
+        let left = fronts.map(objects::front).into();
+        let text = Outcome { left, ..Outcome::default() }.to_string();
+        let expected = "left to others by --ipvs-exclude-cidrs and no longer on record as ours; \
+                        to remove them:\n  ipvsadm -D -t 10.96.0.1:80\n  \
+                        ipvsadm -D --sctp-service 10.96.0.1:81\n  ipvsadm -D -u [fd00::1]:53\n";
+        assert!(text.ends_with(expected), "{text}");
+        assert!(!Outcome::default().to_string().contains("ipvsadm"));
     }
 
     #[test]

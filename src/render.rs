@@ -72,7 +72,8 @@ fn real_line(key: &ServerKey, real: &RealKey, value: &RealServer) -> String {
     format!("-a {} -r {real} {method} -w {}", virtual_address(key), value.weight)
 }
 
-fn virtual_address(key: &ServerKey) -> String {
+/// A virtual server as `ipvsadm` takes it.
+pub(crate) fn virtual_address(key: &ServerKey) -> String {
     let option = match key.protocol {
         Protocol::Tcp => "-t",
         Protocol::Udp => "-u",

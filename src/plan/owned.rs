@@ -18,9 +18,16 @@ use crate::model::tables::Tables;
 ///
 /// One at an address that is left to others is not, whoever made it.
 pub fn server(desired: &Desired, seen: &Tables, key: &ServerKey) -> bool {
-    if desired.excludes(&key.address) {
-        return false;
-    }
+    !desired.excludes(&key.address) && is_on_record(seen, key)
+}
+
+/// Virtual servers that are on record as ours and left to others from now on.
+pub fn given_up(desired: &Desired, seen: &Tables) -> impl Iterator<Item = ServerKey> {
+    let is_given_up = |key: &&ServerKey| desired.excludes(&key.address) && is_on_record(seen, key);
+    seen.servers.keys().filter(is_given_up).copied()
+}
+
+fn is_on_record(seen: &Tables, key: &ServerKey) -> bool {
     is_named(seen, key) || seen.lists(SetId::Servers, key)
 }
 

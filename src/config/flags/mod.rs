@@ -367,8 +367,8 @@ pub struct RunFlags {
     pub once: String,
     /// Remove everything that this program and other modes of kube-proxy have made, and exit.
     ///
-    /// Settings stay and are named. Exit status 1 if anything else is left: rules and sets of others
-    /// that use it are named.
+    /// Settings stay and are named, as are virtual servers of ours in --ipvs-exclude-cidrs. Exit
+    /// status 1 if anything else is left: rules and sets of others that use it are named.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub cleanup: String,
