@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ use crate::kernel::lock;
 use crate::reconcile::engine::Engine;
 use crate::reconcile::once::{self, Patience};
 use crate::reconcile::report::Report;
-use crate::reconcile::{self, Ended, Ends, Reconfigured, Wires};
+use crate::reconcile::{self, AuditAsked, Ended, Ends, Reconfigured, Wires};
 use crate::serve::systemd::Manager;
 use crate::telemetry::SetVerbosity;
 use crate::telemetry::events::{Event, Reason, Regarding, Told};
@@ -67,6 +67,7 @@ pub(super) fn run(
         // Signals count from the start: a stop while edges open must not be lost.
         let mut around = Around {
             signals: Signals::new()?,
+            hang_up: signal(SignalKind::hangup())?,
             reload: Reload::new(origin, refused.clone()),
             certificate: Kept::new(refused.clone()),
             refused,
@@ -91,6 +92,8 @@ pub(super) fn run(
 /// What outlives a configuration.
 struct Around<'a> {
     signals: Signals,
+    /// Asks for an audit. It is no reason to end: whoever sends it wants what a reload does elsewhere.
+    hang_up: Signal,
     reload: Reload<'a>,
     refused: Refused,
     /// The service manager that started us, if one did.
@@ -150,6 +153,7 @@ struct Life {
     source: AbortOnDropHandle<Result<(), Error>>,
     done: oneshot::Receiver<io::Result<Ended>>,
     tell: watch::Sender<Option<Reconfigured>>,
+    ask_for_audit: mpsc::Sender<AuditAsked>,
     stop: CancellationToken,
 }
 
@@ -177,7 +181,8 @@ impl Life {
         let changes = Changes::open().context("cannot follow the addresses of the host")?;
         host::follow(changes, ends.host)?;
         let Working { source, done } = parts.start(ends.updates, reconcile::run)?;
-        Ok(Life { servers, source, done, tell: ends.configuration, stop })
+        let Ends { configuration: tell, ask_for_audit, .. } = ends;
+        Ok(Life { servers, source, done, tell, ask_for_audit, stop })
     }
 
     /// Goes on until something ends it; follows what can be changed meanwhile.
@@ -191,6 +196,7 @@ impl Life {
                     self.end_loop().await;
                     break Ok(End::Stopped);
                 }
+                Some(()) = around.hang_up.recv() => self.audit(),
                 ended = &mut self.done => break Err(match ended {
                     Ok(Ok(Ended::SourceGone)) => why(self.source.await),
                     other => why_loop(other),
@@ -211,6 +217,15 @@ impl Life {
         self.stop.cancel();
         self.servers.wait().await;
         end
+    }
+
+    fn audit(&self) {
+        info!(
+            signal = "SIGHUP",
+            "auditing at once, configuration files are followed without being asked"
+        );
+        // One that waits to be taken stands for this one too.
+        let _ = self.ask_for_audit.try_send(AuditAsked);
     }
 
     async fn change(&mut self, loaded: &mut Loaded, new: Loaded, around: &mut Around<'_>) {
@@ -326,8 +341,8 @@ impl Parts {
 
 /// The signals that ask us to stop.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 impl Signals {

@@ -35,6 +35,11 @@ impl Auditor {
         Auditor { begin, told, is_busy: false }
     }
 
+    /// Whether an audit is being read.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
     /// Whether the audit before has ended, and another can be asked for.
     pub(super) fn is_idle(&self) -> bool {
         !self.is_busy && !self.begin.is_closed()

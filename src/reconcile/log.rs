@@ -41,6 +41,8 @@ const REMOVED_BY_DAEMON: &str = "stop kube-proxy if it runs; with --remove-lefto
 pub(super) struct Log {
     sync: u64,
     left_behind: BTreeSet<Leftover>,
+    /// Whether somebody waits for the end of an audit.
+    is_audit_expected: bool,
 }
 
 impl Log {
@@ -88,9 +90,15 @@ impl Log {
         self.left_behind.clone_from(found);
     }
 
+    /// From now on, somebody waits for the end of an audit.
+    pub(super) fn expect_audit(&mut self) {
+        self.is_audit_expected = true;
+    }
+
     /// Says how an audit that was read beside the work went.
-    pub(super) fn audit(&self, took: Duration, outcome: &Result<(), Error>) {
+    pub(super) fn audit(&mut self, took: Duration, outcome: &Result<(), Error>) {
         match outcome {
+            Ok(()) if std::mem::take(&mut self.is_audit_expected) => info!(?took, "audited"),
             Ok(()) => debug!(?took, "audited"),
             Err(error) => {
                 let Failed { operation, error, .. } = Failed::new("observe", error);

@@ -36,6 +36,10 @@ pub use wires::{Ends, Wires};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostChanged;
 
+/// Somebody wants an audit before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditAsked;
+
 /// A configuration that differs in what can change while the work goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reconfigured {
@@ -121,6 +125,9 @@ impl<K: Kernel> Cycle<K> {
                     None => return Err(Ended::SourceGone),
                 },
                 Some(HostChanged) = self.wires.host.recv() => self.note_host_changed(),
+                Some(AuditAsked) = self.wires.audits.recv(), if !self.is_auditing() => {
+                    self.ask_for_audit();
+                }
                 Ok(()) = self.wires.configuration.changed() => self.reconfigure(),
                 Some(question) = self.wires.questions.recv() => self.answer(question),
                 // Order: last, so that no change of the cluster waits behind a comparison.
@@ -157,6 +164,12 @@ impl<K: Kernel> Cycle<K> {
         {
             self.note_audit(told);
         }
+        // Order: after the end of the audit before.
+        if !self.is_auditing()
+            && let Ok(AuditAsked) = self.wires.audits.try_recv()
+        {
+            self.ask_for_audit();
+        }
         self.publish();
     }
 
@@ -188,6 +201,18 @@ impl<K: Kernel> Cycle<K> {
         let now = Instant::now();
         self.engine.note_host_changed(now);
         self.requested(now);
+    }
+
+    /// Whether an audit is being read: one that is asked for meanwhile waits, as this one may have
+    /// passed what it is asked for.
+    fn is_auditing(&self) -> bool {
+        self.wires.auditor.as_ref().is_some_and(Auditor::is_busy)
+    }
+
+    fn ask_for_audit(&mut self) {
+        if self.engine.ask_for_audit(Instant::now()) {
+            self.log.expect_audit();
+        }
     }
 
     fn reconfigure(&mut self) {

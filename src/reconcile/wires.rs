@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::auditor::Auditor;
 use super::status::Status;
 use super::view::Question;
-use super::{HostChanged, Reconfigured};
+use super::{AuditAsked, HostChanged, Reconfigured};
 use crate::cluster::Update;
 use crate::plan::drain::Deadline;
 use crate::telemetry::events::{Sink, Told};
@@ -25,6 +25,9 @@ pub struct Wires {
     /// Word that the host has changed. One that waits stands for all until it is taken; nobody
     /// may be telling.
     pub host: mpsc::Receiver<HostChanged>,
+    /// Word that an audit is wanted before its time. One that waits stands for all until it is
+    /// taken; nobody may be asking.
+    pub audits: mpsc::Receiver<AuditAsked>,
     /// Another configuration, the latest; nobody may be telling.
     pub configuration: watch::Receiver<Option<Reconfigured>>,
     /// Questions about what is programmed; nobody may be asking.
@@ -50,6 +53,8 @@ pub struct Ends {
     pub updates: mpsc::Sender<Update>,
     /// Where changes of the host are told.
     pub host: mpsc::Sender<HostChanged>,
+    /// Where an audit is asked for.
+    pub ask_for_audit: mpsc::Sender<AuditAsked>,
     /// Where another configuration is told.
     pub configuration: watch::Sender<Option<Reconfigured>>,
     /// Where questions are asked.
@@ -67,6 +72,7 @@ impl Wires {
     pub fn new(metrics: Metrics) -> (Self, Ends) {
         let (tell_updates, updates) = mpsc::channel(QUEUE);
         let (tell_host, host) = mpsc::channel(1);
+        let (ask_for_audit, audits) = mpsc::channel(1);
         let (tell_configuration, configuration) = watch::channel(None);
         let (ask, questions) = mpsc::channel(1);
         let (drains, told_drains) = watch::channel(Vec::new());
@@ -76,6 +82,7 @@ impl Wires {
         let wires = Wires {
             updates,
             host,
+            audits,
             configuration,
             questions,
             auditor,
@@ -88,6 +95,7 @@ impl Wires {
         let ends = Ends {
             updates: tell_updates,
             host: tell_host,
+            ask_for_audit,
             configuration: tell_configuration,
             ask,
             drains: told_drains,

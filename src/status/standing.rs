@@ -103,7 +103,7 @@ pub(super) fn section(picture: &Picture) -> String {
     let when = picture.seconds_to_audit.map(|left| format!(", in {left} s,")).unwrap_or_default();
     format!(
         "\nfoundation of all Services, not as the daemon left it; the next audit{when} repairs it, \
-         a restart of the daemon at once\n{lines}"
+         SIGHUP to the daemon or its restart at once\n{lines}"
     )
 }
 
@@ -213,8 +213,8 @@ mod tests {
         let flushed = [(Family::V6, Ruleset::default())].into();
         let text = told(&Standing { rulesets: flushed, ..Standing::default() });
         let missing = "
-foundation of all Services, not as the daemon left it; the next audit, in 43 s, repairs it, a \
-                       restart of the daemon at once
+foundation of all Services, not as the daemon left it; the next audit, in 43 s, repairs it, \
+                       SIGHUP to the daemon or its restart at once
   device kube-ipvs0 is missing
   set KUBE-CLUSTER-IP is missing
   set KUBE-IPVS-SERVERS is missing

@@ -65,6 +65,11 @@ impl Daemon {
         self.wait_for_end(END);
     }
 
+    /// Asks the daemon for an audit (SIGHUP).
+    pub fn hang_up(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
     /// Stops the daemon where it is (SIGSTOP).
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);

@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Trial> {
         reload_refuses_what_is_wrong_and_goes_on,
         reload_follows_what_rows_depend_on,
         reload_shortens_drains_under_way,
+        reload_by_signal_brings_an_audit,
     ]
 }
 
@@ -306,5 +307,20 @@ fn reload_shortens_drains_under_way() {
     assert!(is_with_going(&mut conversation));
     volume.replace(&vanished("1s"));
     wait::until("the end of the drain", SOON, || real_server().is_none());
+    assert!(daemon.terminate().success());
+}
+
+/// Elsewhere the signal has files read again; here these are followed anyway.
+fn reload_by_signal_brings_an_audit() {
+    let world = World::new();
+    let manifests = Manifests::new();
+    let service = Service::new("web", 128, &[]);
+    manifests.put("web.yaml", &service.manifest());
+    let daemon = cluster::start(&world, &manifests, &["--audit-period=1h"]);
+    let front = service.front(Family::Ipv4).to_string();
+    world.node.output("ipvsadm", &["-D", "-t", &front]);
+    daemon.hang_up();
+    daemon.wait_for_log("INFO kube_ipvs_proxy::reconcile::log: audited", SOON);
+    wait::until("the server to be back", SOON, || dump::servers(&world.node).contains(&front));
     assert!(daemon.terminate().success());
 }

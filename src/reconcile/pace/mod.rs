@@ -42,6 +42,8 @@ pub struct Pace {
     /// When a sync ended last that carried out a change of the cluster.
     last_change: Option<Instant>,
     last_audit: Option<Instant>,
+    /// Whether somebody wants one before its time.
+    is_audit_asked: bool,
     failures_in_a_row: u32,
     /// When what failed is tried again; syncs that are asked for before do not put it off.
     retry: Option<Instant>,
@@ -58,6 +60,7 @@ impl Pace {
             last_end: None,
             last_change: None,
             last_audit: None,
+            is_audit_asked: false,
             failures_in_a_row: 0,
             retry: None,
             is_retry: true,
@@ -98,7 +101,13 @@ impl Pace {
 
     /// The whole kernel was read.
     pub fn audited(&mut self, now: Instant) {
-        self.last_audit = Some(now);
+        (self.last_audit, self.is_audit_asked) = (Some(now), false);
+    }
+
+    /// Asks for a reading of the whole kernel as soon as the spacing allows.
+    pub fn ask_for_audit(&mut self, now: Instant) {
+        self.is_audit_asked = true;
+        self.request(now);
     }
 
     /// Whether the whole kernel was ever read.
@@ -108,7 +117,7 @@ impl Pace {
 
     /// Whether the whole kernel is to be read.
     pub fn audit_is_due(&self, now: Instant) -> bool {
-        self.last_audit.is_none_or(|last| now >= last + self.periods.audit)
+        self.is_audit_asked || self.last_audit.is_none_or(|last| now >= last + self.periods.audit)
     }
 
     /// When the whole kernel was read last, and when it is to be next.

@@ -1,5 +1,7 @@
 //! What the loop takes in of a configuration, and what it tells of drains; driven by hand.
 
+use tokio::time::timeout;
+
 use super::*;
 
 #[test]
@@ -66,4 +68,38 @@ fn parts_of_audits_are_taken_between_syncs_and_behind_changes() {
     ends.updates.try_send(service).unwrap();
     cycle.take_queued();
     assert!(tell.try_send(ended()).is_err(), "a change comes first");
+}
+
+/// An audit that is asked for while one is read waits, as that one may have passed what changed.
+#[test]
+fn an_audit_that_is_asked_for_begins_at_once_or_after_the_one_that_is_read() {
+    let events = Events::default();
+    let _recording = events.record();
+    let (mut wires, ends) = Wires::new(Metrics::new());
+    let (begin, mut begun) = tokio::sync::mpsc::channel(1);
+    let (tell, told) = tokio::sync::mpsc::channel(1);
+    wires.auditor = Some(Auditor::new(begin, told));
+    let mut cycle = Cycle::new(engine(), Stub::default(), wires);
+    let ask = || ends.ask_for_audit.try_send(AuditAsked).unwrap();
+    ask();
+    ends.updates.try_send(Update::ListDone(Kind::Service)).unwrap();
+    let mut begins_after_wait = || {
+        runtime().unwrap().block_on(async {
+            let is_due = timeout(Duration::ZERO, cycle.wait()).await.is_ok();
+            is_due.then(|| cycle.sync());
+        });
+        begun.try_recv().is_ok()
+    };
+    assert!(!begins_after_wait(), "the first reading is whole");
+    ask();
+    assert!(begins_after_wait());
+    ask();
+    assert!(!begins_after_wait(), "one is read");
+    let end = || tell.try_send(Told::Ended { outcome: Ok(()), took: Duration::ZERO }).unwrap();
+    events.take();
+    end();
+    assert!(begins_after_wait());
+    assert_eq!(events.take()[0], "INFO audited");
+    end();
+    assert!(!begins_after_wait(), "nobody has asked");
 }
