@@ -43,12 +43,24 @@ pub struct Deadline {
     pub at: Instant,
 }
 
+/// Connections that ended with a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The virtual server.
+    pub server: ServerKey,
+    /// Its real server that drained.
+    pub real: RealKey,
+    /// Established connections, as of the last look.
+    pub connections: u32,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Drain {
     deadline: Instant,
     /// When it began, or was looked at last.
     last_look: Instant,
-    is_idle: bool,
+    /// What the last look has found, if there was one.
+    connections: Option<Connections>,
 }
 
 impl Drains {
@@ -77,7 +89,7 @@ impl Drains {
         for Deadline { server, real, at } in remembered {
             let there = seen.servers.get(&server).and_then(|server| server.reals.get(&real));
             if there.is_some_and(|there| there.weight == 0) {
-                let drain = Drain { deadline: at, last_look: now, is_idle: false };
+                let drain = Drain { deadline: at, last_look: now, connections: None };
                 self.put((server, real), Some(drain));
             }
         }
@@ -106,7 +118,7 @@ impl Drains {
         weight: u32,
         now: Instant,
     ) -> bool {
-        let is_over = |drain: &Drain| drain.is_idle || drain.deadline <= now;
+        let is_over = |drain: &Drain| drain.is_idle() || drain.deadline <= now;
         !server.protocol.drains()
             || self.longest(desired.leaving(server), real).is_zero()
             || (weight == 0 && self.under_way.get(&(*server, *real)).is_some_and(is_over))
@@ -147,7 +159,7 @@ impl Drains {
                 let drain = match self.under_way.get(&(*key, *real)) {
                     Some(drain) if drain.deadline <= deadline => continue,
                     Some(drain) => Drain { deadline, ..*drain },
-                    None => Drain { deadline, last_look: now, is_idle: false },
+                    None => Drain { deadline, last_look: now, connections: None },
                 };
                 self.put((*key, *real), Some(drain));
             }
@@ -158,10 +170,17 @@ impl Drains {
     pub fn look(&mut self, counts: &BTreeMap<(ServerKey, RealKey), Connections>, now: Instant) {
         for (key, connections) in counts {
             if let Some(drain) = self.under_way.get(key).copied() {
-                let is_idle = connections.total() == 0;
-                self.put(*key, Some(Drain { is_idle, last_look: now, ..drain }));
+                let connections = Some(*connections);
+                self.put(*key, Some(Drain { connections, last_look: now, ..drain }));
             }
         }
+    }
+
+    /// What the removal of a real server cuts. Connections that were closing already are not told:
+    /// their entries outlast them by minutes, and most deadlines.
+    pub fn cut_by_removal(&self, (server, real): (ServerKey, RealKey)) -> Option<Cut> {
+        let connections = self.under_way.get(&(server, real))?.connections?.active;
+        (connections > 0).then_some(Cut { server, real, connections })
     }
 
     /// Servers whose draining real servers are to be looked at next, `most` at most.
@@ -231,6 +250,10 @@ impl Drains {
 }
 
 impl Drain {
+    fn is_idle(&self) -> bool {
+        self.connections.is_some_and(|connections| connections.total() == 0)
+    }
+
     /// When to look next. One that was over at the last look may have to stay, and waits as well.
     fn next(&self) -> Instant {
         let next = self.last_look + LOOK_EVERY;

@@ -11,6 +11,7 @@ use crate::desired::{Desired, Rejected};
 use crate::kernel::Error;
 use crate::model::ipvs::ServerKey;
 use crate::model::leftover::Leftover;
+use crate::plan::drain::Cut;
 use crate::plan::drift::{Drift, Drifted};
 use crate::plan::mirror::Mirror;
 use crate::plan::takeover::Takeover;
@@ -18,7 +19,7 @@ use crate::plan::takeover::Takeover;
 /// Failures that are named in one sync; of a missing module there may be thousands.
 const MOST_NAMED: usize = 10;
 
-/// Virtual servers of others that are named; kube-proxy may have left thousands.
+/// Servers that are named in one line; kube-proxy may have left thousands.
 const FEW: usize = 5;
 
 /// What to do where virtual servers of others were changed.
@@ -51,6 +52,7 @@ impl Log {
         self.sync += 1;
         say_news(news);
         say_takeover(&report.takeover);
+        say_cut(&report.cut);
         let Counts { added, changed, removed } = report.total();
         let &Report { drains, postponed, deferred, is_audit: audit, .. } = report;
         let (sync, failed) = (self.sync, report.failed.len());
@@ -153,11 +155,7 @@ fn say_news(news: &News) {
 
 /// Names the first few virtual servers of others that have become ours.
 fn say_takeover(Takeover { from_kube_proxy, from_others, changed }: &Takeover) {
-    let few = |servers: &[ServerKey]| {
-        let few: Vec<String> = servers.iter().take(FEW).map(ToString::to_string).collect();
-        let more = if servers.len() > FEW { ", ..." } else { "" };
-        (servers.len(), few.join(", ") + more)
-    };
+    let few = |servers: &[ServerKey]| (servers.len(), few(servers, ToString::to_string));
     let (count, servers) = few(from_kube_proxy);
     if count > 0 {
         info!(count, servers, "virtual servers of kube-proxy were taken over");
@@ -174,6 +172,24 @@ fn say_takeover(Takeover { from_kube_proxy, from_others, changed }: &Takeover) {
             "virtual servers of others were taken over and get what the Services of their addresses want"
         ),
     }
+}
+
+/// Counts connections that drains had at their deadlines, and names the first few real servers with
+/// theirs: of a rolling update, many drains end at once.
+fn say_cut(cut: &[Cut]) {
+    let count: u64 = cut.iter().map(|cut| u64::from(cut.connections)).sum();
+    let text =
+        |Cut { server, real, connections }: &Cut| format!("{server} > {real}: {connections}");
+    if count > 0 {
+        info!(count, servers = few(cut, text), "connections were cut by the deadlines of drains");
+    }
+}
+
+/// The first few in words.
+fn few<T>(all: &[T], text: impl Fn(&T) -> String) -> String {
+    let few: Vec<String> = all.iter().take(FEW).map(text).collect();
+    let more = if all.len() > FEW { ", ..." } else { "" };
+    few.join(", ") + more
 }
 
 /// Names rows that others changed, each with the Service that has it, if one has.
@@ -257,6 +273,30 @@ mod tests {
         let told = told_of_takeover(changed);
         assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
         assert_eq!(told_of_takeover(Takeover::default()), [""; 0]);
+    }
+
+    #[test]
+    fn connections_that_deadlines_cut_are_counted_and_the_first_few_servers_named() {
+        let server = front("tcp 10.96.0.1:80");
+        let cut = |number: u32| {
+            let real = real(&format!("10.244.1.{number}:8080"));
+            Cut { server, real, connections: number }
+        };
+        let told = |numbers: &[u32]| {
+            let cut = numbers.iter().copied().map(cut).collect();
+            let report = Report { cut, ..Report::default() };
+            let say = || Log::default().sync(&report, Duration::ZERO, 0, &News::default());
+            let mut lines = logged(Level::INFO, say);
+            lines.retain(|line| line.contains("were cut"));
+            lines
+        };
+        let expected = "INFO connections were cut by the deadlines of drains count=3 \
+                        servers=\"tcp 10.96.0.1:80 > 10.244.1.3:8080: 3\"";
+        assert_eq!(told(&[3]), [expected]);
+        let many = told(&[1, 2, 3, 4, 5, 6]);
+        assert!(many.len() == 1 && many[0].contains(" count=21 "), "{many:?}");
+        assert!(many[0].ends_with("10.244.1.5:8080: 5, ...\""), "{many:?}");
+        assert_eq!(told(&[]), [""; 0]);
     }
 
     /// What is said of a table of nftables mode that a sync did not remove, and of the next one.

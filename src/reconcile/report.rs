@@ -12,6 +12,7 @@ use crate::desired::front::Away;
 use crate::kernel::{Error, Failure};
 use crate::model::leftover::Leftover;
 use crate::model::net::PerFamily;
+use crate::plan::drain::Cut;
 use crate::plan::drift::Drift;
 use crate::plan::step::{Change, Step};
 use crate::plan::takeover::Takeover;
@@ -48,6 +49,8 @@ pub struct Report {
     pub postponed: usize,
     /// Real servers draining now.
     pub drains: usize,
+    /// Connections that drains had when their deadlines ended them.
+    pub cut: Vec<Cut>,
     /// Slow changes of rows that serve, left to the next syncs.
     pub deferred: usize,
     /// Rows that an audit found otherwise than they were left since the sync before.

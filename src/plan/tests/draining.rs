@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{DrainTimeouts, Periods, Policy};
+use crate::plan::drain::Cut;
 
 /// Between a change and a look at what drains.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -62,6 +63,33 @@ fn its_deadline_is_short_once_it_vanished_and_long_while_it_leaves() {
         node.wait(1);
         assert_eq!(node.changes(), GONE);
     }
+}
+
+#[test]
+fn a_deadline_tells_the_connections_that_it_cuts_once_it_has_cut_them() {
+    let mut node = draining(vanished());
+    node.wait(9);
+    assert_eq!(node.sync().cut, []);
+    connect(&mut node, 3);
+    node.kernel.faults = Faults::When(|step| matches!(step, Step::Reals(_)), Fault::Refused);
+    node.wait(1);
+    assert_eq!(node.sync().cut, [], "nothing was removed");
+    node.kernel.faults = Faults::None;
+    node.wait(1);
+    let (server, real) = (front("tcp 10.96.0.1:80"), real("10.244.1.2:8080"));
+    assert_eq!(node.sync().cut, [Cut { server, real, connections: 3 }]);
+    assert_eq!(node.sync().cut, []);
+}
+
+/// Entries of connections that are closed stay for two minutes.
+#[test]
+fn a_deadline_tells_nothing_of_connections_that_were_closing() {
+    let mut node = draining(vanished());
+    let key = (front("tcp 10.96.0.1:80"), real("10.244.1.2:8080"));
+    node.kernel.connections.insert(key, Connections { active: 0, inactive: 7 });
+    node.wait(10);
+    let report = node.sync();
+    assert_eq!((report.counts["reals"].removed, report.cut), (1, vec![]));
 }
 
 /// Nothing is removed while a part of the cluster is unknown; nor is it looked for all the time.

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use super::Engine;
 use crate::model::ipvs::ServerKey;
+use crate::plan::drain::Cut;
+use crate::plan::step::Step;
 use crate::reconcile::pace::Ahead;
 
 /// Most virtual servers that are looked at in one sync, unless a change may follow closely.
@@ -17,6 +19,14 @@ impl Engine {
             Some(at) if at <= now => self.drains.due(now, self.looks_at_once(now)),
             _ => BTreeSet::new(),
         }
+    }
+
+    /// Connections that a step has cut by ending drains before they did.
+    pub(super) fn cut_by(&self, step: &Step, failed: &BTreeSet<usize>) -> Vec<Cut> {
+        let Step::Reals(changes) = step else { return Vec::new() };
+        let took_effect = changes.iter().enumerate().filter(|(index, _)| !failed.contains(index));
+        let removed = took_effect.filter(|(_, change)| change.to.is_none());
+        removed.filter_map(|(_, change)| self.drains.cut_by_removal(change.key)).collect()
     }
 
     /// How many virtual servers to look at: a change that comes in meanwhile does not wait for the

@@ -159,6 +159,7 @@ impl Engine {
         let failures = kernel.apply(&step);
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         self.mirror.note(&step, &failed);
+        report.cut.extend(self.cut_by(&step, &failed));
         if step.is_of_foundation() {
             self.founded = None;
         }
