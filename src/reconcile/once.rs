@@ -73,6 +73,8 @@ async fn sync_to_the_end(cycle: &mut Cycle<impl Kernel>, patience: Patience) -> 
         let waited = match (total.is_complete(), total.drains) {
             _ if total.deferred > 0 => wait.await,
             (true, 0) => return total,
+            // Where one sync follows the other, no timer gets its turn.
+            (true, _) if Instant::now() >= drained_by => return total,
             (true, _) => timeout_at(drained_by, wait).await.unwrap_or(Err(Ended::Stopped)),
             (false, _) if attempts == patience.attempts => return total,
             (false, _) => {

@@ -34,8 +34,9 @@ fn once_gives_up() {
     assert_eq!(error.to_string(), expected);
 }
 
-/// One run of `--once` on a host that knows an endpoint which the cluster no longer has.
-fn once_after_an_endpoint_left(connections: u32, drains: Duration) -> Report {
+/// One run of `--once` on a host that knows an endpoint which the cluster no longer has, with a
+/// longest pause between two syncs.
+fn once_after_an_endpoint_left(connections: u32, drains: Duration, pause: Duration) -> Report {
     let web = || objects::service("default/web", &["10.96.0.1"], &["tcp 80"]).applied();
     let slice = |addresses: &[&str]| {
         let endpoints: Vec<_> = addresses.iter().map(|one| objects::endpoint(one)).collect();
@@ -50,14 +51,14 @@ fn once_after_an_endpoint_left(connections: u32, drains: Duration) -> Report {
     for update in objects::listed([web(), slice(&["10.244.1.1"])]) {
         ends.updates.try_send(update).unwrap();
     }
-    let periods = Periods { sync: HOUR, min_sync: Duration::ZERO, audit: HOUR };
+    let periods = Periods { sync: pause, min_sync: Duration::ZERO, audit: HOUR };
     let engine = Engine::new(objects::policy(), periods, Store::new(&Kind::ALL));
     once::run(engine, before.kernel, wires, Patience { drains, ..PATIENCE }).unwrap()
 }
 
 #[test]
 fn once_ends_drains_that_are_idle() {
-    let report = once_after_an_endpoint_left(0, LIMIT);
+    let report = once_after_an_endpoint_left(0, LIMIT, HOUR);
     let reals = report.counts["reals"];
     assert_eq!((report.is_complete(), report.drains), (true, 0));
     assert_eq!((reals.changed, reals.removed), (1, 1));
@@ -65,9 +66,19 @@ fn once_ends_drains_that_are_idle() {
 
 #[test]
 fn once_says_what_still_drains() {
-    let report = once_after_an_endpoint_left(1, Duration::from_millis(50));
+    let report = once_after_an_endpoint_left(1, PATIENCE.drains, HOUR);
     assert_eq!((report.is_complete(), report.drains), (true, 1));
     let text = report.to_string();
     let expected = "still draining: 1 real server; a running daemon, or a later run, ends that\n";
     assert!(text.ends_with(expected), "{text}");
+}
+
+/// As in a cluster that never rests.
+#[test]
+fn once_waits_for_drains_as_long_as_told_while_one_sync_follows_the_other() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let run = || once_after_an_endpoint_left(1, PATIENCE.drains, Duration::ZERO);
+    std::thread::spawn(move || drop(tell.send(run())));
+    let report = told.recv_timeout(LIMIT).expect("an end");
+    assert_eq!((report.is_complete(), report.drains), (true, 1));
 }

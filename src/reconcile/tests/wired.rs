@@ -103,3 +103,36 @@ fn an_audit_that_is_asked_for_begins_at_once_or_after_the_one_that_is_read() {
     end();
     assert!(!begins_after_wait(), "nobody has asked");
 }
+
+/// With no pause between syncs, the next one is due when one ends.
+#[test]
+fn syncs_that_follow_each_other_hold_up_neither_news_nor_the_end() {
+    let (wires, ends) = Wires::new(Metrics::new());
+    let (stub, stop) = (Stub::default(), wires.stop.clone());
+    let periods = Periods { sync: Duration::ZERO, min_sync: Duration::ZERO, audit: HOUR };
+    let engine = Engine::new(policy(), periods, Store::new(&[Kind::Service]));
+    let mut cycle = Cycle::new(engine, stub.clone(), wires);
+    let mut wait = || {
+        let waited = runtime().unwrap().block_on(cycle.wait());
+        waited.map(|()| cycle.sync().is_complete())
+    };
+    ends.updates.try_send(Update::ListDone(Kind::Service)).unwrap();
+    assert_eq!([wait(), wait()], [Ok(true); 2]);
+
+    let policy = Policy { masquerade_all: true, ..policy() };
+    ends.configuration.send_replace(Some(Reconfigured { policy, periods }));
+    ends.updates.try_send(service("web", [10, 96, 0, 1])).unwrap();
+    ends.host.try_send(HostChanged).unwrap();
+    ends.ask_for_audit.try_send(AuditAsked).unwrap();
+    let (answer, mut answered) = tokio::sync::oneshot::channel();
+    ends.ask.try_send(view::Question { after: None, answer }).unwrap();
+    let rules = stub.0.lock().unwrap().mirror.tables.rulesets.clone();
+    assert_eq!(wait(), Ok(true));
+    assert_eq!((stub.servers(), answered.try_recv().is_ok()), (1, true));
+    assert_ne!(stub.0.lock().unwrap().mirror.tables.rulesets, rules);
+    for waiting in [ends.host.capacity(), ends.ask_for_audit.capacity()] {
+        assert_eq!(waiting, 1, "it was taken");
+    }
+    stop.cancel();
+    assert_eq!(wait(), Err(Ended::Stopped));
+}
