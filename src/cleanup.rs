@@ -47,7 +47,7 @@ const LEFTOVERS: &str = "leftovers";
 
 /// What is said before the virtual servers that were ours and stay.
 const LEFT: &str = "\
-left to others by --ipvs-exclude-cidrs and no longer on record as ours; to remove them:
+left to others by --ipvs-exclude-cidrs, although made here; to remove them:
 ";
 
 /// Kernel: `run_estimation` is 1 in a network namespace where nobody has set it.
@@ -300,7 +300,7 @@ mod tests {
         let fronts = ["tcp 10.96.0.1:80", "sctp 10.96.0.1:81", "udp [fd00::1]:53"];
         let left = fronts.map(objects::front).into();
         let text = Outcome { left, ..Outcome::default() }.to_string();
-        let expected = "left to others by --ipvs-exclude-cidrs and no longer on record as ours; \
+        let expected = "left to others by --ipvs-exclude-cidrs, although made here; \
                         to remove them:\n  ipvsadm -D -t 10.96.0.1:80\n  \
                         ipvsadm -D --sctp-service 10.96.0.1:81\n  ipvsadm -D -u [fd00::1]:53\n";
         assert!(text.ends_with(expected), "{text}");

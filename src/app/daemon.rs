@@ -222,7 +222,7 @@ impl Life {
     fn audit(&self) {
         info!(
             signal = "SIGHUP",
-            "auditing at once, configuration files are followed without being asked"
+            "an audit is asked for, configuration files are followed without being asked"
         );
         // One that waits to be taken stands for this one too.
         let _ = self.ask_for_audit.try_send(AuditAsked);

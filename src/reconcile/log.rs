@@ -53,6 +53,12 @@ impl Log {
         say_news(news);
         say_takeover(&report.takeover);
         say_cut(&report.cut);
+        // Whoever waits for an audit is as well served with a reading of everything.
+        if let Some(took) = report.reading
+            && std::mem::take(&mut self.is_audit_expected)
+        {
+            info!(?took, "audited");
+        }
         let Counts { added, changed, removed } = report.total();
         let &Report { drains, postponed, deferred, is_audit: audit, .. } = report;
         let (sync, failed) = (self.sync, report.failed.len());

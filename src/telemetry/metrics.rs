@@ -93,7 +93,7 @@ struct Policy {
     ip_family: String,
 }
 
-/// What failed: a kind of step, or `observe`.
+/// What failed: a kind of step, `observe`, or `read_ahead`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Operation {
     operation: &'static str,

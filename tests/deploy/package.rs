@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Trial> {
         installed_package_starts_nothing_by_itself,
         started_unit_is_ready_when_it_serves,
         daemon_has_the_rights_it_needs_and_no_others,
+        reload_brings_an_audit,
         restart_loses_no_request,
         crash_loses_no_request,
         hanging_daemon_is_replaced,
@@ -110,6 +111,16 @@ fn daemon_has_the_rights_it_needs_and_no_others() {
     let exposure = judged.lines().rfind(|line| line.contains("exposure level"));
     eprintln!("{}", exposure.unwrap_or(&judged));
     assert!(exposure.is_some_and(|line| line.contains(" OK ")), "{judged}");
+}
+
+fn reload_brings_an_audit() {
+    serving();
+    let before = unit::process();
+    run(&format!("systemctl reload {}", unit::NAME));
+    // With the signal, as the end of an audit by the clock is not told at this verbosity.
+    let is_told = || unit::journal().contains("audited");
+    assert!(wait::holds_within(SOON, is_told), "no audit\n{}", unit::journal());
+    assert_eq!(unit::process(), before);
 }
 
 fn restart_loses_no_request() {

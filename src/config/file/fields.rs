@@ -95,7 +95,7 @@ pub const FIELDS: [Field; 72] = [
     not_zero("clientConnection.burst", Shape::Whole, "kube-api-burst"),
     flag("logging.format", Shape::Text, "logging-format"),
     not_zero("logging.flushFrequency", Shape::Any, "log-flush-frequency"),
-    flag("logging.verbosity", Shape::Whole, "v"),
+    not_zero("logging.verbosity", Shape::Whole, "v"),
     nothing("logging.vmodule", Shape::Any, "null"),
     nothing("logging.options", Shape::Any, "null"),
     flag("hostnameOverride", Shape::Text, "hostname-override"),

@@ -23,14 +23,12 @@ const FOUNDATION: &str = "settings, sets, rules or the device are not as they we
 const MANY: &str = "many virtual servers are not as they were left";
 
 impl Engine {
-    /// Has an audit begin with the next sync, which is due; false if the first reading is to come
+    /// Has an audit begin with the next sync, which is due, unless the first reading is to come
     /// anyway.
-    pub fn ask_for_audit(&mut self, now: Instant) -> bool {
-        let is_to_come = self.pace.has_audited();
-        if is_to_come {
+    pub fn ask_for_audit(&mut self, now: Instant) {
+        if self.pace.has_audited() {
             self.pace.ask_for_audit(now);
         }
-        is_to_come
     }
 
     /// Begins an audit if one is due; the parts that are told next are taken for its reading.

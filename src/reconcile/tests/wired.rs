@@ -102,6 +102,12 @@ fn an_audit_that_is_asked_for_begins_at_once_or_after_the_one_that_is_read() {
     assert_eq!(events.take()[0], "INFO audited");
     end();
     assert!(!begins_after_wait(), "nobody has asked");
+    ask();
+    assert!(begins_after_wait());
+    events.take();
+    tell.try_send(Told::Ended { outcome: Err(refused()), took: Duration::ZERO }).unwrap();
+    assert!(!begins_after_wait(), "everything is read in its place");
+    assert!(events.take().contains(&"INFO audited".into()));
 }
 
 /// With no pause between syncs, the next one is due when one ends.
