@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::config::Policy;
@@ -15,8 +16,10 @@ use crate::desired::{Desired, foundation};
 use crate::kernel::{Error, Kernel};
 use crate::model::iptables::Ruleset;
 use crate::model::ipvs::ServerKey;
+use crate::model::link::DEVICE;
 use crate::model::observed::{Observed, Scope};
 use crate::model::sysctl::{self, RUN_ESTIMATION};
+use crate::model::tables::Tables;
 use crate::plan::drain::Drains;
 use crate::plan::mirror::Mirror;
 use crate::plan::slow::Slow;
@@ -50,6 +53,11 @@ const LEFT: &str = "\
 left to others by --ipvs-exclude-cidrs, although made here; to remove them:
 ";
 
+/// What is said before addresses on the device that others bound.
+const STRANGERS: &str = "\
+kube-ipvs0 stays, as addresses are bound to it that are not ours; to remove it with them:
+";
+
 /// Kernel: `run_estimation` is 1 in a network namespace where nobody has set it.
 const TURN_ON_ESTIMATION: &str = "\
 to have IPVS gather counts and rates again, for ipvsadm --stats and exporters:
@@ -67,6 +75,8 @@ pub struct Outcome {
     pub remaining: BTreeMap<&'static str, usize>,
     /// Virtual servers that were on record as ours, and are left to others as they were asked to be.
     pub left: BTreeSet<ServerKey>,
+    /// Addresses of others that keep the device.
+    pub strangers: BTreeSet<IpAddr>,
     /// Settings that are as the daemon wants them, and stay so.
     pub settings: Vec<(String, String)>,
 }
@@ -79,9 +89,12 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> 
     for _ in 0..ROUNDS {
         let observed = kernel.observe(&Scope::Everything)?;
         outcome.settings = settings(&observed, policy);
-        outcome.left.extend(owned::given_up(&nothing, &observed.tables));
+        let seen = &observed.tables;
+        let is_given_up = |key: &&ServerKey| owned::is_given_up(&nothing, seen, key);
+        outcome.left.extend(seen.servers.keys().filter(is_given_up));
         let (mut mirror, steps) = plan(observed, &nothing);
         if steps.is_empty() {
+            outcome.strangers = strangers(&mirror.tables);
             return Ok(outcome);
         }
         let before = rules(&mirror);
@@ -126,6 +139,12 @@ fn remove(
     report
 }
 
+/// What is bound to the device when all of ours is gone.
+fn strangers(seen: &Tables) -> BTreeSet<IpAddr> {
+    let bound = seen.addresses.iter().filter(|(_, binding)| binding.address);
+    bound.map(|(address, _)| *address).collect()
+}
+
 /// Rules of ours that are there, of both families.
 fn rules(mirror: &Mirror) -> usize {
     mirror.tables.rulesets.values().map(Ruleset::number_of_rules).sum()
@@ -156,6 +175,7 @@ impl fmt::Display for Outcome {
             self.write_remaining(f)?;
         }
         self.write_left(f)?;
+        self.write_strangers(f)?;
         self.write_settings(f)
     }
 }
@@ -196,6 +216,15 @@ impl Outcome {
         self.left.iter().try_for_each(|key| writeln!(f, "  ipvsadm -D {}", address(key)))
     }
 
+    fn write_strangers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.strangers.is_empty() {
+            return Ok(());
+        }
+        f.write_str(STRANGERS)?;
+        self.strangers.iter().try_for_each(|address| writeln!(f, "  {address}"))?;
+        writeln!(f, "  ip link delete {DEVICE}")
+    }
+
     fn write_settings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.settings.is_empty() {
             writeln!(f, "left as they are, since others may rely on them:")?;
@@ -223,6 +252,7 @@ mod tests {
     use crate::config::Periods;
     use crate::model::iptables::{ChainKey, TableName};
     use crate::model::ipvs::{Server, VirtualServer};
+    use crate::model::link::Binding;
     use crate::model::net::Family;
     use crate::reconcile::engine::Engine;
     use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
@@ -277,6 +307,19 @@ mod tests {
         assert!(text.ends_with("\n  sysctl net.ipv4.vs.run_estimation=1\n"), "{text}");
         let again = run(&mut kernel, &objects::policy()).unwrap().to_string();
         assert!(again.starts_with("nothing to remove\n"), "{again}");
+    }
+
+    #[test]
+    fn addresses_of_others_keep_the_device_and_are_told() {
+        let mut kernel = programmed();
+        let foreign = "192.0.2.7".parse().unwrap();
+        kernel.tables.addresses.insert(foreign, Binding::ADDRESS);
+        let outcome = run(&mut kernel, &objects::policy()).unwrap();
+        assert!(outcome.is_complete() && kernel.tables.device, "{outcome}");
+        assert_eq!(outcome.strangers, [foreign].into());
+        let told = "that are not ours; to remove it with them:\n  192.0.2.7\n  \
+                    ip link delete kube-ipvs0\n";
+        assert!(outcome.to_string().contains(told), "{outcome}");
     }
 
     #[test]

@@ -21,10 +21,9 @@ pub fn server(desired: &Desired, seen: &Tables, key: &ServerKey) -> bool {
     !desired.excludes(&key.address) && is_on_record(seen, key)
 }
 
-/// Virtual servers that are on record as ours and left to others from now on.
-pub fn given_up(desired: &Desired, seen: &Tables) -> impl Iterator<Item = ServerKey> {
-    let is_given_up = |key: &&ServerKey| desired.excludes(&key.address) && is_on_record(seen, key);
-    seen.servers.keys().filter(is_given_up).copied()
+/// Whether a virtual server is on record as ours and left to others from now on.
+pub fn is_given_up(desired: &Desired, seen: &Tables, key: &ServerKey) -> bool {
+    desired.excludes(&key.address) && seen.servers.contains_key(key) && is_on_record(seen, key)
 }
 
 fn is_on_record(seen: &Tables, key: &ServerKey) -> bool {

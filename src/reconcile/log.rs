@@ -26,6 +26,10 @@ const FEW: usize = 5;
 const LEAVE: &str = "if they are to stay as they were, --ipvs-exclude-cidrs leaves their addresses \
                      to others; else stop what made them";
 
+/// What to do about virtual servers that nobody removes.
+const DELETE: &str = "where nobody else has them, ipvsadm -D removes one: -t, -u or \
+                      --sctp-service, and ADDRESS:PORT";
+
 /// What to do about what kube-proxy left behind.
 const REMOVE: &str = "stop kube-proxy if it runs; --remove-leftovers removes it, as does --cleanup";
 
@@ -52,6 +56,7 @@ impl Log {
         self.sync += 1;
         say_news(news);
         say_takeover(&report.takeover);
+        say_given_up(&report.given_up);
         say_cut(&report.cut);
         // Whoever waits for an audit is as well served with a reading of everything.
         if let Some(took) = report.reading
@@ -180,6 +185,19 @@ fn say_takeover(Takeover { from_kube_proxy, from_others, changed }: &Takeover) {
     }
 }
 
+/// Names the first few virtual servers that were made here and are left to others, as nothing tells
+/// them from those of others afterwards.
+fn say_given_up(given_up: &[ServerKey]) {
+    if !given_up.is_empty() {
+        warn!(
+            count = given_up.len(),
+            servers = few(given_up, ToString::to_string),
+            fix = DELETE,
+            "virtual servers made here are left to others by --ipvs-exclude-cidrs, and stay"
+        );
+    }
+}
+
 /// Counts connections that drains had at their deadlines, and names the first few real servers with
 /// theirs: of a rolling update, many drains end at once.
 fn say_cut(cut: &[Cut]) {
@@ -279,6 +297,24 @@ mod tests {
         let told = told_of_takeover(changed);
         assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}");
         assert_eq!(told_of_takeover(Takeover::default()), [""; 0]);
+    }
+
+    #[test]
+    fn servers_that_are_given_up_are_counted_and_the_first_few_named() {
+        let given_up: Vec<ServerKey> =
+            (1..=6).map(|port| front(&format!("tcp 10.96.0.1:{port}"))).collect();
+        let told = |given_up: &[ServerKey]| {
+            let report = Report { given_up: given_up.to_vec(), ..Report::default() };
+            let say = || Log::default().sync(&report, Duration::ZERO, 0, &News::default());
+            let mut lines = logged(Level::WARN, say);
+            lines.retain(|line| line.contains("are left to others"));
+            lines
+        };
+        let lines = told(&given_up);
+        let expected = "stay count=6 servers=\"tcp 10.96.0.1:1, ";
+        assert!(lines.len() == 1 && lines[0].contains(expected), "{lines:?}");
+        assert!(lines[0].contains("10.96.0.1:5, ...\" fix=\"where nobody"), "{lines:?}");
+        assert_eq!(told(&[]), [""; 0]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::counted;
 use crate::desired::Rejected;
 use crate::desired::front::Away;
 use crate::kernel::{Error, Failure};
+use crate::model::ipvs::ServerKey;
 use crate::model::leftover::Leftover;
 use crate::model::net::PerFamily;
 use crate::plan::drain::Cut;
@@ -43,6 +44,8 @@ pub struct Report {
     pub taken_away: Vec<Leftover>,
     /// What others made, the first sync found where Services have fronts, and is ours by now.
     pub takeover: Takeover,
+    /// Virtual servers made here that are left to others from now on, and on record no longer.
+    pub given_up: Vec<ServerKey>,
     /// Objects, or parts of them, that are not programmed; filled in by `--once` alone.
     pub rejected: Vec<Rejected>,
     /// Changes that wait for the next sync because what they rely on failed.

@@ -15,16 +15,22 @@ const PUNCTUATION: [char; 5] = ['"', ',', ';', '(', ')'];
 
 /// Everything, as parts of the text.
 pub(super) fn all(picture: &Picture) -> String {
-    parts(picture, |_| true) + &part("refused files", picture.refused.iter())
+    parts(picture, |_| true) + &refused(picture)
 }
 
-/// What names the address, such as a claim that another Service was preferred to, and what is said
-/// of the Services that have it.
+/// What names the address, such as a claim that another Service was preferred to, what is said of
+/// the Services that have it, and files that cannot be used.
 pub(super) fn about(picture: &Picture, asked: Asked, owners: &BTreeSet<&str>) -> String {
     let is_of_owner = |object: &str| {
         object.strip_prefix("Service ").is_some_and(|service| owners.contains(service))
     };
+    // Whatever the address is of may be in a file that cannot be used, or be otherwise there.
     parts(picture, |(object, reason)| is_of_owner(object) || names(reason, asked))
+        + &refused(picture)
+}
+
+fn refused(picture: &Picture) -> String {
+    part("refused files", picture.refused.iter())
 }
 
 fn parts(picture: &Picture, is_told: impl Fn(&Complaint) -> bool) -> String {

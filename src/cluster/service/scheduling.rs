@@ -63,14 +63,29 @@ fn flags(given: Given<'_>, scheduler: Option<&str>) -> Result<Vec<Flag>, String>
         let is_of_it = |of: Option<&str>| of.is_none() || scheduler.is_none() || of == scheduler;
         match FLAGS.iter().find(|(flag, of, _)| *flag == word && is_of_it(*of)) {
             Some(flag) => flags.push(*flag),
-            None => {
-                let fitting = FLAGS.iter().filter(|(_, of, _)| is_of_it(*of));
-                let fitting: Vec<&str> = fitting.map(|(flag, ..)| *flag).collect();
-                return Err(not_one_of(name, word, &fitting, "the default is used"));
-            }
+            None => return Err(no_flag(name, word, scheduler, is_of_it)),
         }
     }
     Ok(flags)
+}
+
+/// Why a word is no flag of the scheduler.
+fn no_flag(
+    annotation: &str,
+    word: &str,
+    scheduler: Option<&str>,
+    is_of_it: impl Fn(Option<&str>) -> bool,
+) -> String {
+    let of_another = FLAGS.iter().find(|(flag, ..)| *flag == word).and_then(|(_, of, _)| *of);
+    if let (Some(of), Some(scheduler)) = (of_another, scheduler) {
+        return format!(
+            "metadata.annotations[{annotation}]: \"{word}\" is a flag of the scheduler {of}, and \
+             not of {scheduler}; the default is used"
+        );
+    }
+    let fitting = FLAGS.iter().filter(|(_, of, _)| is_of_it(*of));
+    let fitting: Vec<&str> = fitting.map(|(flag, ..)| *flag).collect();
+    not_one_of(annotation, word, &fitting, "the default is used")
 }
 
 #[cfg(test)]
@@ -134,9 +149,13 @@ mod tests {
         }
         let (scheduler, flags, reasons) = read(["", "", "sh", "sh-port,mh-port"]);
         assert_eq!((scheduler.as_deref(), flags), (Some("sh"), vec![]));
-        let expected = "metadata.annotations[kube-router.io/service.schedflags]: \"mh-port\" is not \
-                        one of sh-fallback, sh-port, flag-1, flag-2, flag-3; the default is used; did you \
-                        mean sh-port?";
+        let expected = "metadata.annotations[kube-router.io/service.schedflags]: \"mh-port\" is a \
+                        flag of the scheduler mh, and not of sh; the default is used";
+        assert_eq!(reasons, [expected]);
+        let (.., reasons) = read(["sh", "sh-prt", "", ""]);
+        let expected = "metadata.annotations[ipvs.kube-ipvs-proxy.io/scheduler-flags]: \"sh-prt\" is \
+                        not one of sh-fallback, sh-port, flag-1, flag-2, flag-3; the default is used; \
+                        did you mean sh-port?";
         assert_eq!(reasons, [expected]);
     }
 }

@@ -11,7 +11,7 @@ use crate::model::ipvs::{RealKey, ServerKey};
 use crate::plan::slow::Slow;
 use crate::plan::step::Step;
 use crate::plan::takeover::Strangers;
-use crate::plan::{self, Extent, Inputs, guard};
+use crate::plan::{self, Extent, Inputs, guard, owned};
 use crate::reconcile::report::{Failed, Report};
 
 impl Engine {
@@ -73,6 +73,7 @@ impl Engine {
         report: &mut Report,
     ) {
         let drained = self.servers_of(extent);
+        let given_up = self.given_up(&drained);
         report.is_partial = self.store.is_partial();
         let due = Slow::of(&self.desired, &self.mirror, extent);
         let slow = self.slow.take(&due, self.pace.may_retry(now));
@@ -88,10 +89,19 @@ impl Engine {
             }
             self.apply(kernel, step, report);
         }
+        let is_on_record = self.given_up(&given_up);
+        report.given_up.extend(given_up.difference(&is_on_record));
         self.mirror.share(self.desired.tables(), &drained);
         // A restart finds draining real servers in the kernel; a deadline that nobody has kept
         // starts now.
         self.track(&drained, now);
+    }
+
+    /// Those that are on record as ours still, and left to others from now on.
+    fn given_up(&self, servers: &BTreeSet<ServerKey>) -> BTreeSet<ServerKey> {
+        let seen = &self.mirror.tables;
+        let is_given_up = |key: &&ServerKey| owned::is_given_up(&self.desired, seen, key);
+        servers.iter().filter(is_given_up).copied().collect()
     }
 
     /// The virtual servers that a plan looks at.

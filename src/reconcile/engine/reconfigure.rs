@@ -96,7 +96,10 @@ mod tests {
         let excluded = vec!["10.96.0.0/12".parse().unwrap()];
         let without = Policy { excluded, ..policy() };
         node.engine.reconfigure(without, PERIODS, node.now);
-        node.sync();
+        let in_range: Vec<_> =
+            servers.keys().copied().filter(|key| key.address.is_ipv4()).collect();
+        assert_eq!(node.sync().given_up, in_range);
+        assert_eq!(node.sync().given_up, []);
         assert!(!node.engine.rejected().is_empty());
         assert_eq!(node.kernel.tables.servers, servers);
         node.engine.reconfigure(with, PERIODS, node.now);
