@@ -212,7 +212,7 @@ fn reload_refuses_what_is_wrong_and_goes_on() {
     for (text, said) in [
         ("mode: iptables\n", "mode=iptables: this program is"),
         ("mode: ipvs\nipvs: {scheduler: best}\n", "ipvs.scheduler=best: must be"),
-        ("ipvs: {unfinished\n", "unclosed bracket"),
+        ("ipvs: {unfinished\n", "line 7: unclosed bracket"),
     ] {
         volume.replace(&format!("{PLAIN}{text}"));
         daemon.wait_for_log(&format!("file={path} reason=\"{said}"), SOON);
