@@ -18,6 +18,8 @@ use crate::cluster::{self, Cluster};
 pub const SERVICES: &str = "/api/v1/services";
 /// Path of the slices.
 pub const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
+/// Path of the slices for a kube-proxy before 1.21, which knows no others.
+const OLD_SLICES: &str = "/apis/discovery.k8s.io/v1beta1/endpointslices";
 const NODES: &str = "/api/v1/nodes";
 const SERVICE_CIDRS: &str = "/apis/networking.k8s.io/v1/servicecidrs";
 
@@ -72,12 +74,15 @@ impl ApiServer {
         let collections = HashMap::from([
             (SERVICES, collection("Service", "v1")),
             (SLICES, collection("EndpointSlice", "discovery.k8s.io/v1")),
+            (OLD_SLICES, collection("EndpointSlice", "discovery.k8s.io/v1beta1")),
             (NODES, collection("Node", "v1")),
             (SERVICE_CIDRS, collection("ServiceCIDR", "networking.k8s.io/v1")),
         ]);
+        let slices = cluster.slices();
         let objects = [
             (SERVICES, cluster.services()),
-            (SLICES, cluster.slices()),
+            (OLD_SLICES, slices.iter().map(|slice| of_old_version(slice)).collect()),
+            (SLICES, slices),
             (NODES, vec![cluster::node()]),
             (SERVICE_CIDRS, vec![cluster::service_cidr()]),
         ];
@@ -110,14 +115,12 @@ impl ApiServer {
 
     /// Sends that the object of a Service is otherwise now; returns when its last byte was written.
     pub fn modified(&self, path: &'static str, service: usize, object: &str) -> Instant {
-        let line = chunk(format!("{{\"type\":\"MODIFIED\",\"object\":{object}}}\n").as_bytes());
         let mut state = self.state();
         state.version += 1;
-        let version = state.version;
-        state.events.push((version, path, line.clone().into()));
-        state.write(path, &line);
-        let written = Instant::now();
-        state.objects.get_mut(path).expect("a known path")[service] = object.into();
+        let written = state.modified(path, service, object);
+        if path == SLICES {
+            state.modified(OLD_SLICES, service, &of_old_version(object));
+        }
         written
     }
 
@@ -274,6 +277,16 @@ impl ApiServer {
 }
 
 impl State {
+    /// Sends an object as it is now; returns when its last byte was written.
+    fn modified(&mut self, path: &'static str, service: usize, object: &str) -> Instant {
+        let line = chunk(format!("{{\"type\":\"MODIFIED\",\"object\":{object}}}\n").as_bytes());
+        self.events.push((self.version, path, line.clone().into()));
+        self.write(path, &line);
+        let written = Instant::now();
+        self.objects.get_mut(path).expect("a known path")[service] = object.into();
+        written
+    }
+
     /// Writes to all who watch; those that are gone are forgotten.
     fn write(&mut self, path: &str, line: &[u8]) {
         self.watches
@@ -294,6 +307,11 @@ impl Collection {
         )
         .into_bytes()
     }
+}
+
+/// A slice as the version before had it; what it says is the same.
+fn of_old_version(slice: &str) -> String {
+    slice.replacen("discovery.k8s.io/v1\"", "discovery.k8s.io/v1beta1\"", 1)
 }
 
 /// The objects as the first events of a watch, each in a chunk of its own as a real server sends

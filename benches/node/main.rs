@@ -158,7 +158,8 @@ impl Results {
     /// Runs a case; one that breaks off costs its own figures only.
     fn case(&mut self, case: impl FnOnce() -> Vec<Row>) {
         match catch_unwind(AssertUnwindSafe(case)) {
-            Ok(rows) => {
+            Ok(mut rows) => {
+                rows.retain(Row::is_told);
                 eprintln!("{}", table::text(&rows, false));
                 self.rows.extend(rows);
             }

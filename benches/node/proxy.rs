@@ -20,6 +20,9 @@ use crate::wait;
 const METRICS: &str = "127.0.0.1:10249";
 const HEALTH: &str = "127.0.0.1:10256";
 
+/// Begin of the names of the metrics that kube-proxy does not have.
+const OURS: &str = "\nkubeipvs_";
+
 /// What the log says at the end of each sync that changed something.
 const SYNCED: &str = "synced";
 
@@ -52,6 +55,8 @@ impl Proxy {
             .arg(format!("--kubeconfig={}", kubeconfig.display()))
             .arg(format!("--cluster-cidr={POD_CIDR}"))
             .arg(format!("--hostname-override={NODE}"))
+            // Kernel: only the first network namespace may set the size of the connection table.
+            .arg("--conntrack-max-per-core=0")
             .args(more)
             .stdin(Stdio::null())
             .stdout(writer.try_clone().expect("the pipe's other end"))
@@ -82,6 +87,11 @@ impl Proxy {
         get(HEALTH, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child to wait for").is_none()
+    }
+
     /// Waits until it says that it is ready; fails with its log.
     pub fn wait_until_ready(&mut self, limit: Duration) {
         let start = Instant::now();
@@ -93,9 +103,13 @@ impl Proxy {
         }
     }
 
-    /// A metric: with the labels that are named, else the sum over all; 0 if it is not told.
+    /// A metric of ours: with the labels that are named, else the sum over all; 0 if it is not told,
+    /// no number from another proxy.
     pub fn metric(&self, name: &str) -> f64 {
         let text = get(METRICS, "/metrics").unwrap_or_default();
+        if !text.is_empty() && !text.contains(OURS) {
+            return f64::NAN;
+        }
         let values = text.lines().filter_map(|line| {
             let (key, value) = line.rsplit_once(' ')?;
             let bare = key.split('{').next().unwrap_or(key);

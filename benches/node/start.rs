@@ -82,7 +82,10 @@ impl Running {
         let mut proxy = Proxy::start(&subject.binary, &kubeconfig, more);
         let (parsed, live) = match subject.is_ours {
             true => own_phases(&mut proxy),
-            false => (api.listed().unwrap_or(proxy.started), seen_live(&cluster)?),
+            false => {
+                let live = seen_live(&mut proxy, &cluster)?;
+                (api.listed().unwrap_or(proxy.started), live)
+            }
         };
         let phases = Phases {
             parsed,
@@ -185,15 +188,18 @@ fn own_phases(proxy: &mut Proxy) -> (Instant, Instant) {
     }
 }
 
-fn seen_live(cluster: &Cluster) -> Option<Instant> {
+/// When the kernel held all that is asked for; else says how far another proxy came, and its log.
+fn seen_live(proxy: &mut Proxy, cluster: &Cluster) -> Option<Instant> {
     let start = Instant::now();
     let wanted = Held::by(cluster);
-    while start.elapsed() < LIMIT {
+    while start.elapsed() < LIMIT && proxy.is_running() {
         if Held::now() == wanted {
             return Some(Instant::now());
         }
         thread::sleep(Duration::from_secs(1));
     }
+    let (took, held) = (start.elapsed(), Held::now());
+    eprintln!("bench: not live after {took:?}: {held:?} of {wanted:?}; its log:\n{}", proxy.log());
     None
 }
 

@@ -57,6 +57,11 @@ impl Row {
         }
     }
 
+    /// Whether the proxy tells it at all.
+    pub fn is_told(&self) -> bool {
+        !self.value.is_nan()
+    }
+
     fn is_ok(&self) -> bool {
         self.budget.is_none_or(|budget| self.value <= budget)
     }
