@@ -80,9 +80,10 @@ impl fmt::Display for Version {
 pub struct Rules {
     /// Our chains with their rules, each without the leading `-A CHAIN `.
     pub chains: BTreeMap<String, Vec<String>>,
-    /// Rules of built-in chains that jump to a chain of ours, by built-in chain, in order.
+    /// Rules of built-in chains that a kube-proxy or we made, to jump to a chain of ours, by
+    /// built-in chain, in order.
     ///
-    /// Each is without the leading `-A CHAIN `. Rules of others between them are not listed.
+    /// Each is without the leading `-A CHAIN `. Rules of others are not listed, wherever they jump.
     pub jumps: BTreeMap<String, Vec<String>>,
     /// Built-in chains where a rule of others comes before a jump of ours that is to be first.
     pub displaced: BTreeSet<String>,

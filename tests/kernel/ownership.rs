@@ -85,24 +85,28 @@ fn ownership_cleanup_names_who_uses_what_stays() {
         let (program, arguments) = line.split_once(' ').expect("arguments");
         world.node.output(program, &arguments.split(' ').collect::<Vec<_>>());
     };
-    let [leads, matches] = [
+    let [leads, led_by_hook, matches] = [
         "-t nat -A MINE -p tcp -j KUBE-MARK-MASQ",
+        "-t nat -A PREROUTING -s 192.0.2.0/24 -j KUBE-MARK-MASQ",
         "-t raw -A PREROUTING -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT",
     ];
     run("iptables -t nat -N MINE");
-    run(&format!("iptables {leads}"));
-    run(&format!("iptables {matches}"));
+    for rule in [leads, led_by_hook, matches] {
+        run(&format!("iptables {rule}"));
+    }
     run("ipset create MANY list:set");
     run("ipset add MANY KUBE-LOOP-BACK");
+    assert!(cluster::start(&world, &manifests, &[]).terminate().success());
     let mut cleanup = Daemon::start(&world.node, &["--cleanup"]);
     assert_eq!(cleanup.wait_for_end(SOON).code(), Some(1), "{}", cleanup.log());
     let text = cleanup.log();
     let counts = "still there:\n  iptables chains, IPv4 and IPv6: 1\n  sets: 2\n";
-    for said in [counts, leads, matches, "use it: set MANY: "] {
+    for said in [counts, leads, led_by_hook, matches, "use it: set MANY: "] {
         assert!(text.contains(said), "{said:?} is not in {text}");
     }
-    run(&format!("iptables {}", leads.replace("-A", "-D")));
-    run(&format!("iptables {}", matches.replace("-A", "-D")));
+    for rule in [leads, led_by_hook, matches] {
+        run(&format!("iptables {}", rule.replace("-A", "-D")));
+    }
     run("ipset destroy MANY");
     cluster::clean_up(&world);
 }

@@ -6,12 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use super::parse::{is_built_in, is_ours};
+use super::parse::{is_jump, is_ours};
 use crate::model::iptables::{TableName, target};
 use crate::model::leftover;
-
-/// How the comments of kube-proxy's own rules in built-in chains begin.
-const COMMENTS: [&str; 2] = ["--comment \"kubernetes ", "--comment \"kube-proxy "];
 
 /// Which chains count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +96,7 @@ impl<'a> Table<'a> {
         if is_left(chain) {
             self.chains.insert(chain, true);
         } else if let Some(target) = target(rule).filter(|target| is_left(target)) {
-            let is_of_kube_proxy = COMMENTS.iter().any(|comment| rule.contains(comment));
-            if is_built_in(chain) && is_of_kube_proxy {
+            if is_jump(chain, rule) {
                 self.jumps.push((chain, rule));
             } else if !is_shared(table, chain) {
                 self.held.insert(target);

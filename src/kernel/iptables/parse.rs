@@ -1,7 +1,7 @@
 //! Reader of `iptables-save` text.
 //!
-//! Invariant: of others' rules only those that lead to a chain of ours are kept; any text is read
-//! without a panic.
+//! Invariant: of the rules in built-in chains only those that lead to a chain of ours, under a
+//! comment of kube-proxy, are kept; any text is read without a panic.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,9 @@ use crate::model::iptables::{OUR_CHAINS, Ruleset, TableName, target};
 
 /// Where others keep their network policies, which must come before what our rules accept.
 const POLICIES: &str = "FORWARD";
+
+/// How the comments of kube-proxy's own rules in built-in chains begin, and those of ours.
+const COMMENTS: [&str; 2] = ["--comment \"kubernetes ", "--comment \"kube-proxy "];
 
 /// What a listing holds of ours; tables that hold nothing of ours are left out.
 pub fn parse(text: &str) -> Result<Ruleset, Error> {
@@ -42,7 +45,7 @@ fn take_line<'a>(ruleset: &mut Ruleset, led: &mut Led<'a>, table: TableName, lin
         if is_ours(table, chain) {
             let rules = ruleset.tables.entry(table).or_default();
             rules.chains.entry(chain.to_owned()).or_default().push(rule.to_owned());
-        } else if is_built_in(chain) && target(rule).is_some_and(|target| is_ours(table, target)) {
+        } else if is_jump(chain, rule) && target(rule).is_some_and(|to| is_ours(table, to)) {
             let rules = ruleset.tables.entry(table).or_default();
             rules.jumps.entry(chain.to_owned()).or_default().push(rule.to_owned());
             if led.contains(&(table, chain)) && chain != POLICIES {
@@ -66,8 +69,11 @@ pub(super) fn is_ours(table: TableName, chain: &str) -> bool {
     OUR_CHAINS.contains(&(table, chain))
 }
 
-pub(super) fn is_built_in(chain: &str) -> bool {
-    ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&chain)
+/// Whether a rule is in a built-in chain and made by a kube-proxy or by us; others may lead to
+/// chains of ours too.
+pub(super) fn is_jump(chain: &str, rule: &str) -> bool {
+    let is_built_in = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&chain);
+    is_built_in && COMMENTS.iter().any(|comment| rule.contains(comment))
 }
 
 #[cfg(test)]
@@ -124,11 +130,21 @@ mod tests {
 
     #[test]
     fn follows_gotos_and_empty_rules() {
-        let text = "*filter\n:KUBE-FORWARD - [0:0]\n-A KUBE-FORWARD\n-A FORWARD -g KUBE-FORWARD\n";
-        let ruleset = parse(text).expect("a listing");
+        let jump = "-m comment --comment \"kubernetes forwarding rules\" -g KUBE-FORWARD";
+        let text = format!("*filter\n:KUBE-FORWARD - [0:0]\n-A KUBE-FORWARD\n-A FORWARD {jump}\n");
+        let ruleset = parse(&text).expect("a listing");
         let filter = &ruleset.tables[&TableName::Filter];
         assert_eq!(filter.chains["KUBE-FORWARD"], [""]);
-        assert_eq!(filter.jumps["FORWARD"], ["-g KUBE-FORWARD"]);
+        assert_eq!(filter.jumps["FORWARD"], [jump]);
+    }
+
+    #[test]
+    fn rules_of_others_that_lead_to_our_chains_stay_theirs() {
+        let text = "*nat\n:KUBE-MARK-MASQ - [0:0]\n\
+                    -A OUTPUT -s 192.0.2.0/24 -j KUBE-MARK-MASQ\n\
+                    -A OUTPUT -m comment --comment \"mine\" -j KUBE-MARK-MASQ\nCOMMIT\n";
+        let ruleset = parse(text).expect("a listing");
+        assert_eq!(ruleset.tables[&TableName::Nat].jumps, [].into());
     }
 
     #[test]
@@ -148,7 +164,8 @@ mod tests {
             let ruleset = parse(&text).expect("a listing");
             !ruleset.tables[&TableName::Nat].displaced.is_empty()
         };
-        let [ours, theirs] = ["-j KUBE-SERVICES", "-j CNI-HOSTPORT-DNAT"];
+        let ours = "-m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES";
+        let theirs = "-j CNI-HOSTPORT-DNAT";
         assert!(displaced("PREROUTING", [theirs, ours]));
         assert!(!displaced("PREROUTING", [ours, theirs]));
         assert!(!displaced("FORWARD", [theirs, ours]));
