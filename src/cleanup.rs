@@ -25,6 +25,7 @@ use crate::plan::mirror::Mirror;
 use crate::plan::slow::Slow;
 use crate::plan::step::Step;
 use crate::plan::{self, Extent, Inputs, guard, owned};
+use crate::reconcile::log;
 use crate::reconcile::report::Report;
 use crate::render;
 
@@ -91,7 +92,10 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> 
         outcome.settings = settings(&observed, policy);
         let seen = &observed.tables;
         let is_given_up = |key: &&ServerKey| owned::is_given_up(&nothing, seen, key);
-        outcome.left.extend(seen.servers.keys().filter(is_given_up));
+        let left: BTreeSet<ServerKey> = seen.servers.keys().filter(is_given_up).copied().collect();
+        // Whoever stops it halfway could not learn of them any more.
+        log::given_up(left.difference(&outcome.left));
+        outcome.left.extend(left);
         let (mut mirror, steps) = plan(observed, &nothing);
         if steps.is_empty() {
             outcome.strangers = strangers(&mirror.tables);

@@ -31,6 +31,8 @@ pub struct Outcome {
     pub report: Report,
     /// The settings that were made, in order.
     pub made: Vec<Change<String, String>>,
+    /// Whether all are made that Services rely on.
+    pub is_enough: bool,
     /// What other modes of kube-proxy left behind.
     pub leftovers: BTreeSet<Leftover>,
 }
@@ -44,7 +46,7 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> 
     let mut mirror = Mirror::default();
     let leftovers = observed.tables.leftovers.clone();
     mirror.replace(only_settings(observed.tables));
-    let (mut report, mut made) = (Report::default(), Vec::new());
+    let (mut report, mut made, mut is_enough) = (Report::default(), Vec::new(), true);
     let (drains, slow) = (Drains::default(), Slow::default());
     // Nothing drains here, so the moment does not matter.
     let now = Instant::now();
@@ -54,19 +56,21 @@ pub fn run(kernel: &mut impl Kernel, policy: &Policy) -> Result<Outcome, Error> 
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.index).collect();
         mirror.note(&step, &failed);
         report.note(&step, &failures, |_| false);
-        made.extend(changed(step, &failed));
+        for (index, change) in settings(step).into_iter().enumerate() {
+            match failed.contains(&index) {
+                true => is_enough &= sysctl::is_tuning(&change.key),
+                false => made.push(change),
+            }
+        }
     }
-    Ok(Outcome { report, made, leftovers })
+    Ok(Outcome { report, made, is_enough, leftovers })
 }
 
-/// The settings of a step that took effect.
-fn changed(step: Step, failed: &BTreeSet<usize>) -> impl Iterator<Item = Change<String, String>> {
-    let changes = match step {
+fn settings(step: Step) -> Vec<Change<String, String>> {
+    match step {
         Step::Settings(changes) => changes,
         _ => Vec::new(),
-    };
-    let numbered = changes.into_iter().enumerate();
-    numbered.filter_map(|(index, change)| (!failed.contains(&index)).then_some(change))
+    }
 }
 
 /// As if there were nothing else.
@@ -77,6 +81,9 @@ fn only_settings(tables: Tables) -> Tables {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.report.fmt(f)?;
+        if self.is_enough && !self.report.failed.is_empty() {
+            writeln!(f, "no Service relies on what failed; the daemon tries it again")?;
+        }
         for Change { key, from, to } in self.made.iter().take(MOST_NAMED) {
             let (name, value) = (sysctl::name(key), to.as_deref().unwrap_or_default());
             match from {
@@ -105,8 +112,9 @@ mod tests {
         kernel.tables.leftovers.clone_from(&left_behind);
         let before = kernel.tables.clone();
         let policy = objects::policy();
-        let Outcome { report, made, leftovers } = run(&mut kernel, &policy).expect("readable");
-        assert_eq!(leftovers, left_behind);
+        let outcome = run(&mut kernel, &policy).expect("readable");
+        let Outcome { report, made, is_enough, leftovers } = outcome;
+        assert_eq!((leftovers, is_enough), (left_behind, true));
         assert!(report.changes() > 0 && report.failed.is_empty(), "{report}");
         assert_eq!(made.len(), report.changes());
         let wanted = foundation::tables(&policy, &kernel.host, &[]).settings;
@@ -132,6 +140,20 @@ mod tests {
         let told = outcome.to_string();
         assert!(told.ends_with("\n  net.ipv4.vs.conntrack = 1, was 0\n"), "{told}");
         assert!(told.starts_with("0 added, 1 changed, 0 removed, 1 failed\n"), "{told}");
+        assert!(!outcome.is_enough && !told.contains("no Service relies"), "{told}");
+    }
+
+    #[test]
+    fn settings_that_only_tune_may_fail() {
+        let mut kernel = FakeKernel::default();
+        let policy = Policy { strict_arp: true, ..objects::policy() };
+        let tunes =
+            |step: &Step| matches!(step, Step::Settings(all) if sysctl::is_tuning(&all[0].key));
+        kernel.faults = Faults::When(tunes, Fault::Refused);
+        let outcome = run(&mut kernel, &policy).expect("readable");
+        let failed = outcome.report.failed.len();
+        assert!(outcome.is_enough && failed > sysctl::STRICT_ARP.len(), "{outcome}");
+        assert!(outcome.to_string().contains("\nno Service relies on what failed;"), "{outcome}");
     }
 
     #[test]
@@ -139,7 +161,8 @@ mod tests {
         let name = |number| format!("net/ipv6/conf/veth{number}/accept_ra");
         let made = (0..MOST_NAMED + 2).map(|number| Change::add(name(number), "2".to_string()));
         let (report, leftovers) = (Report::default(), BTreeSet::new());
-        let told = Outcome { report, made: made.collect(), leftovers }.to_string();
+        let outcome = Outcome { report, made: made.collect(), is_enough: true, leftovers };
+        let told = outcome.to_string();
         assert_eq!(told.matches("accept_ra = 2\n").count(), MOST_NAMED);
         assert!(told.ends_with("\n  and 2 more\n"), "{told}");
     }

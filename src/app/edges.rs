@@ -44,8 +44,14 @@ pub(super) fn set_oom_score(score: i16) {
 
 /// Opens the kernel; the error names what is missing and what to do.
 pub(super) fn open_kernel(metrics: Metrics) -> Result<Counted, Error> {
-    let mut kernel = LinuxKernel::new()?;
-    kernel.remove_halves()?;
+    let mut opened = open_kernel_beside(metrics)?;
+    opened.kernel.remove_halves()?;
+    Ok(opened)
+}
+
+/// The same for a run that has no lock: what is half made may be a daemon's that is at it.
+pub(super) fn open_kernel_beside(metrics: Metrics) -> Result<Counted, Error> {
+    let kernel = LinuxKernel::new()?;
     warn_of_kube_proxy();
     Ok(Counted { kernel, metrics })
 }

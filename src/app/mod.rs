@@ -140,11 +140,11 @@ fn once(config: Config) -> anyhow::Result<Exit> {
 }
 
 fn init_only(config: &Config) -> anyhow::Result<Exit> {
-    let mut kernel = edges::open_kernel(Metrics::new())?;
+    let mut kernel = edges::open_kernel_beside(Metrics::new())?;
     let outcome = init::run(&mut kernel, &config.policy)?;
     log::left_to_daemon(&outcome.leftovers);
     show(&outcome.to_string())?;
-    Ok(Exit::done_if(outcome.report.failed.is_empty()))
+    Ok(Exit::done_if(outcome.is_enough))
 }
 
 fn clean_up(config: &Config) -> anyhow::Result<Exit> {

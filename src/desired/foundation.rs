@@ -9,7 +9,7 @@ use crate::config::Policy;
 use crate::model::ipset::SetKey;
 use crate::model::net::Family;
 use crate::model::observed::Host;
-use crate::model::sysctl::{RUN_ESTIMATION, Settings};
+use crate::model::sysctl::{RUN_ESTIMATION, STRICT_ARP, Settings};
 use crate::model::tables::Tables;
 use ipnet::IpNet;
 
@@ -32,10 +32,6 @@ const CONN_REUSE_MODE: &str = "net/ipv4/vs/conn_reuse_mode";
 /// a processor of the node forwards nothing; live connections, which drains go by, are right all
 /// the same.
 const ESTIMATION: (&str, (u32, u32)) = (RUN_ESTIMATION, (5, 16));
-
-/// Parity: what `strictARP` stands for, so that no interface answers for a service address.
-const STRICT_ARP: [(&str, &str); 2] =
-    [("net/ipv4/conf/all/arp_ignore", "1"), ("net/ipv4/conf/all/arp_announce", "2")];
 
 /// Turns on forwarding between interfaces for IPv6.
 ///

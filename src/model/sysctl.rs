@@ -11,12 +11,17 @@ pub const IPVS_TIMEOUTS: [&str; 3] =
 /// Whether IPVS gathers counts and rates of its virtual and real servers.
 pub const RUN_ESTIMATION: &str = "net/ipv4/vs/run_estimation";
 
-/// Whether a setting tunes how connections are remembered or counted, so that no Service waits for
-/// it.
+/// Parity: what `strictARP` stands for, so that no interface answers for a service address.
+pub const STRICT_ARP: [(&str, &str); 2] =
+    [("net/ipv4/conf/all/arp_ignore", "1"), ("net/ipv4/conf/all/arp_announce", "2")];
+
+/// Whether a setting tunes how connections are remembered or counted, or who answers ARP, so that
+/// no Service waits for it.
 pub fn is_tuning(path: &str) -> bool {
     path.starts_with("net/netfilter/nf_conntrack_")
         || path == RUN_ESTIMATION
         || IPVS_TIMEOUTS.contains(&path)
+        || STRICT_ARP.iter().any(|(strict, _)| *strict == path)
 }
 
 /// The name by which `sysctl` knows the setting of a path; a time-out of IPVS, which it does not

@@ -5,8 +5,10 @@
 //! of iptables mode begin in a chain that has the name of one of ours, so they are moved to a
 //! chain before it in the transaction that makes ours, and go once everything is served by us.
 
+use super::mirror::Mirror;
 use crate::model::ipset::{SetId, SetKey};
 use crate::model::iptables::{HANDOVER, Rules, Ruleset, TableName, target};
+use crate::model::ipvs::ServerKey;
 use crate::model::leftover;
 use crate::model::net::Family;
 use crate::model::tables::Tables;
@@ -37,6 +39,24 @@ pub fn ruleset(wanted: &Ruleset, seen: &Tables, family: Family) -> Option<Rulese
         jumps.insert(0, format!("{comment} -j {HANDOVER}"));
     }
     Some(ruleset)
+}
+
+/// Whether clients of a family would miss nothing if what decided about them so far were gone:
+/// every front that is to serve does.
+///
+/// What else fails, such as one endpoint of many or a setting that tunes, is no reason to keep all
+/// clients with endpoints that nobody brings up to date.
+pub fn is_replaced(family: Family, wanted: &Tables, mirror: &Mirror) -> bool {
+    let seen = &mirror.tables;
+    let serves = |front: &ServerKey| {
+        seen.serves(front)
+            && (seen.lists(SetId::Pass, front) || !wanted.lists(SetId::Pass, front))
+            && (seen.addresses.contains_key(&front.address)
+                || !wanted.addresses.contains_key(&front.address))
+    };
+    let mut to_serve = wanted.servers.iter().filter(|(_, server)| server.is_serving());
+    mirror.is_founded(wanted)
+        && to_serve.all(|(front, _)| front.family() != family || serves(front))
 }
 
 /// The rules by which iptables mode serves, moved already or not.

@@ -208,7 +208,7 @@ impl Mirror {
 
     /// Whether all that every Service relies on is in place: settings, sets, rules, the device.
     ///
-    /// No Service relies on how long or how many connections are tracked.
+    /// No Service relies on how long or how many connections are tracked, or on who answers ARP.
     pub fn is_founded(&self, wanted: &Tables) -> bool {
         let seen = &self.tables;
         let mut settings = wanted.settings.iter().filter(|(path, _)| !is_tuning(path));

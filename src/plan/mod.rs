@@ -10,7 +10,7 @@ mod entries;
 pub mod flows;
 pub mod guard;
 mod halfway;
-mod handover;
+pub mod handover;
 pub mod iptables;
 pub mod mirror;
 pub mod owned;

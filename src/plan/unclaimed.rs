@@ -14,6 +14,7 @@ use super::step::{Change, Step};
 use crate::desired::Touched;
 use crate::model::ipset::{Entries, Entry, Member, SetId};
 use crate::model::ipvs::{RealKey, Server, ServerKey};
+use crate::model::net::Family;
 use crate::model::tables::Tables;
 
 /// Rows of the kernel that nobody known asks for.
@@ -122,6 +123,21 @@ impl Unclaimed {
     pub fn local_reals(&self, server: &ServerKey) -> impl Iterator<Item = &RealKey> {
         let is_elsewhere = self.elsewhere.contains(server);
         self.reals.get(server).filter(|_| !is_elsewhere).into_iter().flatten()
+    }
+
+    /// What lets clients go on to virtual servers among these rows when the rules of a family come
+    /// into force: kube-proxy, whose rules refuse nobody, has no entries for it.
+    pub fn admission(&self, family: Family, mirror: &Mirror) -> Step {
+        let seen = &mirror.tables;
+        let is_reached = |front: &&ServerKey| {
+            front.family() == family
+                && seen.addresses.contains_key(&front.address)
+                && seen.serves(front)
+                && !seen.lists(SetId::Pass, front)
+        };
+        let reached = self.servers.iter().filter(|_| !mirror.filters(family)).filter(is_reached);
+        let pass = |front| Change::add(Entry::of_front(SetId::Pass, front), ());
+        Step::Entries(reached.map(pass).collect())
     }
 
     /// The step without what takes any of them away, or keeps answers of them from clients.

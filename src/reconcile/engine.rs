@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use super::doubt::Doubt;
 use super::pace::Pace;
-use super::report::Report;
+use super::report::{OBSERVE, Report};
 use crate::cluster::store::Store;
 use crate::cluster::{EndpointSlice, Kind, Node, ObjectName, Reason, Update};
 use crate::config::{Periods, Policy};
@@ -39,9 +39,6 @@ use crate::plan::mirror::Mirror;
 use crate::plan::takeover::Strangers;
 use crate::plan::unclaimed::Unclaimed;
 use crate::plan::{Extent, slow};
-
-/// What failed when a reading did.
-const OBSERVE: &str = "observe";
 
 /// Keeps one node's kernel in the state that the cluster asks for.
 pub struct Engine {
@@ -81,6 +78,9 @@ pub struct Engine {
     has_synced: bool,
     /// Virtual servers of others at fronts of Services that are not ours yet.
     strangers: Strangers,
+    /// Virtual servers that were named as left to others from now on, and are on record as ours
+    /// still.
+    given_up: BTreeSet<ServerKey>,
     /// Whether the last whole plan left chains behind.
     has_leftover: bool,
     /// What stays while a part of the cluster has never been read.
@@ -131,6 +131,7 @@ impl Engine {
             founded: None,
             has_synced: false,
             strangers: Strangers::default(),
+            given_up: BTreeSet::new(),
             has_leftover: false,
             unclaimed: None,
             slow: slow::Queue::default(),

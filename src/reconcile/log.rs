@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::news::News;
-use super::report::{Counts, Failed, Report};
+use super::report::{Counts, Failed, OBSERVE, Report};
 use crate::desired::{Desired, Rejected};
 use crate::kernel::Error;
 use crate::model::ipvs::ServerKey;
@@ -56,7 +56,6 @@ impl Log {
         self.sync += 1;
         say_news(news);
         say_takeover(&report.takeover);
-        say_given_up(&report.given_up);
         say_cut(&report.cut);
         // Whoever waits for an audit is as well served with a reading of everything.
         if let Some(took) = report.reading
@@ -114,7 +113,7 @@ impl Log {
             Ok(()) if std::mem::take(&mut self.is_audit_expected) => info!(?took, "audited"),
             Ok(()) => debug!(?took, "audited"),
             Err(error) => {
-                let Failed { operation, error, .. } = Failed::new("observe", error);
+                let Failed { operation, error, .. } = Failed::new(OBSERVE, error);
                 warn!(operation, error, ?took, "audit failed, everything is read again at once");
             }
         }
@@ -185,13 +184,14 @@ fn say_takeover(Takeover { from_kube_proxy, from_others, changed }: &Takeover) {
     }
 }
 
-/// Names the first few virtual servers that were made here and are left to others, as nothing tells
-/// them from those of others afterwards.
-fn say_given_up(given_up: &[ServerKey]) {
-    if !given_up.is_empty() {
+/// Names the virtual servers that were made here and are about to be left to others: all of them,
+/// as nothing tells them from those of others afterwards.
+pub fn given_up<'a>(servers: impl Iterator<Item = &'a ServerKey>) {
+    let servers: Vec<String> = servers.map(ToString::to_string).collect();
+    if !servers.is_empty() {
         warn!(
-            count = given_up.len(),
-            servers = few(given_up, ToString::to_string),
+            count = servers.len(),
+            servers = servers.join(", "),
             fix = DELETE,
             "virtual servers made here are left to others by --ipvs-exclude-cidrs, and stay"
         );
@@ -300,21 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_are_given_up_are_counted_and_the_first_few_named() {
+    fn servers_that_are_given_up_are_counted_and_all_named() {
         let given_up: Vec<ServerKey> =
             (1..=6).map(|port| front(&format!("tcp 10.96.0.1:{port}"))).collect();
-        let told = |given_up: &[ServerKey]| {
-            let report = Report { given_up: given_up.to_vec(), ..Report::default() };
-            let say = || Log::default().sync(&report, Duration::ZERO, 0, &News::default());
-            let mut lines = logged(Level::WARN, say);
-            lines.retain(|line| line.contains("are left to others"));
-            lines
-        };
-        let lines = told(&given_up);
+        let lines = logged(Level::WARN, || super::given_up(given_up.iter()));
         let expected = "stay count=6 servers=\"tcp 10.96.0.1:1, ";
         assert!(lines.len() == 1 && lines[0].contains(expected), "{lines:?}");
-        assert!(lines[0].contains("10.96.0.1:5, ...\" fix=\"where nobody"), "{lines:?}");
-        assert_eq!(told(&[]), [""; 0]);
+        assert!(lines[0].contains("10.96.0.1:6\" fix=\"where nobody"), "{lines:?}");
+        assert_eq!(logged(Level::WARN, || super::given_up([].iter())), [""; 0]);
     }
 
     #[test]

@@ -10,13 +10,15 @@ use crate::counted;
 use crate::desired::Rejected;
 use crate::desired::front::Away;
 use crate::kernel::{Error, Failure};
-use crate::model::ipvs::ServerKey;
 use crate::model::leftover::Leftover;
 use crate::model::net::PerFamily;
 use crate::plan::drain::Cut;
 use crate::plan::drift::Drift;
 use crate::plan::step::{Change, Step};
 use crate::plan::takeover::Takeover;
+
+/// What failed when a reading of the kernel did.
+pub const OBSERVE: &str = "observe";
 
 /// Letters of an error in brief, enough for an operation, its object and a refusal.
 const LONGEST_BRIEF: usize = 160;
@@ -44,8 +46,6 @@ pub struct Report {
     pub taken_away: Vec<Leftover>,
     /// What others made, the first sync found where Services have fronts, and is ours by now.
     pub takeover: Takeover,
-    /// Virtual servers made here that are left to others from now on, and on record no longer.
-    pub given_up: Vec<ServerKey>,
     /// Objects, or parts of them, that are not programmed; filled in by `--once` alone.
     pub rejected: Vec<Rejected>,
     /// Changes that wait for the next sync because what they rely on failed.
@@ -176,6 +176,11 @@ impl Report {
     /// Whether everything that was wanted is in place.
     pub fn is_complete(&self) -> bool {
         self.failed.is_empty() && self.postponed == 0
+    }
+
+    /// Whether the kernel was seen to have all that every Service relies on.
+    pub fn stands(&self) -> bool {
+        self.is_founded && self.failed.iter().all(|failed| failed.operation != OBSERVE)
     }
 
     /// Rows changed in all.

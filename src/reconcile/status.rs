@@ -14,9 +14,6 @@ use crate::cluster::ObjectName;
 use crate::desired::Desired;
 use crate::desired::front::HealthCheck;
 
-/// The operation of a sync that could not read the kernel.
-const OBSERVE: &str = "observe";
-
 /// How the daemon is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
@@ -74,8 +71,7 @@ impl Status {
         self.pending_since = None;
         self.failed.clone_from(&report.failed);
         self.health_checks.clone_from(desired.health_checks());
-        let is_seen = report.failed.iter().all(|failed| failed.operation != OBSERVE);
-        if !is_seen || !report.is_founded {
+        if !report.stands() {
             self.unfounded_since.get_or_insert(end.0);
             return;
         }

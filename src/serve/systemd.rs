@@ -5,7 +5,7 @@
 //!
 //! | line | when |
 //! |---|---|
-//! | `READY=1` | once, when `/readyz` turns good: after the first complete sync |
+//! | `READY=1` | once, when `/readyz` turns good: once the foundation is in place |
 //! | `STATUS=` | whenever the words change |
 //! | `EXTEND_TIMEOUT_USEC=` | until ready: an API server that is away is waited for |
 //! | `WATCHDOG=1` | while `/livez` is good |

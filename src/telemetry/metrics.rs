@@ -47,6 +47,7 @@ pub struct Metrics {
     drift: Counter,
     draining: Gauge,
     failing: Gauge,
+    unfounded: Gauge,
     deferred: Gauge,
     rejected: Gauge,
     defaulted: Gauge,
@@ -192,10 +193,10 @@ impl Metrics {
             audits: names.plain("kubeipvs_audits", "Comparisons with all of the kernel's state"),
             drift: names.plain("kubeipvs_drift", "Rows that audits found changed by others"),
             draining: names.plain("kubeipvs_draining_real_servers", "Real servers that drain now"),
-            failing: names.plain(
-                "kubeipvs_failing_rows",
-                "Rows that the last sync could not bring in place, tried again later",
-            ),
+            failing: names
+                .plain("kubeipvs_failing_rows", "Rows that failed last, tried again later"),
+            unfounded: names
+                .plain("kubeipvs_foundation_missing", "1 if what Services rely on is missing"),
             deferred: names
                 .plain("kubeipvs_deferred_rows", "Rows that are changed a few at a time"),
             rejected: names.plain("kubeipvs_rejected", "Objects, or parts, not programmed"),
@@ -261,6 +262,7 @@ impl Metrics {
         self.observe_away(report.away);
         self.draining.set(count(report.drains));
         self.failing.set(count(report.failed.len() + report.postponed));
+        self.unfounded.set(i64::from(!report.stands()));
         self.deferred.set(count(report.deferred));
     }
 

@@ -367,8 +367,9 @@ pub struct RunFlags {
     pub once: String,
     /// Remove everything that this program and other modes of kube-proxy have made, and exit.
     ///
-    /// Settings stay and are named, as are virtual servers of ours in --ipvs-exclude-cidrs. Exit
-    /// status 1 if anything else is left: rules and sets of others that use it are named.
+    /// Settings stay and are named, as are virtual servers of ours in --ipvs-exclude-cidrs, and
+    /// kube-ipvs0 if addresses of others are bound to it. Exit status 1 if anything else is left:
+    /// rules and sets of others that use it are named.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub cleanup: String,
@@ -381,7 +382,8 @@ pub struct RunFlags {
     pub remove_leftovers: String,
     /// Make the settings below /proc/sys that need more rights than the daemon, and exit.
     ///
-    /// It prints those that it made, with what they were.
+    /// It prints those that it made, with what they were, and those that failed. Exit status 1 if
+    /// Services rely on one of these.
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub init_only: String,

@@ -7,6 +7,8 @@ use crate::cleanup;
 use crate::config::{Periods, Policy};
 use crate::model::iptables::{HANDOVER, Rules, Ruleset};
 use crate::model::leftover::Leftover;
+use crate::model::sysctl;
+use crate::plan::step::Change;
 
 const SERVED: &str = "-d 10.96.0.1/32 -p tcp -m tcp --dport 80 -j KUBE-SVC-NPX46M4PTMTKRN6Y";
 const FRONT: &str = "tcp 10.96.0.1:80";
@@ -83,6 +85,28 @@ fn nothing_ends_before_all_of_ours_is_in_place() {
     assert_eq!(report.taken_away, [Leftover::Chains(Family::V4), Leftover::Table(Family::V6)]);
     assert!(!theirs_decide(&node.kernel) && ours_decide(&node.kernel));
     assert_eq!(node.kernel.tables.leftovers.len(), 0);
+}
+
+/// Theirs would go on with endpoints of long ago.
+#[test]
+fn what_clients_do_not_miss_keeps_nobody_with_rules_that_grow_old() {
+    let tunes = |step: &Step| matches!(step, Step::Settings(all) if all.iter().any(tuning));
+    let is_of_v6 = |step: &Step| match step {
+        Step::Servers(changes) => changes.iter().any(|change| !change.key.address.is_ipv4()),
+        _ => false,
+    };
+    let second = |step: &Step| step.to_string().contains("> 10.244.1.2:8080");
+    let web = || service("default/web", &["10.96.0.1", "fd00::1"], &["tcp 80"]).applied();
+    for fails in [tunes as fn(&Step) -> bool, is_of_v6, second] {
+        let mut node = Node::on(of_iptables_mode(), [web(), two_pods()]);
+        node.kernel.faults = Faults::When(fails, Fault::Refused);
+        assert!(!node.sync().is_complete());
+        assert!(!theirs_decide(&node.kernel) && ours_decide(&node.kernel));
+    }
+}
+
+fn tuning(change: &Change<String, String>) -> bool {
+    sysctl::is_tuning(&change.key)
 }
 
 #[test]

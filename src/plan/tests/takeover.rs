@@ -257,3 +257,57 @@ fn cleanup_claims_them_too_but_nothing_in_excluded_ranges() {
     assert_eq!(kernel.tables.servers, before);
     assert!(kernel.tables.sets.is_empty());
 }
+
+/// As kube-proxy's ipvs mode leaves a host: its rules refuse nobody, and so it has no record of whom
+/// they let in.
+fn of_ipvs_mode(updates: impl IntoIterator<Item = Update>) -> FakeKernel {
+    let mut node = Node::new(updates);
+    assert!(node.sync().is_complete());
+    let mut kernel = node.kernel;
+    kernel.tables.rulesets.clear();
+    kernel.tables.entries.retain(|entry| ![SetId::Pass, SetId::Servers].contains(&entry.set));
+    kernel
+}
+
+/// DNS comes first where nobody serves; where others are served, they are not refused for it.
+#[test]
+fn who_is_served_is_let_in_before_rules_refuse_all_others() {
+    let dns = [
+        service("kube-system/coredns", &["10.96.0.10"], &["dns udp 53"]).applied(),
+        slice_applied("kube-system/coredns", &["dns udp 53"], &[endpoint("10.244.1.53")]),
+    ];
+    let kernel = of_ipvs_mode([web(), one_pod()]);
+    let mut node = Node::on(kernel, [web(), one_pod()].into_iter().chain(dns));
+    node.sync();
+    let step = |is_it: &dyn Fn(&Step) -> bool| node.kernel.history.iter().position(is_it);
+    let rules = step(&|step| matches!(step, Step::Rules(_))).expect("rules");
+    let pass = Entry::of_front(SetId::Pass, &front("tcp 10.96.0.1:80"));
+    let admits = |step: &Step| match step {
+        Step::Entries(changes) => changes.iter().any(|change| change.key == pass),
+        _ => false,
+    };
+    assert!(step(&admits).expect("an entry") < rules, "{:?}", node.kernel.history);
+}
+
+/// What cannot be read may be wanted: its clients are not refused either.
+#[test]
+fn who_is_served_is_let_in_whether_it_can_be_read_or_not() {
+    for operations in 0.. {
+        let mut node = Node::on(of_ipvs_mode([web(), one_pod()]), []);
+        for kind in Kind::ALL {
+            node.tell([Update::ListStarted(kind), Update::ListIncomplete(kind)]);
+        }
+        node.kernel.dies_after = Some(operations);
+        let report = node.sync();
+        let (tables, front) = (&node.kernel.tables, front("tcp 10.96.0.1:80"));
+        assert!(tables.serves(&front) && tables.addresses.contains_key(&front.address));
+        let refuses = tables.rulesets.get(&Family::V4).is_some_and(|rules| {
+            rules.table(TableName::Filter).chains.contains_key("KUBE-IPVS-FILTER")
+        });
+        assert!(!refuses || tables.lists(SetId::Pass, &front), "after {operations}");
+        if node.kernel.dies_after > Some(0) {
+            assert!(refuses && report.is_complete(), "{report}");
+            return;
+        }
+    }
+}

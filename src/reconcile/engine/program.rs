@@ -11,7 +11,8 @@ use crate::model::ipvs::{RealKey, ServerKey};
 use crate::plan::slow::Slow;
 use crate::plan::step::Step;
 use crate::plan::takeover::Strangers;
-use crate::plan::{self, Extent, Inputs, guard, owned};
+use crate::plan::{self, Extent, Inputs, guard, handover, owned};
+use crate::reconcile::log;
 use crate::reconcile::report::{Failed, Report};
 
 impl Engine {
@@ -73,7 +74,7 @@ impl Engine {
         report: &mut Report,
     ) {
         let drained = self.servers_of(extent);
-        let given_up = self.given_up(&drained);
+        self.name_given_up(&drained);
         report.is_partial = self.store.is_partial();
         let due = Slow::of(&self.desired, &self.mirror, extent);
         let slow = self.slow.take(&due, self.pace.may_retry(now));
@@ -82,23 +83,46 @@ impl Engine {
                 Some(unclaimed) => unclaimed.spare(step, &self.mirror),
                 None => step,
             };
-            if step.ends_takeover() && (report.is_partial || !report.is_complete()) {
+            if step.ends_takeover() && !self.may_end_takeover(&step, report) {
                 // A part of the cluster that is unknown is no reason to try again soon.
                 report.postponed += if report.is_partial { 0 } else { step.len() };
                 continue;
             }
+            if let (Step::Rules(change), Some(unclaimed)) = (&step, &self.unclaimed) {
+                let admission = unclaimed.admission(change.family, &self.mirror);
+                self.apply(kernel, admission, report);
+            }
             self.apply(kernel, step, report);
         }
-        let is_on_record = self.given_up(&given_up);
-        report.given_up.extend(given_up.difference(&is_on_record));
+        self.given_up = self.on_record_still(&self.given_up);
         self.mirror.share(self.desired.tables(), &drained);
         // A restart finds draining real servers in the kernel; a deadline that nobody has kept
         // starts now.
         self.track(&drained, now);
     }
 
+    /// Whether what served clients before us may go.
+    ///
+    /// Not before all is known; but a row that fails for good must not keep all others with
+    /// endpoints of long ago, so that what decides is whom clients would miss.
+    fn may_end_takeover(&self, step: &Step, report: &Report) -> bool {
+        let wanted = self.desired.tables();
+        let is_replaced = |family| handover::is_replaced(family, wanted, &self.mirror);
+        !report.is_partial && (report.is_complete() || step.families().into_iter().all(is_replaced))
+    }
+
+    /// Names those of ours that are left to others from now on.
+    ///
+    /// Before any step, since the one that takes them off the record is the last to know them:
+    /// whoever is killed behind it could not name them any more.
+    fn name_given_up(&mut self, servers: &BTreeSet<ServerKey>) {
+        let given_up = self.on_record_still(servers);
+        log::given_up(given_up.difference(&self.given_up));
+        self.given_up.extend(given_up);
+    }
+
     /// Those that are on record as ours still, and left to others from now on.
-    fn given_up(&self, servers: &BTreeSet<ServerKey>) -> BTreeSet<ServerKey> {
+    fn on_record_still(&self, servers: &BTreeSet<ServerKey>) -> BTreeSet<ServerKey> {
         let seen = &self.mirror.tables;
         let is_given_up = |key: &&ServerKey| owned::is_given_up(&self.desired, seen, key);
         servers.iter().filter(is_given_up).copied().collect()
@@ -142,7 +166,11 @@ impl Engine {
         self.dirty.services = rest;
         let (wanted, seen) = (self.desired.tables(), &self.mirror.tables);
         let is_cold = wanted.servers.keys().any(|key| !seen.servers.contains_key(key));
-        if !is_cold {
+        // What answers by itself would be refused by rules that come before the rest is known to be
+        // wanted.
+        let is_open = |key: &ServerKey| !self.mirror.filters(key.family());
+        let shuts_out = seen.servers.iter().any(|(key, it)| it.is_serving() && is_open(key));
+        if !is_cold || shuts_out {
             return;
         }
         let mut urgent = Report::default();

@@ -36,13 +36,18 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
+
+    use tracing::Level;
 
     use super::*;
     use crate::cluster::Update;
     use crate::config::{Conntrack, DetectLocal, NodePortAddresses};
     use crate::model::net::PerFamily;
-    use crate::testing::fake_kernel::FakeKernel;
+    use crate::plan::step::Step;
+    use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
+    use crate::testing::log::logged;
     use crate::testing::node::Node;
     use crate::testing::objects::*;
 
@@ -96,10 +101,7 @@ mod tests {
         let excluded = vec!["10.96.0.0/12".parse().unwrap()];
         let without = Policy { excluded, ..policy() };
         node.engine.reconfigure(without, PERIODS, node.now);
-        let in_range: Vec<_> =
-            servers.keys().copied().filter(|key| key.address.is_ipv4()).collect();
-        assert_eq!(node.sync().given_up, in_range);
-        assert_eq!(node.sync().given_up, []);
+        node.sync();
         assert!(!node.engine.rejected().is_empty());
         assert_eq!(node.kernel.tables.servers, servers);
         node.engine.reconfigure(with, PERIODS, node.now);
@@ -108,6 +110,54 @@ mod tests {
         let mut fresh = Node::new(objects());
         fresh.sync();
         assert_eq!(node.kernel.tables, fresh.kernel.tables);
+    }
+
+    /// A node whose IPv4 Services have just been left to others.
+    fn leaving() -> Node {
+        let mut node = Node::new(objects());
+        node.sync();
+        let excluded = vec!["10.96.0.0/12".parse().unwrap()];
+        node.engine.reconfigure(Policy { excluded, ..policy() }, PERIODS, node.now);
+        node
+    }
+
+    /// What is said, while something runs, of servers that are left to others.
+    fn named(run: impl FnOnce()) -> Vec<String> {
+        let mut lines = logged(Level::WARN, run);
+        lines.retain(|line| line.contains("made here are left to others"));
+        lines
+    }
+
+    #[test]
+    fn servers_are_named_while_something_tells_still_that_they_were_made_here() {
+        let mut node = leaving();
+        node.kernel.faults = Faults::When(|_| panic!("killed"), Fault::Refused);
+        let lines = named(|| {
+            catch_unwind(AssertUnwindSafe(|| node.sync())).expect_err("nothing was to be done");
+        });
+        let expected = "count=2 servers=\"udp 10.96.0.1:53, tcp 10.96.0.1:80\" fix=";
+        assert!(lines.len() == 1 && lines[0].contains(expected), "{lines:?}");
+    }
+
+    #[test]
+    fn servers_are_named_once_each_time_that_they_are_left_to_others() {
+        let mut node = leaving();
+        node.kernel.faults = Faults::When(|step| matches!(step, Step::Entries(_)), Fault::Refused);
+        let syncs = |node: &mut Node| {
+            let sync = |node: &mut Node| {
+                node.wait(60);
+                named(|| drop(node.sync())).len()
+            };
+            [sync(node), sync(node)]
+        };
+        assert_eq!(syncs(&mut node), [1, 0], "removals from the record fail");
+        node.kernel.faults = Faults::None;
+        assert_eq!(syncs(&mut node), [0, 0]);
+        node.engine.reconfigure(policy(), PERIODS, node.now);
+        assert_eq!(syncs(&mut node), [0, 0]);
+        let excluded = vec!["10.96.0.0/12".parse().unwrap()];
+        node.engine.reconfigure(Policy { excluded, ..policy() }, PERIODS, node.now);
+        assert_eq!(syncs(&mut node), [1, 0]);
     }
 
     #[test]

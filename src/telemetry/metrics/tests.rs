@@ -50,9 +50,14 @@ fn a_failed_sync_counts_as_failure_and_not_as_success() {
     metrics.observe(&report, Duration::ZERO);
     assert_line(&metrics, "kubeipvs_failing_rows 3");
     assert_line(&metrics, r#"kubeipvs_sync_failures_total{operation="servers"} 2"#);
+    assert_line(&metrics, "kubeipvs_foundation_missing 1");
     assert_line(&metrics, "kubeproxy_sync_proxy_rules_last_timestamp_seconds 0.0");
-    metrics.observe(&Report::default(), Duration::ZERO);
+    metrics.observe(&Report { is_founded: true, ..Report::default() }, Duration::ZERO);
     assert_line(&metrics, "kubeipvs_failing_rows 0");
+    assert_line(&metrics, "kubeipvs_foundation_missing 0");
+    let failed = vec![Failed { operation: "observe", ..Failed::default() }];
+    metrics.observe(&Report { is_founded: true, failed, ..Report::default() }, Duration::ZERO);
+    assert_line(&metrics, "kubeipvs_foundation_missing 1");
 }
 
 #[test]
