@@ -154,7 +154,7 @@ pub struct Real {
 const NOT_BOUND: &str = "its address is not bound yet";
 
 /// What the daemon has programmed and the kernel does not have, whoever or whatever took it.
-const GONE: &str = ": missing in the kernel; an audit repairs it";
+const GONE: &str = "missing in the kernel; an audit repairs it";
 
 impl Front {
     fn key(&self) -> Address {
@@ -296,9 +296,10 @@ fn summary(picture: &Picture) -> String {
 fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
     let Front { kind, protocol, address, note, reals, .. } = front;
     let there = counts.map(|counts| counts.get(&front.key()));
+    let is_gone = reals.is_some() && there == Some(None);
     let state = match reals {
         None => ": not in the kernel",
-        Some(_) if there == Some(None) => GONE,
+        Some(_) if is_gone => "",
         Some(reals) if reals.iter().all(|real| real.weight == 0) => ": takes no new connections",
         Some(_) => "",
     };
@@ -317,6 +318,9 @@ fn front_lines(front: &Front, counts: Option<&Counts>) -> String {
         .iter()
         .chain(&unbound)
         .chain(note)
+        .map(String::as_str)
+        // Last, as no note is the cause of it.
+        .chain(is_gone.then_some(GONE))
         .map(|more| format!(": {more}"))
         .collect::<String>();
     format!("  {kind} {protocol} {address}{made}{state}{more}\n{lines}")
@@ -330,7 +334,7 @@ fn real_line(real: &Real, counts: Option<&BTreeMap<SocketAddr, Glimpse>>) -> Str
     };
     let there = counts.map(|counts| match counts.get(&real.address) {
         Some(glimpse) => glimpse_words(real, glimpse),
-        None => GONE.to_string(),
+        None => format!(": {GONE}"),
     });
     format!("    {}  {weight}{}\n", real.address, there.unwrap_or_default())
 }

@@ -17,7 +17,8 @@ use crate::model::net::{Family, PerFamily};
 const LONGEST_DURATION: usize = 16;
 
 /// The complaint about what is no duration.
-pub(super) const NO_DURATION: &str = "must be a duration of 0 or more, such as 500ms, 30s or 1m30s";
+pub(super) const NO_DURATION: &str =
+    "must be a duration that is not negative, such as 500ms, 30s or 1m30s";
 
 /// The complaint about what is no truth value.
 pub(super) const NO_TRUTH: &str = "must be true or false";
@@ -195,7 +196,10 @@ pub(super) fn server_url(text: &str) -> Result<Option<String>, String> {
 }
 
 /// The name of a node: trimmed and in lower case, as the cluster knows it.
+///
+/// A blank within it would be one in no cluster; what else a host may be called is not judged, as
+/// without a cluster any name will do.
 pub(super) fn node_name(text: &str) -> Option<String> {
     let name = text.trim().to_lowercase();
-    (!name.is_empty()).then_some(name)
+    (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
 }

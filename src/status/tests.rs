@@ -108,9 +108,12 @@ fn what_the_kernel_has_lost_is_told() {
     counts.remove(&("tcp".into(), address("[2001:db8::1]:30080")));
     let web = counts.get_mut(&("tcp".into(), address("10.96.0.7:80"))).unwrap();
     web.reals.remove(&address("10.244.3.2:8080"));
-    let text = text(&picture(), Some(&counts));
-    for row in ["node port tcp [2001:db8::1]:30080  rr", "10.244.3.2:8080  weight 1"] {
-        assert!(text.contains(&format!("{row}{GONE}\n")), "{text}");
+    let mut picture = picture();
+    picture.services.get_mut("default/web").unwrap()[1].note = Some("no EndpointSlice".into());
+    let text = text(&picture, Some(&counts));
+    let of_port = "node port tcp [2001:db8::1]:30080  rr: no EndpointSlice";
+    for row in [of_port, "10.244.3.2:8080  weight 1"] {
+        assert!(text.contains(&format!("{row}: {GONE}\n")), "{text}");
     }
     assert_eq!(text.matches(GONE).count(), 2);
 }

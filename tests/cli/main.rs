@@ -213,8 +213,8 @@ fn a_wrong_file_is_told_exactly() {
         "error: the configuration is wrong\n\
          ipvs.scheduler=wlcc in {path}: must be one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, \
          nq, fo, ovf, mh, twos; did you mean wlc?\n\
-         ipvs.syncPeriod=-1s in {path}: must be a duration of 0 or more, such as 500ms, 30s or \
-         1m30s\n\
+         ipvs.syncPeriod=-1s in {path}: must be a duration that is not negative, such as 500ms, \
+         30s or 1m30s\n\
          --once=true: cannot go with --cleanup\n\
          Cleanup needs no file: leave --config out, and give what the file says of these by \
          --ipvs-exclude-cidrs and --state-dir.\n\

@@ -98,7 +98,10 @@ fn refused() -> Vec<(&'static str, Refused)> {
                 "--ipvs-min-sync-period=5s: must not be longer than --ipvs-sync-period=1s",
             ),
         ),
-        ("sync-period-negative", (&["--ipvs-sync-period=-1s"], "must be a duration of 0 or more")),
+        (
+            "sync-period-negative",
+            (&["--ipvs-sync-period=-1s"], "must be a duration that is not negative"),
+        ),
         ("sync-period-zero", (&["--ipvs-sync-period=0s"], "must be longer than 0")),
         ("mode-of-another-system", (&["--proxy-mode=kernelspace"], "ipvs mode only")),
         ("masquerade-bit", (&["--iptables-masquerade-bit=-10"], "whole number from 0 to 31")),
@@ -155,7 +158,7 @@ fn padded_host_name() {
 }
 
 fn blank_host_name() {
-    check_refused((&["--hostname-override=   "], "must be the name of this node, not blank"));
+    check_refused((&["--hostname-override=   "], "must be the name of this node, without blanks"));
 }
 
 fn periods() {

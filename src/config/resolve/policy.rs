@@ -165,8 +165,9 @@ impl Resolver {
         let name = value::node_name(chosen);
         if name.is_none() {
             let complaint = match given.is_empty() {
-                true => "is needed: this machine has no host name",
-                false => "must be the name of this node, not blank",
+                true if chosen.trim().is_empty() => "is needed: this machine has no host name",
+                true => "is needed: the host name of this machine has a blank in it",
+                false => "must be the name of this node, without blanks",
             };
             self.complain("hostname-override", given, complaint);
         }

@@ -19,7 +19,7 @@ fn good(args: &[&str]) -> Config {
     resolved(args).unwrap_or_else(|problems| panic!("{args:?}: {problems}"))
 }
 
-const DURATION: &str = "must be a duration of 0 or more, such as 500ms, 30s or 1m30s";
+const DURATION: &str = "must be a duration that is not negative, such as 500ms, 30s or 1m30s";
 
 #[test]
 fn defaults_are_those_of_kube_proxy() {
@@ -187,7 +187,8 @@ fn bad_values_are_named_with_what_is_allowed() {
             "--proxy-mode=iptables",
             "this program is kube-proxy's ipvs mode only; allowed: ipvs, or empty",
         ),
-        ("--hostname-override=  ", "must be the name of this node, not blank"),
+        ("--hostname-override=  ", "must be the name of this node, without blanks"),
+        ("--hostname-override=worker a", "must be the name of this node, without blanks"),
         (
             "--ipvs-scheduler=source",
             "must be one of rr, wrr, lc, wlc, lblc, lblcr, sh, dh, sed, nq, fo, ovf, mh, twos",
