@@ -113,8 +113,16 @@ pub struct Reflector {
     backoff: Backoff,
     starts: Starts,
     can_stream: bool,
-    /// Whether a list was sent, be it an empty one in place of what the server does not offer.
-    has_list: bool,
+    sent: Sent,
+}
+
+/// What was sent of a kind so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Nothing,
+    /// An empty list in place of what the server does not offer.
+    Substitute,
+    List,
 }
 
 impl Reflector {
@@ -136,7 +144,7 @@ impl Reflector {
             backoff,
             starts,
             can_stream: true,
-            has_list: false,
+            sent: Sent::Nothing,
         }
     }
 
@@ -207,12 +215,18 @@ impl Reflector {
     /// Goes on without a kind, or with what is known of it, until it is worth asking again.
     async fn do_without(&mut self, failure: &Failure) -> Result<(), Done> {
         let kind = self.kind();
-        if self.has_list {
+        if self.sent == Sent::List {
             self.availability.failed(kind, failure);
         } else {
+            // There is an answer, and that it is this one is no trouble, however often.
+            self.availability.lists(kind);
+            self.availability.works(kind);
+        }
+        if self.sent == Sent::Nothing {
             info!(%kind, ?failure, "API server does not offer this kind, going on without");
             send(&self.updates, Update::ListStarted(kind)).await?;
-            self.list_done().await?;
+            send(&self.updates, Update::ListDone(kind)).await?;
+            self.sent = Sent::Substitute;
         }
         // An upgrade, or a wider role, may bring it; no failure of now takes away what is known.
         sleep(self.backoff.longest_wait()).await;
@@ -220,7 +234,7 @@ impl Reflector {
     }
 
     async fn list_done(&mut self) -> Result<(), ReceiverGone> {
-        self.has_list = true;
+        self.sent = Sent::List;
         self.availability.lists(self.kind());
         send(&self.updates, Update::ListDone(self.kind())).await
     }
