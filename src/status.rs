@@ -58,6 +58,8 @@ pub struct Picture {
     pub defaulted: Vec<(String, String)>,
     /// What cannot be read: the file, and why.
     pub refused: Vec<(String, String)>,
+    /// What the API server does not let the daemon read, since when, and why, in sentences.
+    pub unreadable: Vec<String>,
     /// Whether there is the device that addresses are bound to.
     pub device: bool,
     /// Whether not all that Services rely on is in place, as of the last sync; before the first,
@@ -257,7 +259,7 @@ pub fn differences(picture: &Picture, counts: Option<&Counts>) -> Differences {
 
 /// All Services, and what is rejected.
 pub fn text(picture: &Picture, counts: Option<&Counts>) -> String {
-    let mut text = summary(picture);
+    let mut text = summary(picture) + &unreadable(picture);
     if let (Some(since), Some(left)) = (picture.seconds_since_audit, picture.seconds_to_audit) {
         text += &format!("last audit {since} s ago, the next in {left} s\n");
     }
@@ -290,6 +292,11 @@ fn summary(picture: &Picture) -> String {
         counts.push(counted::of(picture.refused.len(), "file") + " refused, whole or in part");
     }
     format!("kube-ipvs-proxy {}: {}\n", picture.version, counts.join(", "))
+}
+
+/// Why what is told of the cluster may be old.
+fn unreadable(picture: &Picture) -> String {
+    picture.unreadable.iter().map(|sentence| format!("{sentence}\n")).collect()
 }
 
 /// A front and its real servers.

@@ -94,6 +94,7 @@ pub(super) async fn open_source(
                     EndpointsSource::EndpointSlices => api::EndpointsSource::Slices,
                     EndpointsSource::Endpoints => api::EndpointsSource::Endpoints,
                 },
+                refused: refused.clone(),
                 ..ApiSettings::default()
             };
             ApiSource::connect(settings).await.map(|source| Source::Api(Box::new(source)))

@@ -157,6 +157,7 @@ impl View {
             rejected: told(false),
             defaulted: told(true),
             refused,
+            unreadable: Vec::new(),
             device: self.standing.device,
             lacks_foundation: self.lacks_foundation,
             sets: self.sets(),

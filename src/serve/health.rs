@@ -117,11 +117,11 @@ impl Health {
 
     /// How things are, in one line.
     pub fn words(&self) -> String {
-        let text = words(&self.state(), &self.status.borrow());
-        match self.refused.first() {
-            Some(refused) => format!("{text}; {refused}"),
-            None => text,
+        let mut text = words(&self.state(), &self.status.borrow());
+        for more in [self.refused.first_unreadable(), self.refused.first()].into_iter().flatten() {
+            text += &format!("; {more}");
         }
+        text
     }
 
     fn respond(

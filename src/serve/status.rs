@@ -5,14 +5,12 @@
 //! [`Picture`] as JSON, and the end.
 //! Invariant: only root and our own user are answered, a few at a time, each within a limit; the
 //! loop is asked over a channel and waits for nobody.
-//!
-//! [`Picture`]: crate::status::Picture
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
@@ -22,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::reconcile::view::{self, Question};
+use crate::status::Picture;
 use crate::telemetry::refused::Refused;
 
 /// The abstract name.
@@ -95,7 +94,10 @@ async fn answer(
     stream.write_all(b"\n").await?;
     let view = view::ask(&ask).await.ok_or_else(|| io::Error::other("the loop has ended"))?;
     // Many Services take a while, in which the health address has to answer.
-    let paint = move || serde_json::to_vec(&view.picture(refused.lines()));
+    let paint = move || {
+        let unreadable = refused.unreadable(Instant::now());
+        serde_json::to_vec(&Picture { unreadable, ..view.picture(refused.lines()) })
+    };
     let text = tokio::task::spawn_blocking(paint).await?;
     stream.write_all(&text?).await?;
     stream.shutdown().await

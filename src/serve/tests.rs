@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::health::Health;
 use super::listen::{self, Answers, Bounds, Place};
 use super::tls::Transport;
+use crate::cluster::Kind;
 use crate::plan::step::Step;
 use crate::reconcile::status::Status;
 use crate::telemetry::metrics::Metrics;
@@ -138,6 +139,10 @@ async fn a_bad_answer_says_why_and_each_names_files_that_are_refused() {
     assert_eq!(ask()["partlyRefusedFiles"], serde_json::json!([file]));
     assert!(ask().get("refusedFiles").is_none(), "{}", ask());
     assert_eq!(health.words(), "serving; /m/a.yaml is refused in part: line 3: odd");
+    refused.lose(Kind::Node, "API server x is away".to_owned(), "no route", Instant::now());
+    refused.replace(Role::Manifest, [].into());
+    assert_eq!(health.words(), "serving; no news of Node: API server x is away");
+    assert_eq!((&ask()["healthy"], ask().get("reason")), (&true.into(), None));
 }
 
 #[tokio::test]

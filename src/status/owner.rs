@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Asked, Counts, Differences, Front, Picture, complaints, foreign, front_lines, standing,
+    unreadable,
 };
 
 /// Whose an address is.
@@ -43,6 +44,7 @@ pub fn owner(picture: &Picture, counts: Option<&Counts>, asked: Asked) -> Owner 
     if text.is_empty() {
         text = nobodys(picture, asked);
     }
+    text += &unreadable(picture);
     text += &complaints::about(picture, asked, &owners);
     let fronts = picture.services.values().flat_map(|fronts| fronts_of(fronts, asked));
     let is_served = is_of_service && Differences::of(fronts, picture, counts).is_empty();

@@ -462,6 +462,26 @@ fn a_refused_file_is_named_and_may_be_what_looks_foreign() {
 }
 
 #[test]
+fn an_api_server_that_is_lost_is_told_and_changes_nothing_else() {
+    let lost = "no news of Service for 312 s, they may be old: API server x is away: no route";
+    let before = picture();
+    let picture = Picture { unreadable: vec![lost.to_owned()], ..picture() };
+    let told = text(&picture, Some(&counts()));
+    assert_eq!(told.lines().nth(1), Some(lost), "{told}");
+    assert_eq!(told.replacen(&format!("{lost}\n"), "", 1), text(&before, Some(&counts())));
+    let differences = |picture| differences(picture, Some(&counts())).is_empty();
+    assert_eq!(differences(&picture), differences(&before));
+    for at in ["10.96.0.7:80", "192.0.2.9:80"] {
+        let owner = |picture| owner(picture, Some(&counts()), Asked::Port(address(at)));
+        let (told, before) = (owner(&picture), owner(&before));
+        assert_eq!(told.is_served, before.is_served, "{told:?}");
+        assert_eq!(told.text.matches(&format!("\n{lost}\n")).count(), 1, "{told:?}");
+    }
+    let json = serde_json::to_string(&before).unwrap().replace("\"unreadable\":[],", "");
+    assert_eq!(serde_json::from_str::<Picture>(&json).unwrap(), before, "an older daemon");
+}
+
+#[test]
 fn a_front_that_does_not_serve_everybody_says_why() {
     let note = Some("none of 2 endpoints is ready".to_string());
     let front = Front { note, ..front("node port", "192.0.2.1:30080", Some(Vec::new())) };

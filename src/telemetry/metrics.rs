@@ -52,6 +52,7 @@ pub struct Metrics {
     rejected: Gauge,
     defaulted: Gauge,
     refused: Family<Role, Gauge>,
+    unreadable: Gauge,
     writes: Counter,
     kernel_time: Family<Operation, Counter<f64, AtomicU64>>,
     programs: Counter,
@@ -148,11 +149,8 @@ impl Metrics {
         let mut names = Names(Registry::default());
         let started = identify(&mut names);
         Metrics {
-            sync_duration: names.add(
-                "kubeproxy_sync_proxy_rules_duration_seconds",
-                "How long a sync took",
-                durations(),
-            ),
+            sync_duration: names
+                .duration("kubeproxy_sync_proxy_rules_duration_seconds", "How long a sync took"),
             cleaning_duration: names.by_family(
                 "kubeproxy_conntrack_reconciler_sync_duration_seconds",
                 "How long it took to look for stale UDP flows and to remove them",
@@ -172,10 +170,9 @@ impl Metrics {
                 "kubeproxy_conntrack_reconciler_deleted_entries",
                 "Stale UDP flows removed from connection tracking",
             ),
-            audit_duration: names.add(
+            audit_duration: names.duration(
                 "kubeipvs_audit_duration_seconds",
                 "How long the kernel was read for an audit",
-                durations(),
             ),
             last_success: names.plain(
                 "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
@@ -202,6 +199,8 @@ impl Metrics {
             rejected: names.plain("kubeipvs_rejected", "Objects, or parts, not programmed"),
             defaulted: names.plain("kubeipvs_defaulted", "Values with a default in their place"),
             refused: names.plain("kubeipvs_refused_files", "Files that cannot be used"),
+            unreadable: names
+                .plain("kubeipvs_unreadable_kinds", "Kinds of objects that cannot be read now"),
             writes: names
                 .plain("kubeipvs_kernel_writes", "Messages and settings sent to the kernel"),
             kernel_time: names.plain(
@@ -319,6 +318,11 @@ impl Metrics {
         self.refused.get_or_create(&Role { role }).set(count(number));
     }
 
+    /// So many kinds of objects cannot be read from the API server.
+    pub fn unreadable(&self, number: usize) {
+        self.unreadable.set(count(number));
+    }
+
     /// So much was done to the host since the start.
     pub fn activity(&self, writes: u64, programs: u64) {
         self.writes.inner().store(writes, Ordering::Relaxed);
@@ -364,6 +368,10 @@ struct Names(Registry);
 impl Names {
     fn plain<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
         self.add(name, help, M::default())
+    }
+
+    fn duration(&mut self, name: &str, help: &str) -> Histogram {
+        self.add(name, help, durations())
     }
 
     fn by_family(&mut self, name: &str, help: &str, histogram: fn() -> Histogram) -> ByFamily {

@@ -1,18 +1,23 @@
-//! Files that cannot be used as they are now, for all who tell of it.
+//! Files that cannot be used as they are now, and kinds of objects that the API server does not let
+//! us read, for all who tell of it.
 //!
 //! ```text
 //!  manifests ─────┐                ┌──▶ health, /statusz, `status`, the service manager
 //!  configuration ─┼──▶ Refused ────┤
-//!  certificate ───┘                └──▶ kubeipvs_refused_files
+//!  certificate ───┘      ▲         └──▶ kubeipvs_refused_files, kubeipvs_unreadable_kinds
+//!  API server ───────────┘
 //! ```
-//! A refused file turns nothing unhealthy: what it said last, or what the kernel has of it, stays.
-//! Invariant: a file is here for exactly as long as it cannot be used.
+//! Neither turns anything unhealthy: what was said last, or what the kernel has of it, stays.
+//! Invariant: a file is here for exactly as long as it cannot be used, a kind for as long as it
+//! cannot be read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use super::metrics::Metrics;
+use crate::cluster::Kind;
 
 /// What a file is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,17 +59,32 @@ impl From<String> for Refusal {
     }
 }
 
-/// The files that cannot be used now; clones share them.
+/// Why a kind of objects cannot be read.
+#[derive(Debug)]
+struct Unreadable {
+    cause: String,
+    reason: String,
+    since: Instant,
+}
+
+/// What cannot be used or read now; clones share it.
 #[derive(Debug, Clone)]
 pub struct Refused {
     files: Arc<RwLock<BTreeMap<Role, Files>>>,
+    kinds: Arc<RwLock<BTreeMap<Kind, Unreadable>>>,
     metrics: Metrics,
 }
 
+impl Default for Refused {
+    fn default() -> Self {
+        Refused::new(Metrics::new())
+    }
+}
+
 impl Refused {
-    /// None so far; the number is counted in `metrics`.
+    /// None so far; the numbers are counted in `metrics`.
     pub fn new(metrics: Metrics) -> Self {
-        let refused = Refused { files: Arc::default(), metrics };
+        let refused = Refused { files: Arc::default(), kinds: Arc::default(), metrics };
         for role in [Role::Configuration, Role::Manifest, Role::Certificate] {
             refused.replace(role, Files::new());
         }
@@ -107,6 +127,49 @@ impl Refused {
         sentences.into_iter().next()
     }
 
+    /// A kind cannot be read now: the cause is short, the reason says more.
+    pub fn lose(&self, kind: Kind, cause: String, reason: &str, now: Instant) {
+        let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
+        let since = kinds.get(&kind).map_or(now, |before| before.since);
+        let reason = reason.replace('\n', "; ");
+        kinds.insert(kind, Unreadable { cause, reason, since });
+        self.metrics.unreadable(kinds.len());
+    }
+
+    /// A kind can be read.
+    pub fn regain(&self, kind: Kind) {
+        let mut kinds = self.kinds.write().unwrap_or_else(PoisonError::into_inner);
+        kinds.remove(&kind);
+        self.metrics.unreadable(kinds.len());
+    }
+
+    /// What cannot be read, and since when: a sentence for each cause.
+    pub fn unreadable(&self, now: Instant) -> Vec<String> {
+        self.by_cause(&|kinds, Unreadable { cause, reason, since }| {
+            let seconds = now.saturating_duration_since(*since).as_secs();
+            format!("no news of {kinds} for {seconds} s, they may be old: {cause}: {reason}")
+        })
+    }
+
+    /// The first of these in a few words, which do not change while it lasts.
+    pub fn first_unreadable(&self) -> Option<String> {
+        let brief = self.by_cause(&|kinds, lost| format!("no news of {kinds}: {}", lost.cause));
+        brief.into_iter().next()
+    }
+
+    /// Tells each cause with its kinds, and the first of what it did.
+    fn by_cause(&self, tell: &dyn Fn(&str, &Unreadable) -> String) -> Vec<String> {
+        let kinds = self.kinds.read().unwrap_or_else(PoisonError::into_inner);
+        let causes: BTreeSet<&str> = kinds.values().map(|lost| lost.cause.as_str()).collect();
+        let sentence = |cause: &str| {
+            let of_cause = || kinds.iter().filter(|(_, lost)| lost.cause == *cause);
+            let names: Vec<&str> = of_cause().map(|(kind, _)| kind.name()).collect();
+            let first = of_cause().map(|(_, lost)| lost).min_by_key(|lost| lost.since)?;
+            Some(tell(&names.join(", "), first))
+        };
+        causes.into_iter().filter_map(sentence).collect()
+    }
+
     fn each<T>(&self, tell: impl Fn(&str, &Refusal) -> T) -> Vec<T> {
         let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
         let told = files.values().flatten();
@@ -130,6 +193,8 @@ pub fn without_path(path: &Path, reason: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -156,6 +221,46 @@ mod tests {
             refused.replace(Role::Configuration, files.into());
             assert_eq!(refused.lines(), [("/a.yaml".to_owned(), told.to_owned())]);
         }
+    }
+
+    #[test]
+    fn a_kind_that_cannot_be_read_is_told_for_as_long() {
+        let metrics = Metrics::new();
+        let refused = Refused::new(metrics.clone());
+        let assert_count = |number: usize| {
+            let line = format!("kubeipvs_unreadable_kinds {number}\n");
+            assert!(metrics.text().contains(&line), "{number}: {}", metrics.text());
+        };
+        assert_count(0);
+        let start = Instant::now();
+        let lose = |kind, cause: &str, reason: &str, seconds| {
+            refused.lose(kind, cause.to_owned(), reason, start + Duration::from_secs(seconds));
+        };
+        lose(Kind::Node, "API server x is away", "no\nroute", 1);
+        lose(Kind::Service, "API server x is away", "no answer", 2);
+        lose(Kind::Node, "API server x is away", "no\nroute", 5);
+        lose(Kind::EndpointSlice, "API server x refuses with 403", "forbidden", 3);
+        assert_count(3);
+        let now = start + Duration::from_secs(9);
+        let forbidden = "no news of EndpointSlice for 6 s, they may be old: API server x refuses \
+                         with 403: forbidden";
+        assert_eq!(
+            refused.unreadable(now),
+            [
+                "no news of Service, Node for 8 s, they may be old: API server x is away: no; route",
+                forbidden,
+            ]
+        );
+        let brief = "no news of Service, Node: API server x is away";
+        assert_eq!(refused.first_unreadable().as_deref(), Some(brief));
+        for kind in [Kind::Service, Kind::Node, Kind::Node] {
+            refused.regain(kind);
+        }
+        assert_count(1);
+        assert_eq!(refused.unreadable(now), [forbidden]);
+        refused.regain(Kind::EndpointSlice);
+        assert_count(0);
+        assert_eq!((refused.unreadable(now), refused.first_unreadable()), (vec![], None));
     }
 
     #[test]

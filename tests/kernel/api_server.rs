@@ -7,6 +7,7 @@ use crate::cluster::{self, Manifests, SOON};
 use crate::control_plane::{ADDRESS, ControlPlane, NODE, kubeconfig};
 use crate::daemon::Daemon;
 use crate::dump;
+use crate::lab;
 use crate::wait;
 use crate::world::World;
 
@@ -126,8 +127,15 @@ fn api_server_that_is_cut_off_leaves_the_data_plane_as_it_is() {
     control_plane.stop();
     daemon.wait_for_log("API server cannot be reached", SOON);
     assert_untouched(&world, &sound, "nobody listens");
+    let program = lab::daemon_binary();
+    let unreadable = || cluster::metric(&world, "kubeipvs_unreadable_kinds");
+    wait::until("all kinds are lost", SOON, || unreadable() >= 4.0);
+    let status = world.node.output(program.to_str().expect("a path in UTF-8"), &["status"]);
+    let lost = "\nno news of Service, EndpointSlice, Node, ServiceCIDR for ";
+    assert!(status.contains(lost) && status.contains(" cannot be reached: "), "{status}");
     let _control_plane = ControlPlane::start(&world.node, 628);
     wait_for(&world, "after the outage", &[(NAMED, None), (WEB_MOVED, Some(ONE_LEFT))]);
+    wait::until("all kinds are read", SOON, || unreadable() == 0.0);
     assert_eq!(cluster::health(&world, "/readyz"), Some(200));
 }
 

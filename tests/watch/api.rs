@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use kube_ipvs_proxy::cluster::{Kind, ObjectName};
+use kube_ipvs_proxy::telemetry::metrics::Metrics;
+use kube_ipvs_proxy::telemetry::refused::Refused;
 use kube_ipvs_proxy::watch::Source;
 use kube_ipvs_proxy::watch::api::{ApiSettings, ApiSource, EndpointsSource, Timing};
 use libtest_mimic::Trial;
@@ -74,13 +76,27 @@ pub fn quick() -> Timing {
 }
 
 async fn follow(url: String, endpoints: EndpointsSource, timing: Timing) -> Follower {
-    let settings = ApiSettings {
-        master: Some(url),
-        node_name: "node1".to_owned(),
-        endpoints,
-        timing,
-        ..ApiSettings::default()
+    let settings = ApiSettings { master: Some(url), endpoints, timing, ..ApiSettings::default() };
+    follow_with(settings).await
+}
+
+/// The same in the usual way, with a scrape of how many kinds cannot be read.
+async fn follow_counted(url: String) -> (Follower, impl Fn() -> String) {
+    let metrics = Metrics::new();
+    let refused = Refused::new(metrics.clone());
+    let (master, timing) = (Some(url), quick());
+    let settings = ApiSettings { master, timing, refused, ..ApiSettings::default() };
+    let count = move || {
+        let text = metrics.text();
+        let mut values =
+            text.lines().filter_map(|it| it.strip_prefix("kubeipvs_unreadable_kinds "));
+        values.next().unwrap().to_owned()
     };
+    (follow_with(settings).await, count)
+}
+
+async fn follow_with(settings: ApiSettings) -> Follower {
+    let settings = ApiSettings { node_name: "node1".to_owned(), ..settings };
     Follower::start(Source::Api(Box::new(ApiSource::connect(settings).await.unwrap())))
 }
 
@@ -210,10 +226,15 @@ async fn replay_endpoints(faults: Faults, source: EndpointsSource) {
 async fn missing_service_cidrs() {
     for code in [403, 404] {
         let server = Server::start(Faults { service_cidrs: Some(code), ..Faults::default() }).await;
-        let mut follower = follow(server.url(), EndpointsSource::Auto, quick()).await;
+        let (mut follower, unreadable) = follow_counted(server.url()).await;
         let expected = golden::lines(&server.expected(Kind::EndpointSlice));
         follower.until_lines("all but the ranges", &expected).await;
         assert_eq!(follower.store.service_cidrs().count(), 0);
+        let lists = || server.count(&["servicecidrs", "limit="]);
+        follower.until_true("they are asked for again", |_| lists() >= 3).await;
+        assert_eq!(unreadable(), "0", "what the server does not offer is no trouble");
+        let done = follower.log.iter().filter(|line| *line == "ServiceCIDR list done").count();
+        assert_eq!(done, 1);
         follower.stop().await;
     }
 }
@@ -232,13 +253,14 @@ async fn late_service_cidrs() {
 
 async fn service_cidrs_taken_away() {
     let server = Server::start(Faults::default()).await;
-    let mut follower = follow(server.url(), EndpointsSource::Auto, quick()).await;
+    let (mut follower, unreadable) = follow_counted(server.url()).await;
     follower.until("the ranges", |store| store.service_cidrs().count() == 2).await;
     server.set(|faults| faults.service_cidrs = Some(403));
     server.cut();
     let lists = || server.count(&["servicecidrs", "limit="]);
     follower.until_true("lists that are refused", |_| lists() >= 3).await;
     assert_eq!(follower.store.service_cidrs().count(), 2, "what is known stays");
+    follower.until_true("one kind that is lost", |_| unreadable() == "1").await;
     follower.stop().await;
 }
 
@@ -326,28 +348,36 @@ async fn unreachable() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let mut follower = follow(format!("http://{address}"), EndpointsSource::Auto, quick()).await;
+    let (mut follower, unreadable) = follow_counted(format!("http://{address}")).await;
     let refusing = tokio::net::TcpListener::bind(address).await.unwrap();
     for _ in 0..20 {
         drop(refusing.accept().await.unwrap());
     }
     assert!(!follower.store.is_complete());
+    follower.until_true("nothing can be read", |_| unreadable() == "4").await;
     let server = Server::on(refusing, Faults::default());
     let expected = golden::lines(&server.expected(Kind::EndpointSlice));
     follower.until_lines("the server is there", &expected).await;
+    follower.until_true("all can be read", |_| unreadable() == "0").await;
     follower.stop().await;
 }
 
 async fn failing() {
     for code in [401, 403, 429, 500, 503] {
         let server = Server::start(Faults { status: Some(code), ..Faults::default() }).await;
-        let mut follower = follow(server.url(), EndpointsSource::Auto, quick()).await;
+        let (mut follower, unreadable) = follow_counted(server.url()).await;
         let attempts = || server.count(&["/api/v1/services"]);
         follower.until_true("several attempts", |_| attempts() >= 6).await;
         assert!(!follower.store.is_complete(), "{code}");
         server.set(|faults| faults.status = None);
         let expected = golden::lines(&server.expected(Kind::EndpointSlice));
         follower.until_lines("the server works", &expected).await;
+        follower.until("the ranges", |store| store.service_cidrs().count() == 2).await;
+        server.set(|faults| faults.status = Some(code));
+        server.cut();
+        follower.until_true("it is lost once more", |_| unreadable() == "4").await;
+        server.set(|faults| faults.status = None);
+        follower.until_true("all can be read", |_| unreadable() == "0").await;
         follower.stop().await;
     }
 }

@@ -1,20 +1,32 @@
 //! Availability: what is said about an API server that does not answer, once.
 //!
 //! Shared by the reflectors of one source. Invariant: one line when the server is lost, one when
-//! it is back; a kind that the server refuses is named once, with the reason.
+//! it is back; a kind that the server refuses is named once, with the reason. [`Refused`] has each
+//! kind for as long as it fails by itself.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
 use super::reflector::Failure;
 use crate::cluster::Kind;
+use crate::telemetry::refused::Refused;
 
 /// Which kinds cannot be read at the moment.
 pub struct Availability {
     address: String,
     troubles: Mutex<BTreeMap<Kind, Trouble>>,
+    refused: Refused,
+}
+
+/// Who follows another source cannot miss this one.
+impl Drop for Availability {
+    fn drop(&mut self) {
+        Kind::ALL.iter().for_each(|kind| self.refused.regain(*kind));
+    }
 }
 
 /// What keeps a kind from being read.
@@ -28,10 +40,20 @@ enum Trouble {
     NoList,
 }
 
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Unreachable => f.write_str("cannot be reached"),
+            Trouble::Refused(code) => write!(f, "refuses with {code}"),
+            Trouble::NoList => f.write_str("answers with what is no list"),
+        }
+    }
+}
+
 impl Availability {
     /// Of the server at this address; nothing is known to be wrong.
-    pub fn new(address: String) -> Self {
-        Availability { address, troubles: Mutex::default() }
+    pub fn new(address: String, refused: Refused) -> Self {
+        Availability { address, troubles: Mutex::default(), refused }
     }
 
     /// A kind could not be read.
@@ -50,6 +72,8 @@ impl Availability {
         };
         troubles.insert(kind, trouble.clone());
         let server = &self.address;
+        let cause = format!("API server {server} {trouble}");
+        self.refused.lose(kind, cause, reason, Instant::now());
         match trouble {
             _ if !is_news => debug!(%kind, reason, "API server still fails"),
             Trouble::Unreachable => {
@@ -69,6 +93,7 @@ impl Availability {
         let mut troubles = self.troubles();
         if troubles.get(&kind) == Some(&Trouble::NoList) {
             troubles.remove(&kind);
+            self.refused.regain(kind);
             info!(%kind, "answer is a list now");
         }
     }
@@ -80,6 +105,7 @@ impl Availability {
             // Such an answer is granted, too: only a list ends it.
             return;
         }
+        self.refused.regain(kind);
         let server = &self.address;
         match troubles.remove(&kind) {
             None | Some(Trouble::NoList) => {}
@@ -100,14 +126,20 @@ impl Availability {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::testing::log;
 
     /// What is logged at the default level.
     fn logged(events: impl FnOnce(&Availability)) -> Vec<String> {
         log::logged(tracing::Level::INFO, || {
-            events(&Availability::new("https://192.0.2.1/".to_owned()));
+            events(&availability(&Refused::default()));
         })
+    }
+
+    fn availability(refused: &Refused) -> Availability {
+        Availability::new("https://192.0.2.1/".to_owned(), refused.clone())
     }
 
     fn unreachable() -> Failure {
@@ -170,6 +202,59 @@ mod tests {
              kind=Service server=\"https://192.0.2.1/\" reason=\"{reason}\""
         );
         assert_eq!(log, [no_list, "INFO answer is a list now kind=Service".to_owned()]);
+    }
+
+    /// What is told of kinds that cannot be read, without the time.
+    fn told(refused: &Refused) -> Vec<String> {
+        // Before all of it, so that a slow machine changes no number.
+        let before = Instant::now().checked_sub(Duration::from_secs(3600)).unwrap();
+        refused.unreadable(before).iter().map(|line| line.replace(" for 0 s", "")).collect()
+    }
+
+    #[test]
+    fn a_kind_is_unreadable_until_it_works_itself() {
+        let refused = Refused::default();
+        let availability = availability(&refused);
+        let away = |kinds: &str| {
+            vec![format!(
+                "no news of {kinds}, they may be old: API server https://192.0.2.1/ cannot be \
+                 reached: Connection refused"
+            )]
+        };
+        availability.failed(Kind::Service, &unreachable());
+        availability.failed(Kind::Node, &unreachable());
+        assert_eq!(told(&refused), away("Service, Node"));
+        availability.works(Kind::Service);
+        assert_eq!(told(&refused), away("Node"), "the server is back, but who knows of Nodes");
+        availability.works(Kind::Node);
+        assert_eq!(told(&refused), [""; 0]);
+    }
+
+    #[test]
+    fn an_answer_that_is_refused_or_no_list_is_told_with_the_reason() {
+        let refused = Refused::default();
+        let availability = availability(&refused);
+        let told_of = |failure: Failure| {
+            availability.failed(Kind::Node, &failure);
+            told(&refused).concat()
+        };
+        let forbidden = told_of(self::refused(403));
+        assert!(forbidden.ends_with(" https://192.0.2.1/ refuses with 403: forbidden"));
+        let no_list = told_of(Failure::NoList("no JSON".to_owned()));
+        assert!(no_list.ends_with(" answers with what is no list: no JSON"), "{no_list}");
+        availability.works(Kind::Node);
+        assert_eq!(told(&refused).len(), 1, "such an answer is granted, too");
+        availability.lists(Kind::Node);
+        assert_eq!(told(&refused), [""; 0]);
+    }
+
+    #[test]
+    fn who_follows_another_source_has_lost_nothing() {
+        let refused = Refused::default();
+        let availability = availability(&refused);
+        availability.failed(Kind::Node, &unreachable());
+        drop(availability);
+        assert_eq!(told(&refused), [""; 0]);
     }
 
     #[test]

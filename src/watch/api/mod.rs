@@ -36,6 +36,7 @@ use self::resource::Resource;
 use super::{Error, send};
 use crate::cluster::{Kind, Update};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::refused::Refused;
 
 /// Which objects tell the endpoints of Services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct ApiSettings {
     pub node_name: String,
     /// Which objects tell the endpoints.
     pub endpoints: EndpointsSource,
+    /// Where kinds are named that cannot be read.
+    pub refused: Refused,
     /// Waits and limits.
     pub timing: Timing,
 }
@@ -76,9 +79,9 @@ pub struct ApiSource {
 impl ApiSource {
     /// Reads the configuration; the API server itself is not contacted yet.
     pub async fn connect(settings: ApiSettings) -> Result<Self, Error> {
-        let ApiSettings { kubeconfig, master, node_name, endpoints, timing } = settings;
+        let ApiSettings { kubeconfig, master, node_name, endpoints, refused, timing } = settings;
         let (client, address) = connect::client(kubeconfig.as_deref(), master.as_deref()).await?;
-        let availability = Arc::new(Availability::new(address));
+        let availability = Arc::new(Availability::new(address, refused));
         Ok(ApiSource { client, node_name, endpoints, timing, availability })
     }
 
