@@ -36,7 +36,9 @@ fn image_takes_packages() {
 
 fn the_version_is_the_same_everywhere() {
     let version = env!("CARGO_PKG_VERSION");
-    for file in ["deploy/kubernetes/base/daemon-set.yaml", "deploy/Dockerfile"] {
+    for file in
+        ["deploy/kubernetes/base/daemon-set.yaml", "deploy/Dockerfile", "deploy/guides/migrate.md"]
+    {
         let text = text(file);
         let images: Vec<&str> = text.split("kube-ipvs-proxy:").skip(1).collect();
         assert!(!images.is_empty(), "{file}");
