@@ -23,10 +23,10 @@ const EXIT_STATUS_AND_FILES: &str = r"
 Done, or stopped by a signal.
 .TP
 .B 1
-Failed. With \fB\-\-once\fR and \fBrender\fR also: a file is broken, or an object is rejected or has a default in the place of a value; with \fB\-\-once\fR also: the kernel refused something. With \fB\-\-cleanup\fR: something is left. With \fBstatus\fR: the kernel has something of what is printed not as wanted, no daemon answers, or no Service has the address.
+Failed. With \fB\-\-once\fR and \fBrender\fR also: a file is broken, or an object is rejected or has a default in the place of a value; with \fB\-\-once\fR also: the kernel refused something. With \fB\-\-cleanup\fR: something is left that was to go. With \fBstatus\fR: the kernel has something of what is printed not as wanted, no daemon answers, or no Service has the address.
 .TP
 .B 2
-The command line or the configuration file is wrong; all problems are told at once.
+Wrong command line, or a configuration file that is wrong or missing; all problems are told at once.
 .SH FILES
 .TP
 .I /etc/kube\-ipvs\-proxy/config.yaml
