@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{shipped, text, tool, trial};
 
 pub fn tests() -> Vec<Trial> {
-    let tests: [(&str, fn(), Needs); 7] = [
+    let tests: [(&str, fn(), Needs); 8] = [
         ("base_is_whole", base_is_whole, Needs::Kubectl),
         (
             "kubeadm_overlay_takes_what_kubeadm_wrote",
@@ -30,6 +30,11 @@ pub fn tests() -> Vec<Trial> {
         (
             "long_running_container_has_few_rights",
             long_running_container_has_few_rights,
+            Needs::Kubectl,
+        ),
+        (
+            "patch_for_https_lets_the_proxy_read_the_certificate",
+            patch_for_https_lets_the_proxy_read_the_certificate,
             Needs::Kubectl,
         ),
         (
@@ -218,6 +223,30 @@ fn long_running_container_has_few_rights() {
     let prepare = &pod["initContainers"][0];
     assert_eq!(prepare["securityContext"]["privileged"], true);
     assert!(prepare["args"].as_array().unwrap().contains(&json!("--init-only")));
+}
+
+/// The patch of the page about monitoring, made to the DaemonSet.
+fn patch_for_https_lets_the_proxy_read_the_certificate() {
+    let page = text("deploy/monitoring/README.md");
+    let (_, block) = page.split_once("```yaml\npatches:\n").unwrap();
+    let block = format!("patches:\n{}", block.split("```").next().unwrap());
+    let block: Value = serde_saphyr::from_str(&block).unwrap();
+    let patch = block["patches"][0]["patch"].as_str().unwrap();
+    let base = of_kind(&objects(BASE), "DaemonSet");
+    let [before, after] = [&base, &patched(&base, patch, "https")]
+        .map(|object| object["spec"]["template"]["spec"].clone());
+    let added = |pointer: &str| {
+        let [before, after] =
+            [&before, &after].map(|pod| pod.pointer(pointer).unwrap().as_array().unwrap().clone());
+        assert!(before.iter().all(|row| after.contains(row)), "{after:?}");
+        after.into_iter().filter(|row| !before.contains(row)).collect::<Vec<_>>()
+    };
+    let mount = json!({"name": "tls", "mountPath": "/etc/kube-ipvs-proxy/tls", "readOnly": true});
+    assert_eq!(added("/containers/0/volumeMounts"), [mount]);
+    let [volume] = &added("/volumes")[..] else { panic!("other volumes") };
+    // A pod does not start before a Secret that it needs is there.
+    assert_eq!(volume["secret"]["optional"], true);
+    assert_eq!(after["initContainers"], before["initContainers"]);
 }
 
 fn role_lets_read_and_write_events_alone() {

@@ -1,13 +1,13 @@
 //! Alert rules and the dashboard: valid, right, and about metrics that there are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
 use kube_ipvs_proxy::cluster::store::Trigger;
 use kube_ipvs_proxy::model::net::{Family, PerFamily};
 use kube_ipvs_proxy::reconcile::report::{Counts, Failed, FlowCleaning, Report};
-use kube_ipvs_proxy::telemetry::metrics::Metrics;
+use kube_ipvs_proxy::telemetry::metrics::{EventOutcome, Metrics};
 use libtest_mimic::Trial;
 use serde_json::Value;
 
@@ -19,12 +19,14 @@ pub fn tests() -> Vec<Trial> {
         trial("every_alert_rule_is_tested", every_alert_rule_is_tested),
         trial("metrics_in_rules_and_dashboard_exist", metrics_in_rules_and_dashboard_exist),
         trial("every_alert_is_explained", every_alert_is_explained),
+        trial("every_metric_is_in_the_table_and_none_else", every_metric_is_in_the_table),
     ]
 }
 
 const RULES: &str = "deploy/monitoring/alerts.yaml";
 const RULE_TESTS: &str = "deploy/monitoring/alerts.test.yaml";
 const DASHBOARD: &str = "deploy/monitoring/dashboard.json";
+const PAGE: &str = "deploy/monitoring/README.md";
 
 fn alert_rules_fire_when_they_should() {
     let promtool = tool::find("promtool", "prometheus").unwrap();
@@ -54,7 +56,7 @@ fn every_alert_rule_is_tested() {
 }
 
 fn every_alert_is_explained() {
-    let page = text("deploy/monitoring/README.md");
+    let page = text(PAGE);
     for alert in alerts() {
         assert!(page.contains(&format!("`{alert}`")), "{alert} is not on the page");
     }
@@ -74,10 +76,51 @@ fn metrics_in_rules_and_dashboard_exist() {
     }
 }
 
+fn every_metric_is_in_the_table() {
+    // Else a metric with labels that nothing here counts would be missed.
+    let scrape = used_metrics().text();
+    let source = text("src/telemetry/metrics.rs");
+    for name in names(&source).filter(|name| !name.ends_with('_')) {
+        assert!(scrape.contains(&format!("# TYPE {name} ")), "{name} is not among those counted");
+    }
+    assert_eq!(documented(), labelled(&scrape));
+}
+
+/// Labels of the metrics in the table of the page, by name.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let page = text(PAGE);
+    let (_, section) = page.split_once("\n## Metrics\n").unwrap();
+    let rows = section.split("\n## ").next().unwrap().lines().filter(|row| row.starts_with("| `"));
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(String::from).collect();
+    let of_row = |row: &str| {
+        let [_, name, labels, ..] = row.split('|').collect::<Vec<_>>()[..] else {
+            panic!("no row of the table: {row}")
+        };
+        (name.trim().trim_matches('`').to_string(), quoted(labels))
+    };
+    rows.map(of_row).collect()
+}
+
+/// The same of a scrape.
+fn labelled(scrape: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let metrics = types(scrape).map(|(name, kind)| {
+        let first = format!("{name}{}", suffixes(kind)[0]);
+        let series = scrape.lines().filter_map(|line| line.strip_prefix(&first));
+        let labels = series.filter_map(|rest| rest.strip_prefix('{')?.split('}').next());
+        let labels = labels.flat_map(|labels| labels.split(','));
+        let keys = labels.map(|label| label.split('=').next().unwrap().to_string());
+        let keys = keys.filter(|key| key != "le").collect();
+        // A histogram is known by the name of all of its series.
+        (first.trim_end_matches("_bucket").to_string(), keys)
+    });
+    metrics.collect()
+}
+
 /// Words that are names of metrics of ours.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-    words.filter(|word| word.starts_with("kubeipvs_") || word.starts_with("kubeproxy_"))
+    let beginnings = ["kubeipvs_", "kubeproxy_", "process_start_"];
+    words.filter(move |word| beginnings.iter().any(|beginning| word.starts_with(beginning)))
 }
 
 /// Metrics after a bit of everything: a series with labels is exposed once it has a value.
@@ -92,6 +135,7 @@ fn used_metrics() -> Metrics {
     report.triggers.push(Trigger { family: Family::V4, at });
     metrics.observe(&report, Duration::ZERO);
     metrics.spent("reals", Duration::ZERO);
+    metrics.event(EventOutcome::Written);
     metrics.answered_healthz(200);
     metrics.answered_livez(200);
     metrics
@@ -99,16 +143,24 @@ fn used_metrics() -> Metrics {
 
 /// Names of the series that the daemon exposes.
 fn exposed() -> BTreeSet<String> {
-    let text = used_metrics().text();
-    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    types
-        .flat_map(|(name, kind)| {
-            let suffixes: &[&str] = match kind {
-                "counter" => &["_total"],
-                "histogram" => &["_bucket", "_sum", "_count"],
-                _ => &[""],
-            };
-            suffixes.iter().map(move |suffix| format!("{name}{suffix}"))
-        })
-        .collect()
+    let scrape = used_metrics().text();
+    let series = types(&scrape).flat_map(|(name, kind)| {
+        suffixes(kind).iter().map(move |suffix| format!("{name}{suffix}"))
+    });
+    series.collect()
+}
+
+/// Names and types of the metrics of a scrape.
+fn types(scrape: &str) -> impl Iterator<Item = (&str, &str)> {
+    scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+}
+
+/// How the names of the series of a type end.
+fn suffixes(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "counter" => &["_total"],
+        "histogram" => &["_bucket", "_sum", "_count"],
+        "info" => &["_info"],
+        _ => &[""],
+    }
 }
