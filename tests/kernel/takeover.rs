@@ -7,6 +7,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 
 use crate::cluster::{self, Manifests, SOON, Service, service_address};
+use crate::daemon::Daemon;
 use crate::dump;
 use crate::load::{Amount, Load};
 use crate::wait;
@@ -16,6 +17,8 @@ use crate::world::{Family, Place, Pod, World};
 pub fn tests() -> Vec<Trial> {
     crate::trials![
         takeover_loses_no_request_and_claims_only_what_is_provable,
+        takeover_loses_no_request_where_dns_is_new,
+        takeover_loses_no_request_to_what_cannot_be_read,
         takeover_claims_servers_of_node_ports_nobody_has,
     ]
 }
@@ -40,11 +43,50 @@ const FOREIGN: u8 = 99;
 fn takeover_loses_no_request_and_claims_only_what_is_provable() {
     let world = World::new();
     let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
-    let client = world.pod("client", Place::Node, 9);
-    let _servers = pods.each_ref().map(|pod| pod.serve(Transport::Tcp, cluster::POD_PORT));
     let behind = pods.each_ref();
     let service = Service::new("web", LIVE, &behind);
-    make_as_kube_proxy(&world, &behind);
+    let manifests = Manifests::new();
+    manifests.put("web.yaml", &service.manifest());
+    let _daemon = take_over_under_load(&world, &service, &manifests);
+    assert_taken_over(&world, &behind);
+    assert_rules_are_those_of_a_fresh_node(&world, &manifests);
+}
+
+/// DNS comes before all others where nobody serves: here, others are served already.
+fn takeover_loses_no_request_where_dns_is_new() {
+    let world = World::new();
+    let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let behind = pods.each_ref();
+    let service = Service::new("web", LIVE, &behind);
+    let manifests = Manifests::new();
+    manifests.put("web.yaml", &service.manifest());
+    let dns = service_address(Family::Ipv4, 53);
+    let dns = format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: coredns, namespace: kube-system}}, \
+         spec: {{clusterIP: {dns}, ports: [{{port: 53, protocol: UDP}}]}}}}"
+    );
+    manifests.put("dns.yaml", &dns);
+    drop(take_over_under_load(&world, &service, &manifests));
+}
+
+/// What kube-proxy served may be what the file asks for.
+fn takeover_loses_no_request_to_what_cannot_be_read() {
+    let world = World::new();
+    let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let behind = pods.each_ref();
+    let service = Service::new("web", LIVE, &behind);
+    let manifests = Manifests::new();
+    manifests.put("web.yaml", &format!("{}x: : ", service.manifest()));
+    drop(take_over_under_load(&world, &service, &manifests));
+}
+
+/// Clients of what kube-proxy served see nothing of a start on these manifests.
+fn take_over_under_load(world: &World, service: &Service<'_>, manifests: &Manifests) -> Daemon {
+    let client = world.pod("client", Place::Node, 9);
+    let behind = service.pods;
+    let _servers: Vec<_> =
+        behind.iter().map(|pod| pod.serve(Transport::Tcp, cluster::POD_PORT)).collect();
+    make_as_kube_proxy(world, behind);
     let limit = Amount { clients: 2, ..Amount::at_most(Duration::from_secs(120)) };
     let loads = [
         (&client.namespace, Family::Ipv4),
@@ -54,16 +96,12 @@ fn takeover_loses_no_request_and_claims_only_what_is_provable() {
     ]
     .map(|(from, family)| Load::start(from, Transport::Tcp, service.front(family), limit));
     loads.iter().for_each(|load| load.wait_for_answers(20));
-
-    let manifests = Manifests::new();
-    manifests.put("web.yaml", &service.manifest());
-    let _daemon = cluster::start(&world, &manifests, &[]);
+    let daemon = cluster::start(world, manifests, &[]);
     loads.iter().for_each(|load| load.wait_for_answers(50));
     for load in loads {
         assert_eq!(load.stop().failures, Vec::<String>::new());
     }
-    assert_taken_over(&world, &behind);
-    assert_rules_are_those_of_a_fresh_node(&world, &manifests);
+    daemon
 }
 
 fn assert_taken_over(world: &World, behind: &[&Pod]) {
