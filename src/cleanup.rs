@@ -260,8 +260,11 @@ mod tests {
     use crate::model::net::Family;
     use crate::reconcile::engine::Engine;
     use crate::testing::fake_kernel::{FakeKernel, Fault, Faults};
+    use crate::testing::log::logged;
     use crate::testing::objects;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::Duration;
+    use tracing::Level;
 
     /// A host that the daemon has programmed with one Service.
     fn programmed() -> FakeKernel {
@@ -340,6 +343,20 @@ mod tests {
         assert!(outcome.is_complete(), "{outcome}");
         assert_eq!((kernel.tables.servers, outcome.left), (before, [ours].into()));
         assert!(kernel.tables.sets.is_empty() && kernel.tables.addresses.is_empty());
+    }
+
+    /// Killed right behind, nobody could name them any more.
+    #[test]
+    fn what_is_left_to_others_is_named_before_anything_goes() {
+        let mut kernel = programmed();
+        kernel.faults = Faults::When(|_| panic!("killed"), Fault::Refused);
+        let excluded = vec!["10.96.0.0/24".parse().unwrap()];
+        let policy = Policy { excluded, ..objects::policy() };
+        let lines = logged(Level::WARN, || {
+            catch_unwind(AssertUnwindSafe(|| run(&mut kernel, &policy)))
+                .expect_err("nothing was to go");
+        });
+        assert!(lines.len() == 1 && lines[0].contains("tcp 10.96.0.1:80"), "{lines:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! chain before it in the transaction that makes ours, and go once everything is served by us.
 
 use super::mirror::Mirror;
+use super::step::Step;
 use crate::model::ipset::{SetId, SetKey};
 use crate::model::iptables::{HANDOVER, Rules, Ruleset, TableName, target};
 use crate::model::ipvs::ServerKey;
@@ -41,12 +42,25 @@ pub fn ruleset(wanted: &Ruleset, seen: &Tables, family: Family) -> Option<Rulese
     Some(ruleset)
 }
 
+/// The part of a step that ends a takeover of which clients would miss nothing.
+pub fn ending(step: Step, wanted: &Tables, mirror: &Mirror) -> Option<Step> {
+    let is_replaced = |family| is_replaced(family, wanted, mirror);
+    match step {
+        Step::Leftovers(mut changes) => {
+            changes.retain(|change| is_replaced(change.key.family()));
+            Some(Step::Leftovers(changes))
+        }
+        Step::Rules(change) => is_replaced(change.family).then_some(Step::Rules(change)),
+        _ => None,
+    }
+}
+
 /// Whether clients of a family would miss nothing if what decided about them so far were gone:
 /// every front that is to serve does.
 ///
 /// What else fails, such as one endpoint of many or a setting that tunes, is no reason to keep all
 /// clients with endpoints that nobody brings up to date.
-pub fn is_replaced(family: Family, wanted: &Tables, mirror: &Mirror) -> bool {
+fn is_replaced(family: Family, wanted: &Tables, mirror: &Mirror) -> bool {
     let seen = &mirror.tables;
     let serves = |front: &ServerKey| {
         seen.serves(front)
@@ -55,7 +69,7 @@ pub fn is_replaced(family: Family, wanted: &Tables, mirror: &Mirror) -> bool {
                 || !wanted.addresses.contains_key(&front.address))
     };
     let mut to_serve = wanted.servers.iter().filter(|(_, server)| server.is_serving());
-    mirror.is_founded(wanted)
+    mirror.is_founded_in(family, wanted)
         && to_serve.all(|(front, _)| front.family() != family || serves(front))
 }
 

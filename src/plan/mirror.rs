@@ -210,13 +210,18 @@ impl Mirror {
     ///
     /// No Service relies on how long or how many connections are tracked, or on who answers ARP.
     pub fn is_founded(&self, wanted: &Tables) -> bool {
+        Family::ALL.into_iter().all(|family| self.is_founded_in(family, wanted))
+    }
+
+    /// The same for Services of one family.
+    pub fn is_founded_in(&self, family: Family, wanted: &Tables) -> bool {
         let seen = &self.tables;
         let mut settings = wanted.settings.iter().filter(|(path, _)| !is_tuning(path));
-        let mut sets = wanted.sets.iter();
-        let mut rules = wanted.rulesets.iter();
+        let mut sets = wanted.sets.iter().filter(|(key, _)| key.family == family);
+        let rules = wanted.rulesets.get(&family);
         settings.all(|(path, value)| seen.settings.get(path) == Some(value))
             && sets.all(|(key, spec)| seen.sets.get(key).is_some_and(|set| set.kind == spec.kind))
-            && rules.all(|(family, ruleset)| self.holds(*family, ruleset))
+            && rules.is_none_or(|rules| self.holds(family, rules))
             && (seen.device || !wanted.device)
     }
 

@@ -2,7 +2,6 @@
 //!
 //! A step is one homogeneous batch; the order of steps is the order of execution.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::model::conntrack::Flow;
@@ -164,15 +163,6 @@ impl Step {
             Step::Rules(change) => change.ends_handover,
             Step::Leftovers(_) => true,
             _ => false,
-        }
-    }
-
-    /// The families that it is about, where it ends a takeover.
-    pub fn families(&self) -> BTreeSet<Family> {
-        match self {
-            Step::Rules(change) => [change.family].into(),
-            Step::Leftovers(changes) => changes.iter().map(|change| change.key.family()).collect(),
-            _ => BTreeSet::new(),
         }
     }
 

@@ -129,9 +129,12 @@ impl Unclaimed {
     /// into force: kube-proxy, whose rules refuse nobody, has no entries for it.
     pub fn admission(&self, family: Family, mirror: &Mirror) -> Step {
         let seen = &mirror.tables;
+        let is_local = |address: &IpAddr| {
+            seen.addresses.contains_key(address) || mirror.host_addresses.contains(address)
+        };
         let is_reached = |front: &&ServerKey| {
             front.family() == family
-                && seen.addresses.contains_key(&front.address)
+                && is_local(&front.address)
                 && seen.serves(front)
                 && !seen.lists(SetId::Pass, front)
         };
@@ -201,6 +204,8 @@ impl Unclaimed {
         let is_shared = match (entry.set, entry.member) {
             // Of an endpoint, whichever Services it is of.
             (SetId::LoopBack, _) => true,
+            // On record by ourselves, as it was taken over.
+            (SetId::Servers, _) => front_of(entry).is_some_and(|it| self.servers.contains(&it)),
             // Held back for a moment by ourselves.
             (SetId::Hold, _) => return false,
             // They take connections, and may be on other nodes.

@@ -22,6 +22,9 @@ const MOST_NAMED: usize = 10;
 /// Servers that are named in one line; kube-proxy may have left thousands.
 const FEW: usize = 5;
 
+/// Servers that are named in one line where all are: journals cut lines that are longer than 48 KiB.
+const MOST_IN_LINE: usize = 200;
+
 /// What to do where virtual servers of others were changed.
 const LEAVE: &str = "if they are to stay as they were, --ipvs-exclude-cidrs leaves their addresses \
                      to others; else stop what made them";
@@ -188,7 +191,7 @@ fn say_takeover(Takeover { from_kube_proxy, from_others, changed }: &Takeover) {
 /// as nothing tells them from those of others afterwards.
 pub fn given_up<'a>(servers: impl Iterator<Item = &'a ServerKey>) {
     let servers: Vec<String> = servers.map(ToString::to_string).collect();
-    if !servers.is_empty() {
+    for servers in servers.chunks(MOST_IN_LINE) {
         warn!(
             count = servers.len(),
             servers = servers.join(", "),

@@ -28,6 +28,9 @@ fn of_iptables_mode() -> FakeKernel {
     kernel
 }
 
+/// Which operations do.
+type Fails = fn(&Step) -> bool;
+
 fn removing() -> Policy {
     Policy { removes_leftovers: true, ..policy() }
 }
@@ -72,17 +75,33 @@ fn somebody_serves_at_every_moment_and_after_every_crash() {
 
 #[test]
 fn nothing_ends_before_all_of_ours_is_in_place() {
-    let mut node = Node::with(removing(), of_iptables_mode(), [web(), one_pod()]);
-    node.kernel.tables.leftovers.insert(Leftover::Table(Family::V6));
-    node.kernel.faults = Faults::When(|step| matches!(step, Step::Servers(_)), Fault::Refused);
+    let is_needed: [Fails; 5] = [
+        |step| matches!(step, Step::Servers(_)),
+        |step| matches!(step, Step::Reals(_)),
+        |step| matches!(step, Step::Addresses(_)),
+        |step| matches!(step, Step::Device(_)),
+        |step| step.to_string().contains("+ KUBE-IPVS-PASS"),
+    ];
+    let with_leftovers = || {
+        let mut node = Node::with(removing(), of_iptables_mode(), [web(), one_pod()]);
+        node.kernel.tables.leftovers.insert(Leftover::Table(Family::V6));
+        node
+    };
+    for is_needed in is_needed {
+        let mut node = with_leftovers();
+        node.kernel.faults = Faults::When(is_needed, Fault::Refused);
+        assert!(!node.sync().is_complete());
+        assert!(theirs_decide(&node.kernel));
+        assert!(node.kernel.tables.leftovers.contains(&Leftover::Chains(Family::V4)));
+    }
+    let mut node = with_leftovers();
+    node.kernel.faults = Faults::When(is_needed[0], Fault::Refused);
     assert!(!node.sync().is_complete());
-    assert!(theirs_decide(&node.kernel));
-    assert_eq!(node.kernel.tables.leftovers.len(), 2);
     node.kernel.faults = Faults::None;
     node.wait(60);
     let report = node.sync();
     assert!(report.is_complete(), "{report}");
-    assert_eq!(report.taken_away, [Leftover::Chains(Family::V4), Leftover::Table(Family::V6)]);
+    assert_eq!(report.taken_away, [Leftover::Chains(Family::V4)]);
     assert!(!theirs_decide(&node.kernel) && ours_decide(&node.kernel));
     assert_eq!(node.kernel.tables.leftovers.len(), 0);
 }
@@ -96,12 +115,24 @@ fn what_clients_do_not_miss_keeps_nobody_with_rules_that_grow_old() {
         _ => false,
     };
     let second = |step: &Step| step.to_string().contains("> 10.244.1.2:8080");
-    let web = || service("default/web", &["10.96.0.1", "fd00::1"], &["tcp 80"]).applied();
-    for fails in [tunes as fn(&Step) -> bool, is_of_v6, second] {
-        let mut node = Node::on(of_iptables_mode(), [web(), two_pods()]);
+    let rules_of_v6 =
+        |step: &Step| matches!(step, Step::Rules(change) if change.family == Family::V6);
+    let objects = || {
+        let six = service("default/six", &["fd00::1"], &["tcp 80"]).applied();
+        let pod = slice_applied("default/six", &["tcp 8080"], &[endpoint("fd00:244::1")]);
+        [web(), two_pods(), six, pod]
+    };
+    let cases: [(Fails, bool); 4] =
+        [(tunes, false), (second, false), (is_of_v6, true), (rules_of_v6, true)];
+    for (fails, costs_v6) in cases {
+        let mut node = Node::with(removing(), of_iptables_mode(), objects());
+        node.kernel.tables.leftovers.insert(Leftover::Table(Family::V6));
         node.kernel.faults = Faults::When(fails, Fault::Refused);
         assert!(!node.sync().is_complete());
         assert!(!theirs_decide(&node.kernel) && ours_decide(&node.kernel));
+        let left = &node.kernel.tables.leftovers;
+        assert!(!left.contains(&Leftover::Chains(Family::V4)), "{left:?}");
+        assert_eq!(left.contains(&Leftover::Table(Family::V6)), costs_v6);
     }
 }
 

@@ -261,7 +261,9 @@ fn cleanup_claims_them_too_but_nothing_in_excluded_ranges() {
 /// As kube-proxy's ipvs mode leaves a host: its rules refuse nobody, and so it has no record of whom
 /// they let in.
 fn of_ipvs_mode(updates: impl IntoIterator<Item = Update>) -> FakeKernel {
-    let mut node = Node::new(updates);
+    let mut kernel = FakeKernel::default();
+    kernel.host.addresses.insert(ip("192.0.2.10"));
+    let mut node = Node::on(kernel, updates);
     assert!(node.sync().is_complete());
     let mut kernel = node.kernel;
     kernel.tables.rulesets.clear();
@@ -293,20 +295,26 @@ fn who_is_served_is_let_in_before_rules_refuse_all_others() {
 #[test]
 fn who_is_served_is_let_in_whether_it_can_be_read_or_not() {
     for operations in 0.. {
-        let mut node = Node::on(of_ipvs_mode([web(), one_pod()]), []);
+        let web = service("default/web", &["10.96.0.1"], &["tcp 80:30080"]).applied();
+        let mut node = Node::on(of_ipvs_mode([web, one_pod()]), []);
         for kind in Kind::ALL {
             node.tell([Update::ListStarted(kind), Update::ListIncomplete(kind)]);
         }
         node.kernel.dies_after = Some(operations);
         let report = node.sync();
-        let (tables, front) = (&node.kernel.tables, front("tcp 10.96.0.1:80"));
-        assert!(tables.serves(&front) && tables.addresses.contains_key(&front.address));
+        let tables = &node.kernel.tables;
+        let fronts = ["tcp 10.96.0.1:80", "tcp 192.0.2.10:30080"].map(front);
+        assert!(fronts.iter().all(|front| tables.serves(front)));
+        assert!(tables.addresses.contains_key(&fronts[0].address));
         let refuses = tables.rulesets.get(&Family::V4).is_some_and(|rules| {
             rules.table(TableName::Filter).chains.contains_key("KUBE-IPVS-FILTER")
         });
-        assert!(!refuses || tables.lists(SetId::Pass, &front), "after {operations}");
+        let are_open = fronts.iter().all(|front| tables.lists(SetId::Pass, front));
+        assert!(!refuses || are_open, "after {operations}");
         if node.kernel.dies_after > Some(0) {
             assert!(refuses && report.is_complete(), "{report}");
+            assert!(tables.lists(SetId::Servers, &fronts[1]), "it is ours");
+            assert_eq!(node.changes(), "");
             return;
         }
     }

@@ -83,11 +83,7 @@ impl Engine {
                 Some(unclaimed) => unclaimed.spare(step, &self.mirror),
                 None => step,
             };
-            if step.ends_takeover() && !self.may_end_takeover(&step, report) {
-                // A part of the cluster that is unknown is no reason to try again soon.
-                report.postponed += if report.is_partial { 0 } else { step.len() };
-                continue;
-            }
+            let Some(step) = self.without_early_end(step, report) else { continue };
             if let (Step::Rules(change), Some(unclaimed)) = (&step, &self.unclaimed) {
                 let admission = unclaimed.admission(change.family, &self.mirror);
                 self.apply(kernel, admission, report);
@@ -101,14 +97,22 @@ impl Engine {
         self.track(&drained, now);
     }
 
-    /// Whether what served clients before us may go.
+    /// The step, without what would end a takeover too early.
     ///
     /// Not before all is known; but a row that fails for good must not keep all others with
     /// endpoints of long ago, so that what decides is whom clients would miss.
-    fn may_end_takeover(&self, step: &Step, report: &Report) -> bool {
-        let wanted = self.desired.tables();
-        let is_replaced = |family| handover::is_replaced(family, wanted, &self.mirror);
-        !report.is_partial && (report.is_complete() || step.families().into_iter().all(is_replaced))
+    fn without_early_end(&self, step: Step, report: &mut Report) -> Option<Step> {
+        if !step.ends_takeover() || report.is_complete() && !report.is_partial {
+            return Some(step);
+        }
+        // A part of the cluster that is unknown is no reason to try again soon.
+        if report.is_partial {
+            return None;
+        }
+        let planned = step.len();
+        let step = handover::ending(step, self.desired.tables(), &self.mirror);
+        report.postponed += planned - step.as_ref().map_or(0, Step::len);
+        step
     }
 
     /// Names those of ours that are left to others from now on.
@@ -166,10 +170,14 @@ impl Engine {
         self.dirty.services = rest;
         let (wanted, seen) = (self.desired.tables(), &self.mirror.tables);
         let is_cold = wanted.servers.keys().any(|key| !seen.servers.contains_key(key));
-        // What answers by itself would be refused by rules that come before the rest is known to be
+        // What kube-proxy serves would be refused by rules that come before the rest is known to be
         // wanted.
-        let is_open = |key: &ServerKey| !self.mirror.filters(key.family());
-        let shuts_out = seen.servers.iter().any(|(key, it)| it.is_serving() && is_open(key));
+        let is_refused = |key: &ServerKey| {
+            let is_named = owned::is_of_kube_proxy(seen, key);
+            !self.mirror.filters(key.family())
+                && (is_named || seen.addresses.contains_key(&key.address))
+        };
+        let shuts_out = seen.servers.iter().any(|(key, it)| it.is_serving() && is_refused(key));
         if !is_cold || shuts_out {
             return;
         }

@@ -106,16 +106,27 @@ impl Availability {
             return;
         }
         self.refused.regain(kind);
-        let server = &self.address;
         match troubles.remove(&kind) {
             None | Some(Trouble::NoList) => {}
             Some(Trouble::Refused(_)) => info!(%kind, "API server grants the list or watch again"),
-            Some(Trouble::Unreachable) => {
-                // The others will find out by themselves; the server is back for all of them.
-                troubles.retain(|_, trouble| *trouble != Trouble::Unreachable);
-                info!(server, "API server is back");
-            }
+            Some(Trouble::Unreachable) => self.is_back(&mut troubles),
         }
+    }
+
+    /// The server answers that it does not offer a kind, which nobody needs.
+    pub fn does_without(&self, kind: Kind) {
+        let mut troubles = self.troubles();
+        self.refused.regain(kind);
+        if troubles.remove(&kind) == Some(Trouble::Unreachable) {
+            self.is_back(&mut troubles);
+        }
+    }
+
+    /// The other kinds will find out by themselves; the server is back for all of them.
+    fn is_back(&self, troubles: &mut BTreeMap<Kind, Trouble>) {
+        troubles.retain(|_, trouble| *trouble != Trouble::Unreachable);
+        let server = &self.address;
+        info!(server, "API server is back");
     }
 
     /// The state is whole after every statement, so a panic elsewhere does not spoil it.
@@ -165,6 +176,24 @@ mod tests {
         let away = "WARN API server cannot be reached, it is waited for \
                     server=\"https://192.0.2.1/\" reason=\"Connection refused\"";
         assert_eq!(log, [away, "INFO API server is back server=\"https://192.0.2.1/\""]);
+    }
+
+    /// Asked too early, it had another answer for a while.
+    #[test]
+    fn a_kind_that_is_not_offered_is_not_said_to_be_granted() {
+        let list = Refused::default();
+        let log = log::logged(tracing::Level::INFO, || {
+            let availability = availability(&list);
+            availability.failed(Kind::ServiceCidr, &refused(500));
+            availability.does_without(Kind::ServiceCidr);
+            availability.failed(Kind::Node, &unreachable());
+            availability.failed(Kind::ServiceCidr, &unreachable());
+            availability.does_without(Kind::ServiceCidr);
+            availability.works(Kind::Node);
+        });
+        assert!(log[0].starts_with("WARN API server refuses") && log.len() == 3, "{log:?}");
+        assert!(log[2].starts_with("INFO API server is back"), "{log:?}");
+        assert_eq!(list.unreadable(Instant::now()), [""; 0]);
     }
 
     #[test]

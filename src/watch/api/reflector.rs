@@ -218,9 +218,8 @@ impl Reflector {
         if self.sent == Sent::List {
             self.availability.failed(kind, failure);
         } else {
-            // There is an answer, and that it is this one is no trouble, however often.
-            self.availability.lists(kind);
-            self.availability.works(kind);
+            // That it is not offered is no trouble, however often.
+            self.availability.does_without(kind);
         }
         if self.sent == Sent::Nothing {
             info!(%kind, ?failure, "API server does not offer this kind, going on without");
