@@ -179,7 +179,7 @@ impl Report {
     }
 
     /// Whether the kernel was seen to have all that every Service relies on.
-    pub fn stands(&self) -> bool {
+    pub fn has_seen_foundation(&self) -> bool {
         self.is_founded && self.failed.iter().all(|failed| failed.operation != OBSERVE)
     }
 

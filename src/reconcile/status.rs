@@ -71,7 +71,7 @@ impl Status {
         self.pending_since = None;
         self.failed.clone_from(&report.failed);
         self.health_checks.clone_from(desired.health_checks());
-        if !report.stands() {
+        if !report.has_seen_foundation() {
             self.unfounded_since.get_or_insert(end.0);
             return;
         }

@@ -191,9 +191,9 @@ impl Metrics {
             drift: names.plain("kubeipvs_drift", "Rows that audits found changed by others"),
             draining: names.plain("kubeipvs_draining_real_servers", "Real servers that drain now"),
             failing: names
-                .plain("kubeipvs_failing_rows", "Rows that failed last, tried again later"),
+                .plain("kubeipvs_failing_rows", "Rows that the last sync could not change"),
             unfounded: names
-                .plain("kubeipvs_foundation_missing", "1 if what Services rely on is missing"),
+                .plain("kubeipvs_foundation_missing", "1 if what all rely on is missing or unread"),
             deferred: names
                 .plain("kubeipvs_deferred_rows", "Rows that are changed a few at a time"),
             rejected: names.plain("kubeipvs_rejected", "Objects, or parts, not programmed"),
@@ -261,7 +261,7 @@ impl Metrics {
         self.observe_away(report.away);
         self.draining.set(count(report.drains));
         self.failing.set(count(report.failed.len() + report.postponed));
-        self.unfounded.set(i64::from(!report.stands()));
+        self.unfounded.set(i64::from(!report.has_seen_foundation()));
         self.deferred.set(count(report.deferred));
     }
 
