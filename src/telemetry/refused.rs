@@ -2,10 +2,10 @@
 //! us read, for all who tell of it.
 //!
 //! ```text
-//!  manifests ─────┐                ┌──▶ health, /statusz, `status`, the service manager
-//!  configuration ─┼──▶ Refused ────┤
-//!  certificate ───┘      ▲         └──▶ kubeipvs_refused_files, kubeipvs_unreadable_kinds
-//!  API server ───────────┘
+//!  manifests ─────┐
+//!  configuration ─┼──▶ files ──▶ health, /statusz, `status`, the service manager,
+//!  certificate ───┘              kubeipvs_refused_files
+//!  API server ───────▶ kinds ──▶ `status`, the service manager, kubeipvs_unreadable_kinds
 //! ```
 //! Neither turns anything unhealthy: what was said last, or what the kernel has of it, stays.
 //! Invariant: a file is here for exactly as long as it cannot be used, a kind for as long as it
