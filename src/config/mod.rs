@@ -137,7 +137,8 @@ pub struct Policy {
     pub vip_binding: VipBinding,
     /// How the kernel tracks connections.
     pub conntrack: Conntrack,
-    /// Whether what other modes of kube-proxy left behind is removed once all of ours is in place.
+    /// Whether what other modes of kube-proxy left behind is removed, once every front that is to
+    /// serve does.
     pub removes_leftovers: bool,
 }
 

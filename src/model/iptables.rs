@@ -36,7 +36,7 @@ impl TableName {
 const LEADING: [&str; 4] = ["-j", "--jump", "-g", "--goto"];
 
 /// The chain of the nat table in which another mode of kube-proxy goes on deciding about clients
-/// until all of ours is in place.
+/// until every front that is to serve does.
 pub const HANDOVER: &str = "KUBE-IPVS-HANDOVER";
 
 /// Every chain name that is ours to change, the reference's included, so that cleanup finds all.

@@ -37,12 +37,13 @@ const DELETE: &str = "where nobody else has them, ipvsadm -D removes one: -t, -u
 const REMOVE: &str = "stop kube-proxy if it runs; --remove-leftovers removes it, as does --cleanup";
 
 /// The same where its removal is asked for: what it still waits for, or what may be in its way.
-const REMOVED_LATER: &str =
-    "stop kube-proxy if it runs; it is removed once all of ours is in place, or by a later audit";
+const REMOVED_LATER: &str = "stop kube-proxy if it runs; it is removed once every front that is \
+                             to serve does, or by a later audit";
 
 /// The same in a run that makes settings alone, whatever it was asked for.
 const REMOVED_BY_DAEMON: &str = "stop kube-proxy if it runs; with --remove-leftovers the daemon \
-                                 removes it once all of ours is in place; so does --cleanup";
+                                 removes it once every front that is to serve does; \
+                                 so does --cleanup";
 
 /// Who says it.
 #[derive(Debug, Default)]
@@ -358,7 +359,7 @@ mod tests {
         assert_eq!((unasked.len(), asked.len()), (1, 1), "{unasked:?} {asked:?}");
         assert!(unasked[0].contains("--remove-leftovers removes it"), "{unasked:?}");
         assert!(!asked[0].contains("--remove-leftovers"), "{asked:?}");
-        assert!(asked[0].contains("it is removed once all of ours is in place"), "{asked:?}");
+        assert!(asked[0].contains("once every front that is to serve does"), "{asked:?}");
     }
 
     /// Whether or not its removal was asked for, such a run removes nothing.

@@ -88,7 +88,7 @@ fn installed_package_starts_nothing_by_itself() {
 fn started_unit_is_ready_when_it_serves() {
     let started = Instant::now();
     let stage = serving();
-    // At once: ready means that the first sync is complete.
+    // At once: ready means that the first sync has gone through all Services.
     stage.expect_service();
     eprintln!("ready {:.1?} after the start was asked for", started.elapsed());
     assert_eq!(unit::property("StatusText"), "serving");

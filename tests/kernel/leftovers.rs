@@ -1,5 +1,5 @@
 //! Taking over from kube-proxy's iptables and nftables modes: what they left behind serves until
-//! all of ours is in place, and goes when asked for.
+//! every front that is to serve does, and goes when asked for.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;

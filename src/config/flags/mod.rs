@@ -373,7 +373,8 @@ pub struct RunFlags {
     #[arg(long, value_name = "BOOL", default_value = "false", hide_default_value = true)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub cleanup: String,
-    /// Remove what kube-proxy's iptables and nftables modes left behind, once all is in place.
+    /// Remove what kube-proxy's iptables and nftables modes left behind, once every front
+    /// that is to serve does.
     ///
     /// Not while kube-proxy runs, which its ports 10249 and 10256 tell. Without it a warning names
     /// what was found. --cleanup removes the same.
