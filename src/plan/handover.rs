@@ -1,5 +1,6 @@
 //! Taking over from the iptables or nftables mode of kube-proxy, or from the other variant of
-//! iptables: what decides about clients goes on doing so until all of ours is in place.
+//! iptables: what decides about clients goes on doing so until every front that is to
+//! serve does.
 //!
 //! Both modes rewrite destinations in the hooks of the nat table, before IPVS sees a packet. Rules
 //! of iptables mode begin in a chain that has the name of one of ours, so they are moved to a

@@ -248,7 +248,7 @@ fn settings(wanted: &Tables, seen: &Tables) -> [Vec<Change<String, String>>; 2] 
 }
 
 /// What is left of the foundation when it is no longer wanted, in reverse; before it, what served
-/// clients until all of ours was in place.
+/// clients until every front that is to serve did.
 fn dismantling(desired: &Desired, mirror: &Mirror) -> Vec<Step> {
     let (wanted, seen) = (desired.tables(), &mirror.tables);
     let handed_over = handed_over(wanted, mirror);

@@ -156,8 +156,8 @@ impl Step {
         }
     }
 
-    /// Whether it takes away what served clients before us: until then all of ours has to be in
-    /// place.
+    /// Whether it takes away what served clients before us: until then every front that is to serve
+    /// has to.
     pub fn ends_takeover(&self) -> bool {
         match self {
             Step::Rules(change) => change.ends_handover,
