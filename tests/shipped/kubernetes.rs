@@ -188,9 +188,9 @@ fn migration_leaves_labelled_nodes_to_this_program() {
 
 /// Whichever way was gone, kube-proxy runs where it did before.
 fn way_back_undoes_every_patch() {
-    let [trial, end_of_trial, on] = &patches("One node first")[..] else { panic!("others") };
-    let [off] = &patches("From ipvs mode")[..] else { panic!("others") };
-    let [again] = &patches("Back, node by node")[..] else { panic!("others") };
+    let [trial] = &patches("One node first")[..] else { panic!("others") };
+    let [off, on] = &patches("From ipvs mode")[..] else { panic!("others") };
+    let [again, end_of_trial] = &patches("Back, node by node")[..] else { panic!("others") };
     let [back] = &patches("Back at once")[..] else { panic!("others") };
     for way in [
         vec![trial, end_of_trial],
