@@ -30,6 +30,7 @@ pub fn parse(object: &objects::Service) -> Parsed {
     let spec = &object.spec;
     let mut reasons = Reasons(unknown_families(spec).collect());
     let external_policy = external::external_policy(spec, &mut reasons);
+    let load_balancer_ips = external::load_balancer_ips(&object.status, &mut reasons);
     let service = Service {
         created: reasons.value_or(created(&object.metadata), None),
         cluster_ips: cluster_ips(spec, &mut reasons),
@@ -38,8 +39,8 @@ pub fn parse(object: &objects::Service) -> Parsed {
         internal_policy: internal_policy(spec, &mut reasons),
         external_policy,
         external_ips: external::external_ips(spec, &mut reasons),
-        load_balancer_ips: external::load_balancer_ips(&object.status, &mut reasons),
-        source_ranges: external::source_ranges(spec, &mut reasons),
+        source_ranges: external::source_ranges(spec, &load_balancer_ips, &mut reasons),
+        load_balancer_ips,
         health_check_port: external::health_check_port(spec, external_policy, &mut reasons),
         scheduling: scheduling::parse(&object.metadata.annotations, &mut reasons),
     };

@@ -68,15 +68,19 @@ fn ingress_ip(index: usize, ingress: &objects::Ingress) -> Result<Option<IpAddr>
     }
 }
 
-/// Who may use the load-balancer addresses, and these alone (W-29).
-pub fn source_ranges(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<IpNet> {
+/// Who may use the load-balancer addresses, which these are, and these alone (W-29).
+pub fn source_ranges(
+    spec: &objects::ServiceSpec,
+    addresses: &[IpAddr],
+    reasons: &mut Reasons,
+) -> Vec<IpNet> {
     let field = "spec.loadBalancerSourceRanges";
     let texts = &spec.load_balancer_source_ranges;
     let range = |(i, text): (usize, &String)| field::cidr(format_args!("{field}[{i}]"), text);
     let left_out = |reason| format!("{reason}; it is left out");
     let ranges = texts.iter().enumerate().map(|text| range(text).map_err(left_out));
     let mut ranges = distinct(reasons.usable(ranges));
-    for of in left_open(texts, &ranges) {
+    for of in left_open(texts, &ranges, addresses) {
         // As in the reference; closing the addresses would cost more than the ranges.
         let reason = format!(
             "{field}: without a usable {of}range, the {of}addresses of the load balancer let \
@@ -91,8 +95,9 @@ pub fn source_ranges(spec: &objects::ServiceSpec, reasons: &mut Reasons) -> Vec<
     ranges
 }
 
-/// Of which families no range can be used, in words, although some were to be.
-fn left_open(texts: &[String], ranges: &[IpNet]) -> Vec<&'static str> {
+/// Of which families no range can be used, in words, although some were to be, or although there
+/// are addresses.
+fn left_open(texts: &[String], ranges: &[IpNet], addresses: &[IpAddr]) -> Vec<&'static str> {
     if ranges.is_empty() {
         return Vec::from_iter((!texts.is_empty()).then_some(""));
     }
@@ -100,7 +105,9 @@ fn left_open(texts: &[String], ranges: &[IpNet]) -> Vec<&'static str> {
     let [v4, v6] = [(Family::V4, '.', "IPv4 "), (Family::V6, ':', "IPv6 ")];
     let is_open = |(family, mark, _): &(Family, char, _)| {
         let is_left_out = |text: &String| text.contains(*mark) && field::cidr("", text).is_err();
-        ranges.iter().all(|range| family_of(range) != *family) && texts.iter().any(is_left_out)
+        let is_meant = texts.iter().any(is_left_out)
+            || addresses.iter().any(|address| Family::of(*address) == *family);
+        is_meant && ranges.iter().all(|range| family_of(range) != *family)
     };
     [v4, v6].into_iter().filter(is_open).map(|(.., words)| words).collect()
 }

@@ -246,6 +246,17 @@ fn source_ranges_are_canonical_and_an_open_family_has_none() {
 }
 
 #[test]
+fn an_address_of_a_family_without_ranges_is_told_to_be_open() {
+    let open = "spec.loadBalancerSourceRanges: without a usable IPv4 range, the IPv4 addresses of \
+                the load balancer let everybody in; write one such as 10.0.0.0/8 or fd00::/8";
+    let ingress = json!([{"ip": "1.2.3.4"}]);
+    let parsed = parse_balanced(json!({"loadBalancerSourceRanges": ["fd00::/8"]}), ingress.clone());
+    check("of IPv6", parsed, "tcp/80 lb=1.2.3.4 from=fd00::/8", &[open]);
+    let parsed = parse_balanced(json!({"loadBalancerSourceRanges": ["10.0.0.0/8"]}), ingress);
+    check("of IPv4", parsed, "tcp/80 lb=1.2.3.4 from=10.0.0.0/8", &[]);
+}
+
+#[test]
 fn only_local_load_balancers_have_a_health_check_port() {
     let large = "spec.healthCheckNodePort: 65536 is not between 1 and 65535";
     for (kind, policy, number, expected, reasons) in [
