@@ -42,7 +42,7 @@ const FOREIGN: u8 = 99;
 
 fn takeover_loses_no_request_and_claims_only_what_is_provable() {
     let world = World::new();
-    let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let pods = two_pods(&world);
     let behind = pods.each_ref();
     let service = Service::new("web", LIVE, &behind);
     let manifests = Manifests::new();
@@ -55,7 +55,7 @@ fn takeover_loses_no_request_and_claims_only_what_is_provable() {
 /// DNS comes before all others where nobody serves: here, others are served already.
 fn takeover_loses_no_request_where_dns_is_new() {
     let world = World::new();
-    let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let pods = two_pods(&world);
     let behind = pods.each_ref();
     let service = Service::new("web", LIVE, &behind);
     let manifests = Manifests::new();
@@ -72,12 +72,16 @@ fn takeover_loses_no_request_where_dns_is_new() {
 /// What kube-proxy served may be what the file asks for.
 fn takeover_loses_no_request_to_what_cannot_be_read() {
     let world = World::new();
-    let pods = [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number));
+    let pods = two_pods(&world);
     let behind = pods.each_ref();
     let service = Service::new("web", LIVE, &behind);
     let manifests = Manifests::new();
     manifests.put("web.yaml", &format!("{}x: : ", service.manifest()));
     drop(take_over_under_load(&world, &service, &manifests));
+}
+
+fn two_pods(world: &World) -> [Pod; 2] {
+    [3, 4].map(|number| world.pod(&format!("pod-{number}"), Place::Node, number))
 }
 
 /// Clients of what kube-proxy served see nothing of a start on these manifests.
