@@ -278,41 +278,62 @@ fn who_is_served_is_let_in_before_rules_refuse_all_others() {
         service("kube-system/coredns", &["10.96.0.10"], &["dns udp 53"]).applied(),
         slice_applied("kube-system/coredns", &["dns udp 53"], &[endpoint("10.244.1.53")]),
     ];
-    let kernel = of_ipvs_mode([web(), one_pod()]);
-    let mut node = Node::on(kernel, [web(), one_pod()].into_iter().chain(dns));
-    node.sync();
-    let step = |is_it: &dyn Fn(&Step) -> bool| node.kernel.history.iter().position(is_it);
-    let rules = step(&|step| matches!(step, Step::Rules(_))).expect("rules");
-    let pass = Entry::of_front(SetId::Pass, &front("tcp 10.96.0.1:80"));
-    let admits = |step: &Step| match step {
-        Step::Entries(changes) => changes.iter().any(|change| change.key == pass),
-        _ => false,
-    };
-    assert!(step(&admits).expect("an entry") < rules, "{:?}", node.kernel.history);
+    for operations in 0.. {
+        let kernel = of_ipvs_mode([web(), one_pod()]);
+        let mut node = Node::on(kernel, [web(), one_pod()].into_iter().chain(dns.clone()));
+        node.kernel.dies_after = Some(operations);
+        node.sync();
+        let is_open = node.kernel.tables.lists(SetId::Pass, &front("tcp 10.96.0.1:80"));
+        assert!(!refuses(&node) || is_open, "after {operations}");
+        if node.kernel.dies_after > Some(0) {
+            return assert!(refuses(&node));
+        }
+    }
+}
+
+/// Whether rules turn away whom no entry lets in.
+fn refuses(node: &Node) -> bool {
+    let rules = node.kernel.tables.rulesets.get(&Family::V4);
+    let filter = rules.map(|rules| rules.table(TableName::Filter));
+    filter.is_some_and(|filter| filter.chains.contains_key("KUBE-IPVS-FILTER"))
+}
+
+/// A host that kube-proxy served, where nothing of the cluster can be read.
+fn unread() -> Node {
+    let web = service("default/web", &["10.96.0.1"], &["tcp 80:30080"]).applied();
+    let mut node = Node::on(of_ipvs_mode([web, one_pod()]), []);
+    for kind in Kind::ALL {
+        node.tell([Update::ListStarted(kind), Update::ListIncomplete(kind)]);
+    }
+    node
+}
+
+#[test]
+fn rules_refuse_nobody_while_what_is_unread_cannot_be_let_in() {
+    let mut node = unread();
+    let is_pass = |step: &Step| step.to_string().contains("+ KUBE-IPVS-PASS");
+    node.kernel.faults = Faults::When(is_pass, Fault::Refused);
+    assert!(node.sync().postponed > 0 && !refuses(&node));
+    node.kernel.faults = Faults::None;
+    node.wait(60);
+    assert!(node.sync().is_complete() && refuses(&node));
 }
 
 /// What cannot be read may be wanted: its clients are not refused either.
 #[test]
 fn who_is_served_is_let_in_whether_it_can_be_read_or_not() {
     for operations in 0.. {
-        let web = service("default/web", &["10.96.0.1"], &["tcp 80:30080"]).applied();
-        let mut node = Node::on(of_ipvs_mode([web, one_pod()]), []);
-        for kind in Kind::ALL {
-            node.tell([Update::ListStarted(kind), Update::ListIncomplete(kind)]);
-        }
+        let mut node = unread();
         node.kernel.dies_after = Some(operations);
         let report = node.sync();
         let tables = &node.kernel.tables;
         let fronts = ["tcp 10.96.0.1:80", "tcp 192.0.2.10:30080"].map(front);
         assert!(fronts.iter().all(|front| tables.serves(front)));
         assert!(tables.addresses.contains_key(&fronts[0].address));
-        let refuses = tables.rulesets.get(&Family::V4).is_some_and(|rules| {
-            rules.table(TableName::Filter).chains.contains_key("KUBE-IPVS-FILTER")
-        });
         let are_open = fronts.iter().all(|front| tables.lists(SetId::Pass, front));
-        assert!(!refuses || are_open, "after {operations}");
+        assert!(!refuses(&node) || are_open, "after {operations}");
         if node.kernel.dies_after > Some(0) {
-            assert!(refuses && report.is_complete(), "{report}");
+            assert!(refuses(&node) && report.is_complete(), "{report}");
             assert!(tables.lists(SetId::Servers, &fronts[1]), "it is ours");
             assert_eq!(node.changes(), "");
             return;

@@ -11,6 +11,7 @@ use crate::model::ipvs::{RealKey, ServerKey};
 use crate::plan::slow::Slow;
 use crate::plan::step::Step;
 use crate::plan::takeover::Strangers;
+use crate::plan::unclaimed::Unclaimed;
 use crate::plan::{self, Extent, Inputs, guard, handover, owned};
 use crate::reconcile::log;
 use crate::reconcile::report::{Failed, Report};
@@ -85,8 +86,14 @@ impl Engine {
             };
             let Some(step) = self.without_early_end(step, report) else { continue };
             if let (Step::Rules(change), Some(unclaimed)) = (&step, &self.unclaimed) {
-                let admission = unclaimed.admission(change.family, &self.mirror);
+                let family = change.family;
+                let admission = unclaimed.admission(family, &self.mirror);
                 self.apply(kernel, admission, report);
+                let is_admitted = |it: &Unclaimed| it.admission(family, &self.mirror).is_empty();
+                if !self.unclaimed.as_ref().is_none_or(is_admitted) {
+                    report.postponed += step.len();
+                    continue;
+                }
             }
             self.apply(kernel, step, report);
         }
